@@ -1,0 +1,58 @@
+# Headrace. `make` lists what there is; every target sets up what it needs in .venv.
+
+SHELL := bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where `headrace demo` keeps its bundles and state.
+WORKSPACE ?= .headrace
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types layers contract unit format protos clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(BIN)/.installed  ## make .venv with everything in it
+
+# torch goes first: a requirement resolved together with the others may pull another build of it.
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## train on MovieLens, start a local cluster, search it; stays up until Ctrl-C
+	$(BIN)/headrace demo --workspace $(WORKSPACE)
+
+test: setup  ## run all tests, those on a real Ray cluster included
+	$(BIN)/pytest
+
+check: lint types layers contract unit  ## what every commit passes
+
+lint: setup  ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## static types
+	$(BIN)/mypy
+
+layers: setup  ## who may import whom
+	$(BIN)/lint-imports --no-logo
+
+contract: setup  ## the .proto files are clean; a unit test compares the generated code
+	cd protos && ../$(BIN)/buf lint
+
+unit: setup  ## the tests that need no cluster
+	$(BIN)/pytest -m 'not cluster'
+
+format: setup  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: setup  ## regenerate the code of the contract
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python -m protos.generate
+
+clean:  ## remove what the targets made, the demo's workspace included
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(WORKSPACE)

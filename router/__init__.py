@@ -1,0 +1,1 @@
+"""The proxy router: gate, channels, merge, pre-ranking, ranking. Imports no torch, faiss or ray."""

@@ -1,0 +1,1 @@
+"""gRPC shells around the core: servicers, server chassis, status mapping, stores."""

@@ -1,0 +1,1 @@
+"""Turns logs into bundles: datasets, models, recipes, evaluation. Never imported by serving."""
