@@ -1,0 +1,104 @@
+"""Every error that Headrace raises on purpose.
+
+HeadraceError
+├── InvalidInput          a caller's mistake; names the fields            INVALID_ARGUMENT
+├── NotFound              an unknown surface, model, shard or operation   NOT_FOUND
+├── NotOwner              this shard does not hold the model              FAILED_PRECONDITION
+├── Conflict              the placement has moved on                      ABORTED
+├── Overloaded            too much load; come back later                  RESOURCE_EXHAUSTED
+├── Unavailable           nothing can answer now                          UNAVAILABLE
+├── DeadlineExceeded      there was no time to answer                     DEADLINE_EXCEEDED
+├── Unauthenticated       no or wrong credentials                         UNAUTHENTICATED
+├── PermissionDenied      the caller lacks the role                       PERMISSION_DENIED
+└── BundleError           a bundle that must not be served
+    ├── CorruptBundle     truncated, altered or unreadable                DATA_LOSS
+    └── MismatchedBundle  whole, but not what was asked for               FAILED_PRECONDITION
+
+`services.status` maps each of them to its gRPC code, and nothing else does.
+"""
+
+from dataclasses import dataclass
+
+
+class HeadraceError(Exception):
+    """The root; catches all that Headrace raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class InvalidInput(HeadraceError):
+    """A caller's mistake, with every field at fault."""
+
+    def __init__(self, *violations: FieldViolation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = violations
+
+
+class NotFound(HeadraceError):
+    """Something was named that does not exist: `kind` is "surface", "model", …"""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind} {name!r} does not exist")
+        self.kind = kind
+        self.name = name
+
+
+class NotOwner(HeadraceError):
+    """This shard does not hold the model; `owner` (a shard id) does since `generation`, where known."""
+
+    def __init__(self, model: str, *, owner: str = "", generation: int = 0) -> None:
+        super().__init__(f"model {model!r} is not held here" + (f" but on {owner!r}" if owner else ""))
+        self.model = model
+        self.owner = owner
+        self.generation = generation
+
+
+class Conflict(HeadraceError):
+    """The placement has moved on since the caller read it."""
+
+
+class Overloaded(HeadraceError):
+    """Too much load; the caller may come back after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(HeadraceError):
+    """Nothing can answer now."""
+
+
+class DeadlineExceeded(HeadraceError):
+    """There was no time to answer."""
+
+
+class Unauthenticated(HeadraceError):
+    """No or wrong credentials."""
+
+
+class PermissionDenied(HeadraceError):
+    """The caller lacks the role."""
+
+
+class BundleError(HeadraceError):
+    """A bundle that must not be served; `file` is the one at fault."""
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"{file}: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+class CorruptBundle(BundleError):
+    """A file of the bundle is truncated, altered or unreadable."""
+
+
+class MismatchedBundle(BundleError):
+    """The bundle is whole, but not what was asked for or not what its parts say."""
