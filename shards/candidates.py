@@ -35,6 +35,13 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def first(self, count: int) -> "Candidates":
+        """Return the first candidates, at most `count` of them, without attributes."""
+        return Candidates(
+            item_ids=self.item_ids[:count],
+            columns={name: column[:count] for name, column in self.columns.items()},
+        )
+
     def take(self, order: NDArray[np.intp]) -> "Candidates":
         """Return the candidates at these positions, in this order, without attributes."""
         return Candidates(

@@ -10,6 +10,7 @@ HeadraceError
 ├── DeadlineExceeded      there was no time to answer                     DEADLINE_EXCEEDED
 ├── Unauthenticated       no or wrong credentials                         UNAUTHENTICATED
 ├── PermissionDenied      the caller lacks the role                       PERMISSION_DENIED
+├── CorruptRecord         a stored record that cannot be read             DATA_LOSS
 └── BundleError           a bundle that must not be served
     ├── CorruptBundle     truncated, altered or unreadable                DATA_LOSS
     └── MismatchedBundle  whole, but not what was asked for               FAILED_PRECONDITION
@@ -85,6 +86,16 @@ class Unauthenticated(HeadraceError):
 
 class PermissionDenied(HeadraceError):
     """The caller lacks the role."""
+
+
+class CorruptRecord(HeadraceError):
+    """A record of a store on disk cannot be read; `key` names it: a user id, a file."""
+
+    def __init__(self, store: str, key: str, problem: str) -> None:
+        super().__init__(f"{store}: record {key!r} is corrupt: {problem}")
+        self.store = store
+        self.key = key
+        self.problem = problem
 
 
 class BundleError(HeadraceError):

@@ -1,0 +1,143 @@
+"""The kinds of cross feature: one number per candidate, from the request, the item and earlier stages."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from shards.feature_kinds import ITEM_ID_COLUMN, Side, check_name, check_positive, check_scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelColumn:
+    """A column that an earlier stage gave, scaled like `Number`; `missing` where a candidate has no value."""
+
+    name: str
+    column: str
+    missing: float = 0.0
+    log1p: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_scale(self.mean, self.std)
+        if not math.isfinite(self.missing):
+            raise ValueError("missing must be finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReciprocalRank:
+    """1 / rank of a rank column that a channel gave; 0 where a candidate has none."""
+
+    name: str
+    column: str
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryCount:
+    """log(1 + events) of the user's history on this item, of `actions` or of every action."""
+
+    name: str
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRecency:
+    """0.5 ** (age / half life) of the user's newest event on this item; 0 where there is none."""
+
+    name: str
+    half_life_days: float
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not (math.isfinite(self.half_life_days) and self.half_life_days > 0):
+            raise ValueError("half_life_days must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOverlap:
+    """Share of the query's distinct tokens that an item's text holds; 0 for an empty query."""
+
+    name: str
+    source: str
+    max_len: int = 32
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        check_positive("max_len", self.max_len)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NgramOverlap:
+    """Share of the query's distinct character n-grams that an item's text holds; 0 for an empty query."""
+
+    name: str
+    source: str
+    n: int = 3
+    buckets: int = 32_768
+    max_len: int = 96
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        check_positive("n", self.n)
+        check_positive("buckets", self.buckets)
+        check_positive("max_len", self.max_len)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactId:
+    """1 where the query, apart from case and space around it, is the item's text: its id by default."""
+
+    name: str
+    source: str = f"item.{ITEM_ID_COLUMN}"
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemNumber:
+    """A number of the item, scaled like `Number`, as a cross feature."""
+
+    name: str
+    source: str
+    log1p: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        check_scale(self.mean, self.std)
+
+
+CrossKind = (
+    ChannelColumn
+    | ReciprocalRank
+    | HistoryCount
+    | HistoryRecency
+    | QueryOverlap
+    | NgramOverlap
+    | ExactId
+    | ItemNumber
+)
+
+
+def _check_item_source(name: str, source: str) -> None:
+    check_name(name)
+    if not (source.startswith("item.") and len(source) > len("item.")):
+        raise ValueError(f"source {source!r} of {name!r} must be item.<column>")

@@ -1,0 +1,157 @@
+"""The one encoder for training and serving: raw requests, items and candidates to arrays.
+
+Legend: B = requests, N = items, C = candidates, K = cross features.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.candidates import Candidates
+from shards.column_encoder import ColumnEncoder, Floats, Ids, column_encoder, texts
+from shards.cross_features import Columns, CrossEncoder, CrossRequest, cross_encoder
+from shards.cross_kinds import CrossKind
+from shards.feature_kinds import ITEM_ID_COLUMN, HistoryItems, HistoryKind, ItemId, ValueKind
+from shards.features import Feature, FeatureSpec
+from shards.history_rows import HistoryRows, history_rows
+from shards.search_context import SearchContext
+from shards.tokenizer import Tokenizer
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class RequestEncoder:
+    """Encodes by one spec for one item table; immutable once made, so threads may share it.
+
+    `item_rows` gives each item's row; `item_columns` are the table's columns that
+    `spec.item_columns` names, in the order of the rows, and may be left out where no cross
+    feature reads them. ValueError where the spec needs a tokeniser or a column that is not there.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        tokenizer: Tokenizer | None,
+        item_rows: Mapping[str, int],
+        item_columns: Columns | None = None,
+    ) -> None:
+        self._item_rows = item_rows
+        self._request_values = _column_encoders(spec.on("request"), tokenizer)
+        self._item_values = _column_encoders(spec.on("item"), tokenizer)
+        self._histories = [feature for feature in spec.on("request") if isinstance(feature, HistoryKind)]
+        self._item_id_names = [feature.name for feature in spec.on("item") if isinstance(feature, ItemId)]
+        self._crosses = _cross_encoders(spec, tokenizer, len(item_rows), item_columns or {})
+
+    def encode_request(self, context: SearchContext) -> Arrays:
+        """Return the request features by name, each with a leading dimension of 1."""
+        return self.encode_requests([context])
+
+    def encode_requests(self, contexts: Sequence[SearchContext]) -> Arrays:
+        """Return the request features by name: ids int64 [B] or [B, L], numbers float32 [B]."""
+        arrays = {
+            name: encode([read_source(context, source) for context in contexts])
+            for name, (source, encode) in self._request_values.items()
+        }
+        if self._histories:
+            histories = [history_rows(context, self._item_rows) for context in contexts]
+            arrays |= {f.name: _encode_histories(f, histories) for f in self._histories}
+        return arrays
+
+    def encode_items(self, columns: Columns) -> Arrays:
+        """Return the item features by name: ids int64 [N] or [N, L], numbers float32 [N].
+
+        ValueError names a column that the spec reads and `columns` lacks.
+        """
+        arrays = {
+            name: encode(_column(columns, source.removeprefix("item.")))
+            for name, (source, encode) in self._item_values.items()
+        }
+        if self._item_id_names:
+            ids = texts(_column(columns, ITEM_ID_COLUMN))
+            id_N = np.array([self._item_rows.get(item, -1) + 1 for item in ids], dtype=np.int64)
+            arrays |= dict.fromkeys(self._item_id_names, id_N)
+        return arrays
+
+    def encode_cross(self, context: SearchContext, rows: Ids, candidates: Candidates) -> Floats:
+        """Return float32 [C, K] in the order of `spec.cross_names`.
+
+        `rows` [C] are the candidates' rows in the item table, all known; ValueError otherwise.
+        """
+        if len(rows) != len(candidates) or rows.min(initial=0) < 0:
+            raise ValueError("every candidate needs a row of the item table")
+        request = CrossRequest(
+            context=context,
+            history=history_rows(context, self._item_rows),
+            rows=rows,
+            candidates=candidates,
+        )
+        cross_CK = np.empty((len(rows), len(self._crosses)), dtype=np.float32)
+        for k, encode in enumerate(self._crosses):
+            cross_CK[:, k] = encode(request)
+        return cross_CK
+
+
+def read_source(context: SearchContext, source: str) -> object:
+    """Return the raw value that a request-side source names; None where the request lacks it."""
+    root, _, leaf = source.partition(".")
+    match root:
+        case "query":
+            return context.query
+        case "user":
+            return context.user.features.get(leaf)
+        case "context":
+            return context.features.get(leaf)
+        case "now":
+            return _part_of_now(context.now_ms, leaf)
+    raise ValueError(f"source {source!r} is not on the request side")
+
+
+def _part_of_now(now_ms: int, part: str) -> int:
+    """Return a part of the moment in UTC; Monday is weekday 0."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return now.weekday() if part == "weekday" else int(getattr(now, part))
+
+
+def _column_encoders(
+    features: Sequence[Feature], tokenizer: Tokenizer | None
+) -> dict[str, tuple[str, ColumnEncoder]]:
+    """Return the source and the encoder of each feature made from one raw value."""
+    return {
+        feature.name: (feature.source, column_encoder(feature, tokenizer))
+        for feature in features
+        if isinstance(feature, ValueKind)
+    }
+
+
+def _cross_encoders(
+    spec: FeatureSpec, tokenizer: Tokenizer | None, item_count: int, columns: Columns
+) -> list[CrossEncoder]:
+    crosses = [feature for feature in spec.on("cross") if isinstance(feature, CrossKind)]
+    for feature in crosses:
+        source: str = getattr(feature, "source", "")
+        if source and len(_column(columns, source.removeprefix("item."))) != item_count:
+            raise ValueError(f"item column of {feature.name!r} has not {item_count} values")
+    return [cross_encoder(feature, tokenizer, columns) for feature in crosses]
+
+
+def _column(columns: Columns, name: str) -> Sequence[object]:
+    if name not in columns:
+        raise ValueError(f"item column {name!r} is missing")
+    return columns[name]
+
+
+def _encode_histories(feature: HistoryKind, histories: Sequence[HistoryRows]) -> Ids:
+    """Return item ids or age buckets [B, L] of each history, newest last, padded with 0 on the right."""
+    ids_BL = np.zeros((len(histories), feature.max_len), dtype=np.int64)
+    for ids_L, history in zip(ids_BL, histories, strict=True):
+        chosen = history.of(feature.actions)
+        if isinstance(feature, HistoryItems):
+            ids = chosen.rows[-feature.max_len :] + 1
+        else:
+            ages = chosen.ages_days[-feature.max_len :]
+            ids = 1 + np.searchsorted(np.array(feature.boundaries_days), ages, side="right")
+        ids_L[: len(ids)] = ids
+    return ids_BL

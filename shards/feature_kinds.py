@@ -1,0 +1,196 @@
+"""The kinds of feature that a model may name: definitions only, fixed at training time.
+
+A feature with source "item.<column>" belongs to the item side; sources "query", "user.<feature>",
+"context.<feature>" and "now.<part>" to the request side. Cross features (`shards.cross_kinds`) give one
+number a candidate. `cardinality` is how many ids an embedding table needs, padding or unknown (0)
+included.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Side = Literal["request", "item", "cross"]
+
+ITEM_ID_COLUMN = "item_id"
+NOW_PARTS = ("hour", "weekday", "day", "month")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Token ids [max_len] of a text; 0 = padding, 1 = unknown."""
+
+    name: str
+    source: str
+    max_len: int
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        check_positive("max_len", self.max_len)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ngrams:
+    """Hashed character n-gram ids [max_len] of a text's words; 0 = padding."""
+
+    name: str
+    source: str
+    n: int = 3
+    buckets: int
+    max_len: int
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        check_positive("n", self.n)
+        check_positive("buckets", self.buckets)
+        check_positive("max_len", self.max_len)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return self.buckets + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Category:
+    """One id of a vocabulary, counted from 1; 0 = missing or unknown."""
+
+    name: str
+    source: str
+    vocabulary: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        _distinct(self.vocabulary)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return len(self.vocabulary) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Categories:
+    """Ids [max_len] of the values that the vocabulary knows, in the order given; 0 = padding."""
+
+    name: str
+    source: str
+    vocabulary: tuple[str, ...]
+    max_len: int
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        _distinct(self.vocabulary)
+        check_positive("max_len", self.max_len)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return len(self.vocabulary) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """(x - mean) / std of a number, after sign(x) * log1p(|x|) where asked; 0 where it is missing."""
+
+    name: str
+    source: str
+    log1p: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        check_scale(self.mean, self.std)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryItems:
+    """Row + 1 [max_len] of the newest items of the user's history, newest last; 0 = padding.
+
+    Only events with one of `actions` count, or every event where it is empty; items that the
+    bundle does not know are skipped.
+    """
+
+    name: str
+    max_len: int
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "request"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_positive("max_len", self.max_len)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryAges:
+    """Age bucket [max_len] of each event of the `HistoryItems` with equal max_len and actions; 0 = padding.
+
+    Bucket 1 + i holds ages of boundaries_days[i - 1] <= age < boundaries_days[i].
+    """
+
+    name: str
+    max_len: int
+    boundaries_days: tuple[float, ...]
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "request"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_positive("max_len", self.max_len)
+        if not all(a < b for a, b in zip(self.boundaries_days, self.boundaries_days[1:], strict=False)):
+            raise ValueError("boundaries_days must rise")
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return len(self.boundaries_days) + 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemId:
+    """Row + 1 of the item in the bundle's item table; 0 = unknown."""
+
+    name: str
+    side: ClassVar[Side] = "item"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+ValueKind = Tokens | Ngrams | Category | Categories | Number
+HistoryKind = HistoryItems | HistoryAges
+
+
+def _check(name: str, source: str) -> None:
+    check_name(name)
+    root, _, leaf = source.partition(".")
+    known = source == "query" or (root in ("user", "context", "item") and leaf)
+    if not (known or (root == "now" and leaf in NOW_PARTS)):
+        raise ValueError(f"source {source!r} of {name!r} is none of query, user.*, context.*, item.*, now.*")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no keyword argument could have."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"feature name {name!r} must be lower-case letters, digits and '_'")
+
+
+def check_scale(mean: float, std: float) -> None:
+    """Refuse a scale that would give NaN."""
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise ValueError("mean must be finite and std above 0")
+
+
+def check_positive(what: str, value: int) -> None:
+    """Refuse a count below 1."""
+    if value < 1:
+        raise ValueError(f"{what} must be at least 1, not {value}")
+
+
+def _distinct(vocabulary: tuple[str, ...]) -> None:
+    if len(set(vocabulary)) != len(vocabulary):
+        raise ValueError("vocabulary holds a value twice")

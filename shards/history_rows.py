@@ -1,0 +1,61 @@
+"""A user's history in terms of a bundle's item rows.
+
+Legend: H = events on known items, C = candidates, L = length of the encoded history.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.search_context import SearchContext
+
+MS_PER_DAY = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRows:
+    """Events on items that the bundle knows, oldest first: rows [H], ages in days [H], actions."""
+
+    rows: NDArray[np.int64]
+    ages_days: NDArray[np.float64]
+    actions: tuple[str, ...]
+
+    def of(self, actions: tuple[str, ...]) -> "HistoryRows":
+        """Return the events with one of these actions; all of them where `actions` is empty."""
+        if not actions:
+            return self
+        kept = [i for i, action in enumerate(self.actions) if action in actions]
+        return HistoryRows(
+            rows=self.rows[kept],
+            ages_days=self.ages_days[kept],
+            actions=tuple(self.actions[i] for i in kept),
+        )
+
+    def count_on(self, row_C: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many events [C] fall on each row."""
+        sorted_H = np.sort(self.rows)
+        return np.searchsorted(sorted_H, row_C, side="right") - np.searchsorted(sorted_H, row_C, side="left")
+
+    def newest_age_on(self, row_C: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the age in days [C] of the newest event on each row; infinite where there is none."""
+        if not len(self.rows):
+            return np.full(len(row_C), np.inf)
+        # By row, then by age from old to young: the last event of a row is its newest.
+        order = np.lexsort((-self.ages_days, self.rows))
+        sorted_H = self.rows[order]
+        last_C = np.searchsorted(sorted_H, row_C, side="right") - 1
+        return np.where(sorted_H[last_C] == row_C, self.ages_days[order[last_C]], np.inf)
+
+
+def history_rows(context: SearchContext, item_rows: Mapping[str, int]) -> HistoryRows:
+    """Return the history of `context` on known items; events from the future have age 0."""
+    history = context.user.history
+    known = [(row, i) for i, item in enumerate(history.item_ids) if (row := item_rows.get(item)) is not None]
+    times_H = np.array([history.timestamps_ms[i] for _, i in known], dtype=np.float64)
+    return HistoryRows(
+        rows=np.array([row for row, _ in known], dtype=np.int64),
+        ages_days=np.maximum(context.now_ms - times_H, 0.0) / MS_PER_DAY,
+        actions=tuple(history.actions[i] for _, i in known),
+    )

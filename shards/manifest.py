@@ -1,0 +1,133 @@
+"""What a bundle says about itself: `manifest.json`."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from shards.json_codec import from_json, parse, render, to_json
+from shards.placement import ModelVersion, Stage
+
+MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """An input of a program; None in `shape` is a dimension that varies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramSpec:
+    """A torch.export program: its file, its keyword inputs and the names of its outputs in order."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_file_name(self.file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDigest:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRange:
+    """The time span of the data that training saw: [start, end)."""
+
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far a replica's scores may lie from the goldens: |a - b| <= atol + rtol * |b|."""
+
+    rtol: float = 1e-4
+    atol: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One version of a model, described so that a shard can serve it without the code that trained it."""
+
+    name: str
+    version: str
+    stage: Stage
+    engine: str
+    """Which opener of `shards.servable` serves it: "two_tower", "lexical", "table" …"""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Dimensions for the reader: "items", "embedding" …"""
+    programs: Mapping[str, ProgramSpec] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the engine; each engine documents its own."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tolerance: Tolerance = Tolerance()
+    training_range: TrainingRange | None = None
+    spec_hash: str = ""
+    """`FeatureSpec.hash` of features.json and tokenizer.json; empty where the bundle has no features."""
+    files: Mapping[str, FileDigest] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for what, name in (("name", self.name), ("version", self.version)):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{what} {name!r} must be letters, digits, '.', '_' or '-'")
+        if self.format_version != FORMAT_VERSION:
+            raise ValueError(f"format_version {self.format_version} is not {FORMAT_VERSION}")
+        for file in self.files:
+            check_file_name(file)
+
+    @property
+    def model_version(self) -> ModelVersion:
+        """Return the name and version as one key."""
+        return ModelVersion(self.name, self.version)
+
+    def with_files(self, files: Mapping[str, FileDigest], spec_hash: str) -> "Manifest":
+        """Return the manifest completed by what was written."""
+        return replace(self, files=files, spec_hash=spec_hash)
+
+
+def check_file_name(name: str) -> None:
+    """Refuse with a ValueError a file name that is not a plain relative path inside the bundle."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:
+        raise ValueError(f"file name {name!r} is not a plain path inside the bundle")
+    if PurePosixPath(name).is_absolute() or name == MANIFEST_FILE:
+        raise ValueError(f"file name {name!r} is not allowed")
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of manifest.json, which carry their own checksum."""
+    document = to_json(manifest)
+    return render(document | {"checksum": _checksum(document)})
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Return the manifest in `data`; ValueError where a byte differs from what was written."""
+    document = parse(data)
+    if not isinstance(document, dict) or render(document) != data:
+        raise ValueError("is not as Headrace writes it")
+    checksum = document.pop("checksum", None)
+    if checksum != _checksum(document):
+        raise ValueError("does not match its own checksum")
+    return from_json(Manifest, document, "manifest")
+
+
+def _checksum(document: object) -> str:
+    return hashlib.sha256(render(document)).hexdigest()

@@ -1,0 +1,114 @@
+"""How lists become one: channels into one list, task probabilities into one score, stages in a row.
+
+Pure, and free of torch and faiss, because the router merges. Legend: C = candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.candidates import EMPTY, SCORE, Candidates, Floats
+
+Mask = NDArray[np.bool_]
+
+RRF_K = 60
+"""Dampens the lead of first ranks in reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+
+MERGE_SCORE = "merge.score"
+"""The column that `merge` sorts by."""
+
+_SMALLEST_PROBABILITY = 1e-12
+_LARGEST_LOG_SCORE = 80.0
+"""exp(±80) is finite and above zero in float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelResult:
+    """What one channel retrieved, best first; its first `quota` items always survive the merge."""
+
+    name: str
+    weight: float = 1.0
+    quota: int = 0
+    candidates: Candidates
+
+
+def merge(results: Sequence[ChannelResult], *, limit: int) -> Candidates:
+    """Return the best `limit` items of all channels, each item once, best first, ties by item id.
+
+    Items are ordered by weighted reciprocal rank fusion: the sum over channels of weight / (60 + rank).
+    Every channel's quota survives; only where the quotas alone exceed `limit` is the answer longer than it.
+    Columns: "merge.score" and for every channel "<channel>.score" and "<channel>.rank" (1 is best), NaN
+    where the channel did not bring the item. An item that a channel repeats keeps its best rank there.
+    """
+    item_ids = sorted({item_id for result in results for item_id in result.candidates.item_ids})
+    if not item_ids:
+        return EMPTY
+    rows = {item_id: row for row, item_id in enumerate(item_ids)}
+    fused = np.zeros(len(item_ids), np.float64)
+    protected = np.zeros(len(item_ids), np.bool_)
+    columns: dict[str, Floats] = {}
+    for result in results:
+        rank, score = _channel_columns(result.candidates, rows)
+        columns[f"{result.name}.score"] = score
+        columns[f"{result.name}.rank"] = rank
+        fused += np.nan_to_num(result.weight / (RRF_K + rank), nan=0.0)
+        protected |= rank <= result.quota
+    columns[MERGE_SCORE] = fused.astype(np.float32)
+    order = np.argsort(-columns[MERGE_SCORE], kind="stable")
+    merged = Candidates(item_ids=tuple(item_ids), columns=columns)
+    return merged.take(order[_survivors(protected[order], limit)])
+
+
+def _channel_columns(candidates: Candidates, rows: Mapping[str, int]) -> tuple[Floats, Floats]:
+    """Return one channel's ranks and scores over all merged items, NaN where it has none."""
+    rank = np.full(len(rows), np.nan, np.float32)
+    score = np.full(len(rows), np.nan, np.float32)
+    at = np.fromiter((rows[item_id] for item_id in candidates.item_ids), np.intp, len(candidates))
+    # Written backwards, so that the first of two equal items is the one that stays.
+    rank[at[::-1]] = np.arange(len(candidates), 0, -1, dtype=np.float32)
+    if SCORE in candidates.columns:
+        score[at[::-1]] = candidates.columns[SCORE][::-1]
+    return rank, score
+
+
+def _survivors(protected: Mask, limit: int) -> Mask:
+    """Return which of the items, best first, stay: all protected ones, and the best others up to `limit`."""
+    free_places = max(0, limit - int(protected.sum()))
+    survivors: Mask = protected | (np.cumsum(~protected) <= free_places)
+    return survivors
+
+
+def fuse(task_columns: Mapping[str, Floats], exponents: Mapping[str, float]) -> Floats:
+    """Return the product over tasks of probability ** exponent [C]; other tasks do not count.
+
+    Always finite for finite input: probabilities count as at least 1e-12 and the product stays within
+    exp(±80); NaN stays NaN. Raises ValueError for an exponent of a task that has no column.
+    """
+    unknown = sorted(exponents.keys() - task_columns.keys())
+    if unknown:
+        raise ValueError(f"no such task: {', '.join(unknown)}; there are {', '.join(sorted(task_columns))}")
+    size = len(next(iter(task_columns.values()))) if task_columns else 0
+    log_score = np.zeros(size, np.float64)
+    for task, exponent in exponents.items():
+        log_score += exponent * np.log(
+            np.maximum(task_columns[task].astype(np.float64), _SMALLEST_PROBABILITY)
+        )
+    return np.exp(np.clip(log_score, -_LARGEST_LOG_SCORE, _LARGEST_LOG_SCORE)).astype(np.float32)
+
+
+def with_columns(candidates: Candidates, stage: str, scored: Candidates) -> Candidates:
+    """Join a stage's answer onto the candidates that it was asked about.
+
+    Returns the items of `scored` in its order and with its attributes, with the columns they had in
+    `candidates` and the stage's own as "<stage>.<column>". Raises ValueError for an item never asked about.
+    """
+    rows = {item_id: row for row, item_id in enumerate(candidates.item_ids)}
+    foreign = next((item_id for item_id in scored.item_ids if item_id not in rows), None)
+    if foreign is not None:
+        raise ValueError(f"{stage} returned the item {foreign!r}, which it was not asked about")
+    order = np.fromiter((rows[item_id] for item_id in scored.item_ids), np.intp, len(scored))
+    columns = {name: column[order] for name, column in candidates.columns.items()}
+    columns |= {f"{stage}.{name}": column for name, column in scored.columns.items()}
+    return Candidates(item_ids=scored.item_ids, columns=columns, attributes=scored.attributes)
