@@ -1,0 +1,155 @@
+"""The server every Headrace process runs: gRPC with health, reflection, channelz and mapped errors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_channelz.v1.channelz_pb2 import DESCRIPTOR as CHANNELZ
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2 import DESCRIPTOR as HEALTH
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from services.error_interceptor import ErrorInterceptor
+from shards.errors import Unavailable
+
+Register = Callable[[grpc.aio.Server], None]
+"""Adds a servicer or generic handlers to a server."""
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+KEEPALIVE_S = 20.0
+CONTROL_DEADLINE_S = 30.0
+STAGE_DEADLINE_S = 2.0
+
+_STANDARD_SERVICES = (
+    HEALTH.services_by_name["Health"].full_name,
+    CHANNELZ.services_by_name["Channelz"].full_name,
+    reflection.SERVICE_NAME,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChassisOptions:
+    """How a server speaks; `default_deadline_s` bounds unary calls that come without a deadline."""
+
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    keepalive_s: float = KEEPALIVE_S
+    reuse_port: bool = False
+    grace_s: float = 5.0
+    default_deadline_s: float = CONTROL_DEADLINE_S
+
+    def __post_init__(self) -> None:
+        if min(self.max_message_bytes, self.keepalive_s, self.default_deadline_s) <= 0 or self.grace_s < 0:
+            raise ValueError("sizes and times of a server must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs; `address` is HOST:PORT as callers on this host reach it."""
+
+    address: str
+    port: int
+    _grpc: grpc.aio.Server
+    _health: health.aio.HealthServicer
+
+    async def set_serving(self, service_name: str, serving: bool) -> None:
+        """Say in health checks whether the service ("" for all of them) takes requests."""
+        status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
+        await self._health.set(service_name, status)
+
+    async def wait(self) -> None:
+        """Return when the server has stopped."""
+        await self._grpc.wait_for_termination()
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, refuse new calls, give those in flight `grace_s`, then cancel them."""
+        await self._health.enter_graceful_shutdown()
+        await self._grpc.stop(grace_s)
+
+
+@asynccontextmanager
+async def serve(
+    address: str,
+    *,
+    register: Sequence[Register],
+    service_names: Sequence[str],
+    options: ChassisOptions = ChassisOptions(),
+    serving: bool = True,
+) -> AsyncIterator[Server]:
+    """Serve on HOST:PORT (port 0 for any) until the block ends, then stop gracefully.
+
+    `service_names` are full names ("headrace.v1.SearchService"), for health and reflection. Health
+    starts as `serving`; `set_serving` changes it.
+    Raises `Unavailable` when the address is taken.
+    """
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor(options.default_deadline_s)], options=_server_options(options)
+    )
+    checks = health.aio.HealthServicer()
+    add_HealthServicer_to_server(checks, server)
+    channelz.add_channelz_servicer(server)
+    reflection.enable_server_reflection((*service_names, *_STANDARD_SERVICES), server)
+    for add in register:
+        add(server)
+    port = _bind(server, address)
+    running = Server(f"{address.rpartition(':')[0]}:{port}", port, server, checks)
+    for name in ("", *service_names):
+        await running.set_serving(name, serving)
+    await server.start()
+    try:
+        yield running
+    finally:
+        # A cancelled caller still gets its graceful stop.
+        await asyncio.shield(running.stop(options.grace_s))
+
+
+def _bind(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen on {address}") from error
+
+
+def _server_options(options: ChassisOptions) -> list[tuple[str, int]]:
+    return [
+        *_message_limits(options.max_message_bytes),
+        ("grpc.so_reuseport", int(options.reuse_port)),
+        ("grpc.enable_channelz", 1),
+        ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 5000),
+        # Clients ping every `keepalive_s` even when idle; without this they are told ENHANCE_YOUR_CALM.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ]
+
+
+def remaining_s(context: "grpc.aio.ServicerContext[Any, Any]", *, default_s: float) -> float:
+    """Return the seconds left to answer the call; `default_s` when it came without a deadline."""
+    left_s: float | None = context.time_remaining()
+    return default_s if left_s is None else left_s
+
+
+def channel_options(
+    *, max_message_bytes: int = MAX_MESSAGE_BYTES, keepalive_s: float = KEEPALIVE_S
+) -> list[tuple[str, int]]:
+    """Return the options of a channel to such a server: its limits, fast reconnects, no hidden retries."""
+    return [
+        *_message_limits(max_message_bytes),
+        ("grpc.keepalive_time_ms", round(keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", 5000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A shard that Ray has restarted must be found at once, not after a back-off of two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        ("grpc.enable_retries", 0),
+    ]
+
+
+def _message_limits(size_bytes: int) -> list[tuple[str, int]]:
+    return [("grpc.max_receive_message_length", size_bytes), ("grpc.max_send_message_length", size_bytes)]

@@ -1,0 +1,74 @@
+"""What the controller tells of its cluster: shards, models and operations. One way: nobody sends them in."""
+
+from collections.abc import Mapping
+
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.codec.moments import timestamp_to_proto
+from services.codec.replica import replica_to_proto
+from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
+from shards.cluster_state import BundleFacts, ClusterState, Operation, OperationState, ShardState, ShardView
+
+_SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
+    ShardState.STARTING: pb.SHARD_STATE_STARTING,
+    ShardState.SERVING: pb.SHARD_STATE_SERVING,
+    ShardState.DOWN: pb.SHARD_STATE_DOWN,
+}
+
+_OPERATION_STATES: Mapping[OperationState, pb.OperationState.ValueType] = {
+    OperationState.RUNNING: pb.OPERATION_STATE_RUNNING,
+    OperationState.SUCCEEDED: pb.OPERATION_STATE_SUCCEEDED,
+    OperationState.FAILED: pb.OPERATION_STATE_FAILED,
+    OperationState.CANCELLED: pb.OPERATION_STATE_CANCELLED,
+}
+
+
+def shards_to_proto(state: ClusterState, now_ms: int) -> list[pb.Shard]:
+    """Return the message of every shard, by id."""
+    return [_shard_to_proto(state, view, now_ms) for _, view in sorted(state.shards.items())]
+
+
+def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Shard:
+    return pb.Shard(
+        shard_id=view.shard_id,
+        address=view.address,
+        state=_SHARD_STATES[state.shard_state(view.shard_id, now_ms)],
+        node=view.node,
+        capacity_bytes=state.settings.shard_capacity_bytes,
+        memory_bytes=sum(replica.memory_bytes for replica in view.replicas.values()),
+        replicas=[replica_to_proto(replica) for _, replica in sorted(view.replicas.items())],
+        incarnation=view.incarnation,
+        pid=view.pid,
+    )
+
+
+def models_to_proto(state: ClusterState) -> list[pb.Model]:
+    """Return the message of every bundle that the controller has met, by name."""
+    return [_model_to_proto(state, bundle) for _, bundle in sorted(state.bundles.items())]
+
+
+def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
+    assignment = state.placement.assignments.get(bundle.model)
+    releases = state.placement.releases.items()
+    return pb.Model(
+        model=model_version_to_proto(bundle.model),
+        stage=STAGE_TO_PROTO[bundle.stage],
+        engine=bundle.engine,
+        size_bytes=bundle.size_bytes,
+        shard_ids=assignment.shard_ids if assignment else (),
+        surfaces=sorted(surface for surface, release in releases if bundle.model in release.models()),
+        metrics=dict(bundle.metrics),
+    )
+
+
+def operation_to_proto(operation: Operation) -> pb.Operation:
+    """Return the message of an operation."""
+    return pb.Operation(
+        operation_id=operation.operation_id,
+        kind=operation.kind,
+        state=_OPERATION_STATES[operation.state],
+        steps_done=operation.steps_done,
+        steps_total=operation.steps_total,
+        detail=operation.detail,
+        start_time=timestamp_to_proto(operation.start_ms),
+        end_time=None if operation.end_ms is None else timestamp_to_proto(operation.end_ms),
+    )

@@ -1,0 +1,71 @@
+"""What a shard writes down, so that it comes back with its port and its models by itself."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from services.durable_file import replace_file
+from shards.errors import CorruptRecord
+from shards.placement import ModelVersion, Stage
+
+_STORE = "shard record"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBundle:
+    """A bundle that the shard must hold, and its folder."""
+
+    model: ModelVersion
+    stage: Stage
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecord:
+    """The port a shard served on last (0 for none yet) and the bundles it holds, oldest first."""
+
+    port: int = 0
+    bundles: tuple[HeldBundle, ...] = ()
+
+    def with_bundle(self, bundle: HeldBundle) -> "ShardRecord":
+        """Return the record with this bundle, in place of what it said of the same model."""
+        if bundle in self.bundles:
+            return self
+        return replace(self, bundles=(*self.without_bundle(bundle.model).bundles, bundle))
+
+    def without_bundle(self, model: ModelVersion) -> "ShardRecord":
+        """Return the record without this bundle."""
+        return replace(self, bundles=tuple(held for held in self.bundles if held.model != model))
+
+
+def read_record(path: Path) -> ShardRecord:
+    """Return the record in this file, an empty one when there is none; raises `CorruptRecord`."""
+    try:
+        raw = json.loads(path.read_bytes())
+        bundles = tuple(
+            HeldBundle(
+                model=ModelVersion(held["model"], held["version"]),
+                stage=Stage(held["stage"]),
+                path=Path(held["path"]),
+            )
+            for held in raw["models"]
+        )
+        return ShardRecord(port=int(raw["port"]), bundles=bundles)
+    except FileNotFoundError:
+        return ShardRecord()
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptRecord(_STORE, str(path), f"{type(error).__name__}: {error}") from error
+
+
+def write_record(path: Path, record: ShardRecord) -> None:
+    """Replace the file by this record; a crash leaves the old one or the new one, whole."""
+    models = [
+        {
+            "model": held.model.model,
+            "version": held.model.version,
+            "stage": held.stage.value,
+            "path": str(held.path),
+        }
+        for held in record.bundles
+    ]
+    replace_file(path, json.dumps({"port": record.port, "models": models}, indent=1).encode())

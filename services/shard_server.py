@@ -1,0 +1,96 @@
+"""A shard as a plain asyncio server: it holds bundles and serves their stages on one port, without Ray."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Self
+
+import faiss
+import torch
+
+from services import chassis, shard_servicer, stages
+from services.holdings import Holdings
+from services.shard_config import ShardConfig
+from services.shard_servicer import Shard
+from services.worker_pool import WorkerPool
+from shards.errors import Unavailable
+from shards.residency import Residency
+
+log = logging.getLogger(__name__)
+
+
+class ShardServer:
+    """Serves from `async with` on: at once, and each bundle of its record as soon as that is READY."""
+
+    def __init__(self, config: ShardConfig) -> None:
+        self.address = ""
+        """HOST:PORT for callers; empty until it has started."""
+        self._config = config
+        self._exits = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.address = await self._exits.enter_async_context(_serving(self._config))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+
+@asynccontextmanager
+async def _serving(config: ShardConfig) -> AsyncIterator[str]:
+    torch.set_num_threads(config.threads)
+    faiss.omp_set_num_threads(config.threads)
+    residency = Residency(device=config.device)
+    holdings = Holdings(residency, config.record_path)
+    async with (
+        WorkerPool(workers=config.workers, max_queue=config.max_queue) as pool,
+        _loading() as loader,
+    ):
+        shard = Shard(
+            shard_id=config.shard_id,
+            incarnation=uuid.uuid4().hex,
+            device=config.device,
+            holdings=holdings,
+            pool=pool,
+            runner=stages.StageRunner(config.shard_id, residency, pool),
+        )
+        async with AsyncExitStack() as exits:
+            server = await _listen(exits, config, shard, loader)
+            holdings.keep_port(server.port)
+            for held in holdings.recorded:
+                loader.submit(holdings.restore, held)
+            yield f"{config.advertise_host or config.host}:{server.port}"
+
+
+@asynccontextmanager
+async def _loading() -> AsyncIterator[ThreadPoolExecutor]:
+    """Give the one thread on which bundles come and go, so that no two changes race."""
+    loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+    try:
+        yield loader
+    finally:
+        await asyncio.to_thread(loader.shutdown, wait=True, cancel_futures=True)
+
+
+async def _listen(
+    exits: AsyncExitStack, config: ShardConfig, shard: Shard, loader: ThreadPoolExecutor
+) -> chassis.Server:
+    """Serve on the configured port, or on the one before, where routers still look, or on any."""
+
+    def serve(port: int) -> AbstractAsyncContextManager[chassis.Server]:
+        return chassis.serve(
+            f"{config.host}:{port}",
+            register=[stages.register(shard.runner), shard_servicer.register(shard, loader)],
+            service_names=[*stages.SERVICE_NAMES, shard_servicer.SERVICE_NAME],
+            options=chassis.ChassisOptions(grace_s=config.grace_s),
+        )
+
+    if not config.port and shard.holdings.port:
+        try:
+            return await exits.enter_async_context(serve(shard.holdings.port))
+        except Unavailable:
+            log.warning("port %d of the life before is taken", shard.holdings.port)
+    return await exits.enter_async_context(serve(config.port))

@@ -1,0 +1,107 @@
+"""ShardService: what the controller asks of a shard."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from protos.headrace.v1 import shard_service_pb2 as pb
+from protos.headrace.v1 import shard_service_pb2_grpc
+from services import codec
+from services.chassis import CONTROL_DEADLINE_S, remaining_s
+from services.codec.stages import read_model_version
+from services.codec.violations import collecting
+from services.holdings import Holdings
+from services.stages import StageRunner
+from services.worker_pool import WorkerPool
+from shards.residency import resident_bytes
+
+SERVICE_NAME = "headrace.v1.ShardService"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """The parts of one shard; `incarnation` is new with every life of its process."""
+
+    shard_id: str
+    incarnation: str
+    device: str
+    holdings: Holdings
+    pool: WorkerPool
+    runner: StageRunner
+
+
+class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
+    """Loads, unloads, drains and tells; `loader` runs what blocks, beside the workers that serve."""
+
+    def __init__(self, shard: Shard, loader: Executor) -> None:
+        self._shard = shard
+        self._loader = loader
+
+    async def LoadModel(  # noqa: N802
+        self, request: pb.LoadModelRequest, _: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.LoadModelResponse:
+        """Load a bundle; one that serves already is left as it is."""
+        with collecting() as at:
+            model = read_model_version(request.model, at.child("model"))
+            at.child("path").check_set(request.path)
+        replica = await self._off_loop(
+            lambda: self._shard.holdings.load(model, Path(request.path).absolute())
+        )
+        return pb.LoadModelResponse(replica=codec.replica_to_proto(replica))
+
+    async def UnloadModel(  # noqa: N802
+        self, request: pb.UnloadModelRequest, _: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.UnloadModelResponse:
+        """Let a bundle go; one that is not held is gone already."""
+        with collecting() as at:
+            model = read_model_version(request.model, at.child("model"))
+        await self._off_loop(
+            lambda: self._shard.holdings.unload(model, owner=request.owner, generation=request.generation)
+        )
+        return pb.UnloadModelResponse()
+
+    async def Drain(  # noqa: N802
+        self, request: pb.DrainRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.DrainResponse:
+        """Refuse new work and wait for the work in flight."""
+        self._shard.runner.draining = True
+        timeout_s = remaining_s(context, default_s=CONTROL_DEADLINE_S)
+        if request.HasField("timeout"):
+            timeout_s = min(timeout_s, codec.duration_from_proto(request.timeout))
+        return pb.DrainResponse(abandoned=await self._shard.pool.wait_idle(timeout_s))
+
+    async def GetShard(  # noqa: N802
+        self, _: pb.GetShardRequest, __: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> pb.GetShardResponse:
+        """Tell what the shard holds and how it is."""
+        shard = self._shard
+        return pb.GetShardResponse(
+            shard_id=shard.shard_id,
+            incarnation=shard.incarnation,
+            replicas=[codec.replica_to_proto(replica) for replica in shard.holdings.replicas()],
+            memory_bytes=resident_bytes(),
+            in_flight=shard.pool.in_flight,
+            pid=os.getpid(),
+            device=shard.device,
+            draining=shard.runner.draining,
+        )
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, work)
+
+
+def register(shard: Shard, loader: Executor) -> Callable[[grpc.aio.Server], None]:
+    """Return what adds the service to a server."""
+
+    def add(server: grpc.aio.Server) -> None:
+        shard_service_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(shard, loader), server)
+
+    return add

@@ -1,0 +1,116 @@
+"""Nearest neighbours by inner product: a FAISS index of any kind that can filter, whose ids are item rows.
+
+Legend: D = width of a vector, N = items, K = neighbours found.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import faiss as faiss_module
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.candidates import Floats
+from shards.errors import CorruptBundle, MismatchedBundle
+from shards.forward_index import Mask
+
+faiss: Any = faiss_module
+"""Its stubs leave out most search parameters."""
+
+GPU_MAX_K = 2048
+"""FAISS finds no more than this on a GPU."""
+
+
+class AnnIndex:
+    """A FAISS index on the CPU, with a copy on the GPU for searches without filter where there is one."""
+
+    def __init__(self, index: Any, device: str = "cpu") -> None:
+        self._index = index
+        self._on_gpu = _gpu_copy(index, device)
+
+    @classmethod
+    def open(cls, path: Path, device: str = "cpu") -> "AnnIndex":
+        """Read an index; CorruptBundle where it is none, MismatchedBundle where it cannot filter."""
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+        if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise MismatchedBundle(path.name, "is not by inner product")
+        _check_filters(index, path.name)
+        return cls(index, device)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def width(self) -> int:
+        """Return D."""
+        return int(self._index.d)
+
+    def search(
+        self, vector_1D: Floats, k: int, allowed_N: Mask | None = None
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Return scores [K] and rows [K] of the nearest vectors, best first.
+
+        K is `k` or, where there are fewer, every allowed item: an index that looks at a part of
+        itself looks at the whole when that part held too few.
+        """
+        wanted = min(k, len(self) if allowed_N is None else int(allowed_N.sum()))
+        if wanted == 0:
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        if allowed_N is None and self._on_gpu is not None and wanted <= GPU_MAX_K:
+            return _found(*self._on_gpu.search(vector_1D, wanted))
+        selector = None if allowed_N is None else _selector(allowed_N)
+        scores, rows = _search(self._index, vector_1D, wanted, selector, exhaustive=False)
+        if len(rows) < wanted:
+            scores, rows = _search(self._index, vector_1D, wanted, selector, exhaustive=True)
+        return scores, rows
+
+
+def _search(
+    index: Any, vector_1D: Floats, k: int, selector: Any, *, exhaustive: bool
+) -> tuple[Floats, NDArray[np.int64]]:
+    return _found(*index.search(vector_1D, k, params=_parameters(index, selector, exhaustive=exhaustive)))
+
+
+def _found(score_1K: Floats, row_1K: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the only query's neighbours without the places that FAISS left empty."""
+    found_K = row_1K[0] >= 0
+    return score_1K[0][found_K], row_1K[0][found_K]
+
+
+def _selector(allowed_N: Mask) -> Any:
+    return faiss.IDSelectorBitmap(np.packbits(allowed_N, bitorder="little"))
+
+
+def _parameters(index: Any, selector: Any, *, exhaustive: bool) -> Any:
+    """Return what tells an index, and the indexes inside it, whom to look for and how far to look."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        inner = _parameters(index.index, selector, exhaustive=exhaustive)
+        return faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(index, faiss.IndexRefine):
+        inner = _parameters(index.base_index, selector, exhaustive=exhaustive)
+        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(sel=selector, nprobe=index.nlist if exhaustive else index.nprobe)
+    if isinstance(index, faiss.IndexHNSW):
+        ef_search = index.ntotal if exhaustive else index.hnsw.efSearch
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
+    return faiss.SearchParameters(sel=selector)
+
+
+def _check_filters(index: Any, file: str) -> None:
+    nothing = np.zeros(index.ntotal, dtype=np.bool_)
+    try:
+        _search(index, np.zeros((1, index.d), np.float32), 1, _selector(nothing), exhaustive=False)
+    except RuntimeError as error:
+        raise MismatchedBundle(file, "is of a kind that cannot filter: use Flat, IVF or HNSW") from error
+
+
+def _gpu_copy(index: Any, device: str) -> Any:
+    if not device.startswith("cuda") or not hasattr(faiss, "StandardGpuResources"):
+        return None
+    ordinal = int(device.partition(":")[2] or 0)
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), ordinal, index)

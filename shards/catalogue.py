@@ -1,0 +1,88 @@
+"""What engines share: the items of a bundle, the encoder over them, and answers made from rows.
+
+Legend: N = items, C = candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.bundle import Bundle
+from shards.candidates import Candidates, Floats
+from shards.errors import MismatchedBundle, Unavailable
+from shards.feature_encoder import RequestEncoder
+from shards.features import FEATURES_FILE
+from shards.forward_index import ITEMS_FILE, ForwardIndex
+from shards.json_codec import from_json
+from shards.manifest import MANIFEST_FILE
+
+Rows = NDArray[np.int64]
+P = TypeVar("P")
+
+
+def open_items(bundle: Bundle) -> ForwardIndex:
+    """Return the items of a bundle; BundleError where it has none."""
+    return ForwardIndex.open(bundle.file(ITEMS_FILE))
+
+
+def open_encoder(bundle: Bundle, items: ForwardIndex) -> RequestEncoder:
+    """Return the encoder of a bundle's features; MismatchedBundle where it has none or they do not fit."""
+    if bundle.spec is None:
+        raise MismatchedBundle(FEATURES_FILE, f"is missing, which engine {bundle.manifest.engine!r} needs")
+    try:
+        columns = items.columns(bundle.spec.item_columns)
+        return RequestEncoder(bundle.spec, bundle.tokenizer, items.rows, columns)
+    except ValueError as error:
+        raise MismatchedBundle(FEATURES_FILE, str(error)) from error
+
+
+def read_params(kind: type[P], bundle: Bundle) -> P:
+    """Return the engine's settings in the manifest as a dataclass; MismatchedBundle says what is wrong."""
+    try:
+        return from_json(kind, dict(bundle.manifest.params), "params")
+    except ValueError as error:
+        raise MismatchedBundle(MANIFEST_FILE, str(error)) from error
+
+
+def known_rows(items: ForwardIndex, candidates: Candidates) -> tuple[Rows, Candidates]:
+    """Return the candidates that the bundle knows, in their order, and their rows [C]."""
+    rows = items.rows_of(candidates.item_ids)
+    known = rows >= 0
+    return (rows, candidates) if known.all() else (rows[known], candidates.take(np.flatnonzero(known)))
+
+
+def best_first(score_C: NDArray[np.floating[Any]], keep: int) -> NDArray[np.intp]:
+    """Return the positions of the best `keep` scores, none of them NaN; equal ones stay in their order."""
+    if keep >= len(score_C):
+        return np.argsort(-score_C, kind="stable")
+    # Sorting only what is as good as the last one kept takes a tenth of the time for 500 of 10,000.
+    last = np.partition(-score_C, keep - 1)[keep - 1]
+    contenders = np.flatnonzero(-score_C <= last)
+    return contenders[np.argsort(-score_C[contenders], kind="stable")][:keep]
+
+
+def answer(
+    items: ForwardIndex,
+    rows: Rows,
+    columns: Mapping[str, Floats],
+    attributes: Sequence[str],
+    attribute_count: int,
+) -> Candidates:
+    """Return the items at `rows` [C] with their columns [C], and attributes of the first of them.
+
+    InvalidInput names an attribute that the items do not have.
+    """
+    item_ids = items.item_ids
+    return Candidates(
+        item_ids=tuple(item_ids[row] for row in rows.tolist()),
+        columns=columns,
+        attributes=items.attributes(rows[:attribute_count].tolist(), attributes) if attributes else {},
+    )
+
+
+def check_finite(values: NDArray[np.floating[Any]], bundle: Bundle) -> None:
+    """Refuse with Unavailable what no order can be made of: a model whose weights or input went wrong."""
+    if not np.isfinite(values).all():
+        raise Unavailable(f"model {bundle.manifest.model_version} gave a score that is not a finite number")

@@ -1,0 +1,169 @@
+"""Engine "table": looks candidates up instead of computing them.
+
+Files: index.parquet with columns key, item_id, score, a row for each candidate of a key; items.parquet.
+Params: "key" says where the keys of a search come from, see `LookupParams`.
+Legend: N = items, M = rows of the table, E = rows of the table under all keys of one search.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from shards.bundle import Bundle
+from shards.candidates import SCORE, Candidates
+from shards.catalogue import Rows, answer, best_first, open_items, read_params
+from shards.errors import CorruptBundle, MismatchedBundle
+from shards.forward_index import ForwardIndex
+from shards.search_context import Filter, History, SearchContext
+from shards.words import normalised, words
+
+TABLE_FILE = "index.parquet"
+GLOBAL_KEY = ""
+
+_MS_PER_DAY = 86_400_000.0
+_KEYS = ("query", "query_token", "history", "user_items", "global")
+
+Weights = Mapping[str, float]
+"""Keys of one search and what each of them counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupParams:
+    """Where the keys of a search come from, and how its history counts.
+
+    "query": the normalised query (`shards.words.normalised`). "query_token": each of its distinct words,
+    scores added up. "history": each item of the user's history, scores added up. "user_items": no table;
+    the user's own items, scored by their events. "global": one key, the empty text. An event counts
+    0.5 ** (age / half_life_days), or 1 where there is no half life; only those of `actions` count, if any.
+    """
+
+    key: str
+    half_life_days: float | None = None
+    actions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.key not in _KEYS:
+            raise ValueError(f"key {self.key!r} is none of {', '.join(_KEYS)}")
+        if self.half_life_days is not None and not self.half_life_days > 0:
+            raise ValueError("half_life_days must be above 0")
+
+    def weights(self, context: SearchContext) -> Weights:
+        """Return the keys of a search."""
+        match self.key:
+            case "query":
+                query = normalised(context.query)
+                return {query: 1.0} if query else {}
+            case "query_token":
+                return dict.fromkeys(words(context.query), 1.0)
+            case "global":
+                return {GLOBAL_KEY: 1.0}
+        return self._event_weights(context.user.history, context.now_ms)
+
+    def _event_weights(self, history: History, now_ms: int) -> Weights:
+        weights: dict[str, float] = {}
+        events = zip(history.item_ids, history.actions, history.timestamps_ms, strict=True)
+        for item_id, action, timestamp_ms in events:
+            if not self.actions or action in self.actions:
+                age_days = max(0.0, (now_ms - timestamp_ms) / _MS_PER_DAY)
+                weight = 1.0 if self.half_life_days is None else 0.5 ** (age_days / self.half_life_days)
+                weights[item_id] = weights.get(item_id, 0.0) + weight
+        return weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Items and scores [M], grouped by key: key `i` has those from starts[i] to starts[i + 1]."""
+
+    keys: Mapping[str, int]
+    starts: NDArray[np.int64]
+    item_rows: Rows
+    scores: NDArray[np.float64]
+
+    def sums(self, weights: Weights, item_count: int) -> tuple[Rows, NDArray[np.float64]]:
+        """Return the items under any of the keys, by row, and their weighted scores added up."""
+        found = [(i, weight) for key, weight in weights.items() if (i := self.keys.get(key)) is not None]
+        at = np.array([i for i, _ in found], np.int64)
+        counts = self.starts[at + 1] - self.starts[at]
+        # Positions of all rows, group after group: each group's start, then on by one.
+        ends = np.cumsum(counts)
+        rows_E = np.arange(int(counts.sum())) + np.repeat(self.starts[at] - (ends - counts), counts)
+        weight_E = np.repeat(np.array([weight for _, weight in found]), counts)
+        items_E = self.item_rows[rows_E]
+        scores_E = weight_E * self.scores[rows_E]
+        # Without any row numpy counts in whole numbers.
+        sum_N = np.bincount(items_E, weights=scores_E, minlength=item_count).astype(np.float64, copy=False)
+        touched = np.flatnonzero(np.bincount(items_E, minlength=item_count)).astype(np.int64)
+        return touched, sum_N[touched]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupTable:
+    """Answers from a table, or from the user's own history where `table` is None."""
+
+    items: ForwardIndex
+    params: LookupParams
+    table: Table | None
+
+    def retrieve(
+        self,
+        context: SearchContext,
+        k: int,
+        allowed: Filter,
+        attributes: tuple[str, ...],
+        attribute_count: int,
+        /,
+    ) -> Candidates:
+        """Return the best `k` allowed items under the keys of the search, ties in the order of the items."""
+        rows, scores = self._look_up(self.params.weights(context))
+        if allowed:
+            kept = self.items.allowed(allowed)[rows]
+            rows, scores = rows[kept], scores[kept]
+        score = scores.astype(np.float32)
+        order = best_first(score, k)
+        return answer(self.items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
+
+    def _look_up(self, weights: Weights) -> tuple[Rows, NDArray[np.float64]]:
+        if self.table is not None:
+            return self.table.sums(weights, len(self.items))
+        rows = self.items.rows_of(tuple(weights))
+        order = np.argsort(rows)
+        rows, scores = rows[order], np.array(list(weights.values()), np.float64)[order]
+        return rows[rows >= 0], scores[rows >= 0]
+
+
+def open_lookup_table(bundle: Bundle, _device: str) -> LookupTable:
+    """Open the engine; BundleError names the file at fault."""
+    items = open_items(bundle)
+    params = read_params(LookupParams, bundle)
+    table = None if params.key == "user_items" else read_table(bundle.file(TABLE_FILE), items)
+    return LookupTable(items=items, params=params, table=table)
+
+
+def read_table(path: Path, items: ForwardIndex) -> Table:
+    """Return the table in a Parquet file; BundleError where it is none or names items that are not there."""
+    schema = pa.schema([("key", pa.string()), ("item_id", pa.string()), ("score", pa.float64())])
+    try:
+        table = pq.read_table(path, partitioning=None, columns=schema.names).cast(schema)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    scores_M = table.column("score").to_numpy()
+    if table.column("key").null_count or not np.isfinite(scores_M).all():
+        raise MismatchedBundle(path.name, "holds a missing key or a score that is not a finite number")
+    item_rows_M = items.rows_of(table.column("item_id").to_pylist())
+    if (item_rows_M < 0).any():
+        unknown = table.column("item_id")[int(np.argmin(item_rows_M))].as_py()
+        raise MismatchedBundle(path.name, f"holds item {unknown!r}, which items.parquet does not")
+    keys = table.column("key").combine_chunks().dictionary_encode()
+    key_M = keys.indices.to_numpy()
+    order = np.argsort(key_M, kind="stable")
+    return Table(
+        keys={key: i for i, key in enumerate(keys.dictionary.to_pylist())},
+        starts=np.searchsorted(key_M[order], np.arange(len(keys.dictionary) + 1)),
+        item_rows=item_rows_M[order],
+        scores=scores_M[order],
+    )

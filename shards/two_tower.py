@@ -1,0 +1,64 @@
+"""Engine "two_tower": the query tower and the index of item vectors answer together.
+
+Files: program "query_tower" (request features by name → one vector [1, D]), index.faiss (inner
+product, ids are rows of items.parquet), features.json. Legend: D = width of a vector, N = items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shards.ann_index import AnnIndex
+from shards.bundle import Bundle
+from shards.candidates import SCORE, Candidates
+from shards.catalogue import answer, check_finite, open_encoder, open_items
+from shards.errors import MismatchedBundle
+from shards.feature_encoder import RequestEncoder
+from shards.forward_index import ForwardIndex
+from shards.runner import Runner, open_runner
+from shards.search_context import Filter, SearchContext
+
+INDEX_FILE = "index.faiss"
+QUERY_TOWER = "query_tower"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoTower:
+    """Encodes the search into a vector and finds the items nearest to it."""
+
+    bundle: Bundle
+    items: ForwardIndex
+    encoder: RequestEncoder
+    query_tower: Runner
+    ann: AnnIndex
+
+    def retrieve(
+        self,
+        context: SearchContext,
+        k: int,
+        allowed: Filter,
+        attributes: tuple[str, ...],
+        attribute_count: int,
+        /,
+    ) -> Candidates:
+        """Return the `k` nearest allowed items; InvalidInput for an unknown attribute."""
+        allowed_N = self.items.allowed(allowed) if allowed else None
+        (vector_1D,) = self.query_tower(self.encoder.encode_request(context)).values()
+        check_finite(vector_1D, self.bundle)
+        scores, rows = self.ann.search(np.ascontiguousarray(vector_1D, dtype=np.float32), k, allowed_N)
+        return answer(self.items, rows, {SCORE: scores}, attributes, attribute_count)
+
+
+def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
+    """Open the engine; BundleError names the file at fault."""
+    items = open_items(bundle)
+    ann = AnnIndex.open(bundle.file(INDEX_FILE), device)
+    if len(ann) != len(items):
+        raise MismatchedBundle(INDEX_FILE, f"holds {len(ann)} vectors for {len(items)} items")
+    return TwoTower(
+        bundle=bundle,
+        items=items,
+        encoder=open_encoder(bundle, items),
+        query_tower=open_runner(bundle, QUERY_TOWER, device),
+        ann=ann,
+    )

@@ -1,0 +1,1 @@
+"""Tests of the gRPC shells, over real loopback channels."""

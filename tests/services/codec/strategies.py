@@ -1,0 +1,150 @@
+"""Hypothesis strategies for every value that the codec carries."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from shards.candidates import Candidates
+from shards.cluster_state import Replica, ReplicaState
+from shards.placement import (
+    Assignment,
+    GateRules,
+    ModelVersion,
+    Placement,
+    Release,
+    ReleaseChannel,
+    ReleaseScorer,
+    Stage,
+)
+from shards.search_context import FilterClause, History, RawValue, SearchContext, UserState
+
+words = st.text(min_size=1, max_size=12)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+# What travels as float32 comes back as the decimal a person would write.
+decimals = st.integers(-9999, 9999).map(lambda n: n / 1000)
+moments_ms = st.integers(-62_135_596_800_000, 253_402_300_799_999)
+counts = st.integers(0, 10_000)
+
+raw_values: st.SearchStrategy[RawValue] = st.one_of(st.text(), finite, st.lists(st.text()).map(tuple))
+features = st.dictionaries(words, raw_values, max_size=4)
+models = st.builds(ModelVersion, words, words)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    times = sorted(draw(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=6)))
+    lists = st.lists(st.text(max_size=5), min_size=len(times), max_size=len(times)).map(tuple)
+    return History(draw(lists), draw(lists), tuple(times))
+
+
+users = st.builds(UserState, user_id=st.text(), features=features, history=histories())
+contexts = st.builds(
+    SearchContext, query=st.text(max_size=50), user=users, features=features, now_ms=moments_ms
+)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> FilterClause:
+    low, high = sorted((draw(finite), draw(finite)))
+    open_end = draw(st.sampled_from(("min", "max", None)))
+    return FilterClause(
+        attribute=draw(words),
+        min=None if open_end == "min" else low,
+        max=None if open_end == "max" else high,
+        negate=draw(st.booleans()),
+    )
+
+
+choices = st.builds(
+    FilterClause,
+    attribute=words,
+    any_of=st.lists(st.text(), min_size=1).map(tuple),
+    min=st.none(),
+    max=st.none(),
+    negate=st.booleans(),
+)
+filters = st.lists(choices | ranges(), max_size=4).map(tuple)
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> Candidates:
+    item_ids = tuple(draw(st.lists(words, unique=True, max_size=300)))
+    column = arrays.arrays(
+        np.float32, len(item_ids), elements=st.floats(width=32, allow_infinity=False, allow_nan=True)
+    )
+    texts = st.lists(st.text(), max_size=len(item_ids)).map(tuple)
+    return Candidates(
+        item_ids=item_ids,
+        columns=draw(st.dictionaries(words, column, max_size=3)),
+        attributes=draw(st.dictionaries(words, texts, max_size=2)),
+    )
+
+
+def scorers(most: int) -> st.SearchStrategy[ReleaseScorer]:
+    return st.builds(
+        ReleaseScorer, model=models, candidates=st.integers(1, most), budget_ms=st.integers(1, 60_000)
+    )
+
+
+channels = st.builds(
+    ReleaseChannel,
+    name=words,
+    model=models,
+    k=st.integers(1, 10_000),
+    quota=counts,
+    weight=decimals.map(abs),
+    gated=st.booleans(),
+)
+gates = st.builds(
+    GateRules,
+    mode=st.sampled_from(("rules", "always", "never")),
+    item_id_pattern=st.sampled_from(("", r"\d{5}[a-z]?")),
+    allow=st.lists(words).map(tuple),
+    block=st.lists(words).map(tuple),
+    min_query_chars=counts,
+)
+releases = st.builds(
+    Release,
+    surface=words,
+    version=words,
+    gate=gates,
+    channels=st.lists(channels, min_size=1, max_size=3, unique_by=lambda channel: channel.name).map(tuple),
+    pre_ranker=st.none() | scorers(20_000),
+    ranker=st.none() | scorers(5_000),
+    merged=st.integers(1, 20_000),
+    task_exponents=st.dictionaries(words, decimals, max_size=3),
+    attributes=st.lists(words).map(tuple),
+    retrieval_budget_ms=st.integers(1, 60_000),
+    history_limit=counts,
+    as_of_ms=st.none() | moments_ms,
+)
+
+
+@st.composite
+def placements(draw: st.DrawFn) -> Placement:
+    assignments = draw(
+        st.lists(
+            st.builds(
+                Assignment, model=models, stage=st.sampled_from(Stage), shard_ids=st.lists(words).map(tuple)
+            ),
+            max_size=4,
+        )
+    )
+    live = draw(st.lists(releases, max_size=2))
+    return Placement(
+        generation=draw(st.integers(0, 2**64 - 1)),
+        endpoints=draw(st.dictionaries(words, words, max_size=3)),
+        assignments={assignment.model: assignment for assignment in assignments},
+        releases={release.surface: release for release in live},
+    )
+
+
+replicas = st.builds(
+    Replica,
+    model=models,
+    stage=st.sampled_from(Stage),
+    state=st.sampled_from(ReplicaState),
+    memory_bytes=st.integers(0, 2**60),
+    error=st.text(max_size=40),
+    load_time_ms=st.integers(0, 10**9),
+)

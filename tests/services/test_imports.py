@@ -1,0 +1,19 @@
+"""What routers use of the services stays light."""
+
+import subprocess
+import sys
+
+LIGHT = ("services.codec", "services.status", "services.chassis", "services.user_store")
+HEAVY = ("torch", "faiss", "ray", "tantivy", "tokenizers", "training")
+
+
+def test_no_heavy_library_comes_along() -> None:
+    code = f"import sys, {', '.join(LIGHT)}; print(*(name for name in {HEAVY} if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
+
+
+def test_status_needs_only_the_light_install() -> None:
+    code = "import sys, services.status; print(*(n for n in ('numpy', 'lmdb', 'rich') if n in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""

@@ -1,0 +1,113 @@
+"""The pool bounds its queue, keeps deadlines and never computes what has expired."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from services.worker_pool import WorkerPool
+from shards.errors import DeadlineExceeded, Overloaded
+
+
+def test_it_computes_off_the_event_loop_and_tells_the_time() -> None:
+    async def main() -> None:
+        async with WorkerPool(workers=1, max_queue=0) as pool:
+            timed = await pool.run(threading.get_ident, within_s=10)
+            assert timed.value != threading.get_ident()
+            assert timed.queue_s >= 0
+            assert timed.compute_s >= 0
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_refuses_and_recovers() -> None:
+    async def main() -> None:
+        release = threading.Event()
+        async with WorkerPool(workers=1, max_queue=1) as pool:
+            jobs = [asyncio.create_task(pool.run(release.wait, within_s=10)) for _ in range(2)]
+            await asyncio.sleep(0)
+            assert pool.in_flight == 2
+            with pytest.raises(Overloaded) as caught:
+                await pool.run(release.wait, within_s=10)
+            assert caught.value.retry_after_s > 0
+            release.set()
+            await asyncio.gather(*jobs)
+            assert await pool.wait_idle(10) == 0
+            assert (await pool.run(lambda: 7, within_s=10)).value == 7
+
+    asyncio.run(main())
+
+
+def test_what_expires_in_the_queue_is_not_computed() -> None:
+    async def main() -> None:
+        release, computed = threading.Event(), []
+        async with WorkerPool(workers=1, max_queue=5) as pool:
+            busy = asyncio.create_task(pool.run(release.wait, within_s=10))
+            await asyncio.sleep(0)
+            with pytest.raises(DeadlineExceeded):
+                await pool.run(lambda: computed.append(1), within_s=0.01)
+            release.set()
+            await busy
+            assert await pool.wait_idle(10) == 0
+        assert computed == []
+
+    asyncio.run(main())
+
+
+def test_a_deadline_that_has_passed_is_not_computed() -> None:
+    async def main() -> None:
+        computed: list[int] = []
+        async with WorkerPool(workers=1, max_queue=5) as pool:
+            with pytest.raises(DeadlineExceeded):
+                await pool.run(lambda: computed.append(1), within_s=-1)
+            await pool.wait_idle(10)
+        assert computed == []
+
+    asyncio.run(main())
+
+
+def test_a_caller_that_leaves_frees_its_place_but_not_the_worker() -> None:
+    async def main() -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            started.set()
+            release.wait()
+
+        async with WorkerPool(workers=1, max_queue=3) as pool:
+            running = asyncio.create_task(pool.run(hold, within_s=10))
+            waiting = asyncio.create_task(pool.run(hold, within_s=10))
+            await asyncio.to_thread(started.wait)
+            running.cancel()
+            waiting.cancel()
+            await asyncio.gather(running, waiting, return_exceptions=True)
+            assert await pool.wait_idle(0.01) == 1
+            release.set()
+            assert await pool.wait_idle(10) == 0
+
+    asyncio.run(main())
+
+
+def test_errors_pass() -> None:
+    def fail() -> None:
+        raise KeyError("x")
+
+    async def main() -> None:
+        async with WorkerPool(workers=1, max_queue=0) as pool:
+            with pytest.raises(KeyError):
+                await pool.run(fail, within_s=10)
+            assert await pool.wait_idle(10) == 0
+
+    asyncio.run(main())
+
+
+def test_queue_time_is_told() -> None:
+    async def main() -> None:
+        async with WorkerPool(workers=1, max_queue=5) as pool:
+            first = asyncio.create_task(pool.run(lambda: time.sleep(0.05), within_s=10))
+            await asyncio.sleep(0)
+            second = await pool.run(lambda: None, within_s=10)
+            assert second.queue_s >= 0.8 * (await first).compute_s
+
+    asyncio.run(main())
