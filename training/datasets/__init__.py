@@ -1,0 +1,1 @@
+"""Datasets: every source becomes the same four tables, checked and sorted in time."""

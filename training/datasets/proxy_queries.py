@@ -1,0 +1,77 @@
+"""Proxy queries: what somebody who liked a film might have typed to find it.
+
+MovieLens has no search log. Its queries are made here from the film that was then liked, so they
+are easier and more regular than real ones; **every figure computed on them has to say so**. A query
+depends on its key, the film and the seed alone, so it never changes with the rest of the data.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_STOP_WORDS = frozenset(["the", "and", "with", "for", "from", "der", "die", "das", "les", "del"])
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+
+_KINDS = {
+    "title_word": 25,
+    "two_title_words": 20,
+    "misspelt_title_word": 15,
+    "genre": 15,
+    "genre_and_decade": 15,
+    "browse": 10,
+}
+"""Kind of query to its share, in percent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Film:
+    """What a query is made from; `release_year` may be unknown."""
+
+    title: str
+    release_year: int | None
+    genres: Sequence[str]
+
+
+def proxy_query(film: Film, key: str, *, seed: int) -> str:
+    """Return one query for the film, the same for equal arguments; "" is a search without a query."""
+    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    rng = random.Random(int.from_bytes(digest, "big"))
+    kind = rng.choices(list(_KINDS), weights=list(_KINDS.values()))[0]
+    if kind == "browse":
+        return ""
+    if kind.startswith("genre") and film.genres:
+        genre = rng.choice(list(film.genres)).lower()
+        if kind == "genre_and_decade" and film.release_year is not None:
+            return f"{genre} {decade(film.release_year)}"
+        return genre
+    words = _title_words(film.title)
+    if kind == "two_title_words" and len(words) > 1:
+        return " ".join(rng.sample(words, 2))
+    word = rng.choice(words)
+    return _misspelt(word, rng) if kind == "misspelt_title_word" else word
+
+
+def decade(release_year: int) -> str:
+    """Return the decade as people write it: "1990s"."""
+    return f"{release_year // 10 * 10}s"
+
+
+def _title_words(title: str) -> list[str]:
+    words = [word.lower() for word in _WORD.findall(title)]
+    telling = [word for word in words if len(word) > 2 and word not in _STOP_WORDS]
+    return telling or words or [title.lower()]
+
+
+def _misspelt(word: str, rng: random.Random) -> str:
+    """Return the word with two letters swapped, one dropped or one doubled; short words stay right."""
+    if len(word) < 5:
+        return word
+    at = rng.randrange(1, len(word) - 1)
+    typed = (
+        word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        word[:at] + word[at + 1 :],
+        word[:at] + word[at] + word[at:],
+    )
+    return rng.choice(typed)

@@ -1,0 +1,141 @@
+"""The whole cascade in one process: where a release puts the relevant item of every query.
+
+It runs the very servables and merging that shards and routers run, one search after another, without
+network, budgets or degradation. What the cluster answers has to agree with it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.bundle import open_bundle
+from shards.candidates import Candidates
+from shards.errors import MismatchedBundle
+from shards.manifest import MANIFEST_FILE
+from shards.merging import ChannelResult, merge, with_columns
+from shards.placement import ModelVersion, Release, ReleaseChannel, ReleaseScorer
+from shards.search_context import SearchContext
+from shards.servable import open_servable
+from shards.stages import Retriever, Scorer, Servable
+from training.evaluation.judgements import Judged
+from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Ranks, rank_of
+
+GateRule = Callable[[SearchContext], bool]
+"""Whether a search runs the gated channels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """A release with its bundles opened."""
+
+    release: Release
+    retrievers: dict[str, Retriever]
+    """By channel."""
+    pre_ranker: Scorer | None
+    ranker: Scorer | None
+
+
+def open_cascade(release: Release, models_dir: Path, *, device: str = "cpu") -> Cascade:
+    """Verify and open every bundle that the release pins.
+
+    Raises `BundleError` for one that must not be served or is of another stage than the release says.
+    """
+
+    def opened(model: ModelVersion) -> Servable:
+        return open_servable(open_bundle(models_dir / model.model / model.version, expect=model), device)
+
+    def scorer(pinned: ReleaseScorer | None) -> Scorer | None:
+        return None if pinned is None else _as_scorer(opened(pinned.model), pinned.model)
+
+    return Cascade(
+        release=release,
+        retrievers={c.name: _as_retriever(opened(c.model), c.model) for c in release.channels},
+        pre_ranker=scorer(release.pre_ranker),
+        ranker=scorer(release.ranker),
+    )
+
+
+def evaluate(
+    cascade: Cascade,
+    judged: Iterable[Judged],
+    *,
+    gate: GateRule,
+    on_query: Callable[[], None] = lambda: None,
+) -> Ranks:
+    """Return where each ranking puts each query's relevant item; `on_query` is called after each one.
+
+    The rankings are every channel alone (asked whatever the gate says), and what the gate lets through
+    merged, pre-ranked and ranked, as far as the release goes.
+    """
+    query_ids, with_history = [], []
+    by_ranking: dict[str, list[int]] = {}
+    for query in judged:
+        query_ids.append(query.query_id)
+        with_history.append(bool(query.context.user.history.item_ids))
+        for ranking, item_ids in rankings(cascade, query.context, gate_open=gate(query.context)).items():
+            by_ranking.setdefault(ranking, []).append(rank_of(item_ids, query.relevant))
+        on_query()
+    return Ranks(
+        query_ids=tuple(query_ids),
+        with_history=np.array(with_history, np.bool_),
+        by_ranking={name: np.array(ranks, np.int64) for name, ranks in by_ranking.items()},
+    )
+
+
+def rankings(cascade: Cascade, context: SearchContext, *, gate_open: bool) -> dict[str, tuple[str, ...]]:
+    """Return the item ids of every ranking, best first.
+
+    The search is for a page of `DEPTH` items, so no stage takes in or keeps fewer. A scorer that knows
+    none of the items leaves the order as it was.
+    """
+    release = cascade.release
+    retrieved = retrieve(cascade, context)
+    found = {name: candidates.item_ids for name, candidates in retrieved.items()}
+    best = merged(release, retrieved, gate_open=gate_open)
+    found[HYBRID] = best.item_ids
+    if cascade.pre_ranker and release.pre_ranker:
+        asked = best.first(max(release.pre_ranker.candidates, DEPTH))
+        keep = max(release.ranker.candidates, DEPTH) if release.ranker else 0
+        scored = cascade.pre_ranker.score(context, asked, keep, {}, (), 0)
+        best = with_columns(asked, "pre_rank", scored) or best
+        found[PRE_RANKED] = best.item_ids
+    if cascade.ranker and release.ranker:
+        asked = best.first(max(release.ranker.candidates, DEPTH))
+        scored = cascade.ranker.score(context, asked, 0, release.task_exponents, (), 0)
+        best = with_columns(asked, "rank", scored) or best
+        found[RANKED] = best.item_ids
+    return found
+
+
+def retrieve(cascade: Cascade, context: SearchContext) -> dict[str, Candidates]:
+    """Return what every channel finds, whatever the gate says."""
+    return {
+        channel.name: cascade.retrievers[channel.name].retrieve(context, channel.k, (), (), 0)
+        for channel in cascade.release.channels
+    }
+
+
+def merged(release: Release, retrieved: Mapping[str, Candidates], *, gate_open: bool) -> Candidates:
+    """Return the one list of the channels that the gate lets through."""
+    passed = [_as_result(c, retrieved[c.name]) for c in release.channels if gate_open or not c.gated]
+    return merge(passed, limit=max(release.merged, DEPTH))
+
+
+def _as_result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:
+    return ChannelResult(name=channel.name, weight=channel.weight, quota=channel.quota, candidates=candidates)
+
+
+def _as_retriever(servable: Servable, model: ModelVersion) -> Retriever:
+    if not isinstance(servable, Retriever):
+        raise MismatchedBundle(
+            MANIFEST_FILE, f"{model} does not retrieve, but the release has it as a channel"
+        )
+    return servable
+
+
+def _as_scorer(servable: Servable, model: ModelVersion) -> Scorer:
+    if not isinstance(servable, Scorer):
+        raise MismatchedBundle(MANIFEST_FILE, f"{model} does not score, but the release has it as a scorer")
+    return servable
