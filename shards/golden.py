@@ -5,6 +5,7 @@
 Legend: G = requests, K = items of one request.
 """
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,9 @@ class _Comparison:
             raise self._mismatch(f"{what} is {got:.6g}, not {want:.6g}: off by {abs(got - want):.3g}")
 
     def _close(self, got: np.float32, want: np.float32) -> bool:
-        return bool(np.isclose(got, want, rtol=self.rtol, atol=self.atol, equal_nan=True))
+        a, b = float(got), float(want)  # np.isclose takes 20 µs for two numbers.
+        both_nan = math.isnan(a) and math.isnan(b)
+        return a == b or both_nan or abs(a - b) <= self.atol + self.rtol * abs(b)
 
     def _mismatch(self, problem: str) -> MismatchedBundle:
         return MismatchedBundle(GOLDEN_FILE, f"{self.request}: the replica {problem}")

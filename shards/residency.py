@@ -1,5 +1,6 @@
 """The bundles that a shard holds: verified, opened, checked against their goldens, warm, and let go again."""
 
+import ctypes
 import gc
 import logging
 import os
@@ -66,8 +67,7 @@ class Residency:
                 self._replicas.pop(model, None)
                 self._servables.pop(model, None)
                 self._owners[model] = _Owner(owner, generation)
-            # Programs are rings of references, which hold their weights until they are collected.
-            gc.collect()
+            _give_back_memory()
 
     def get(self, model: ModelVersion, stage: Stage) -> Servable:
         """Return what answers for a bundle.
@@ -121,6 +121,14 @@ def resident_bytes() -> int:
     """Return the resident memory of this process, from Linux's `/proc/self/statm`."""
     pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _give_back_memory() -> None:
+    """Free what was let go: programs are rings of references, and glibc keeps freed pages to itself."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _warm_up(servable: Servable, bundle: Bundle) -> None:

@@ -1,0 +1,55 @@
+"""What the cascade answers: ranked items, and all that explains them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.coverage import Gap
+from router.gate import GateDecision
+from shards.candidates import EMPTY, Candidates
+from shards.placement import ModelVersion, Release, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One ranked item; `scores` by column, without those in which it has none."""
+
+    item_id: str
+    score: float
+    attributes: Mapping[str, str]
+    channels: tuple[str, ...]
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTiming:
+    """Time spent in one call as the router saw it, the part of it that the shard computed, and its yield."""
+
+    stage: Stage
+    channel: str = ""
+    model: ModelVersion
+    shard_id: str
+    total_s: float
+    compute_s: float
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What each stage saw and scored, best first; a stage that did not run is empty."""
+
+    channels: Mapping[str, Candidates]
+    merged: Candidates
+    pre_ranked: Candidates = EMPTY
+    ranked: Candidates = EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to one search; complete when there are no gaps."""
+
+    items: tuple[Item, ...]
+    gate: GateDecision
+    release: Release
+    gaps: tuple[Gap, ...]
+    timings: tuple[StageTiming, ...]
+    explanation: Explanation

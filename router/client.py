@@ -1,0 +1,207 @@
+"""The asynchronous Python client of a Headrace router. Needs grpc and protobuf only."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc, types_pb2
+from router.client_results import SearchResult, decode
+from router.retry_policy import Backoff, RetryBudget
+
+FeatureInput = str | float | Sequence[str]
+"""A raw feature: a category or text, a number, or several categories."""
+
+_RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+_CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """One condition on an item attribute: any of some values, or a closed range; `negate` turns it round."""
+
+    attribute: str
+    any_of: tuple[str, ...] = ()
+    min: float | None = None
+    max: float | None = None
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a request and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class SearchError(Exception):
+    """A search that got no answer.
+
+    `violations` name the fields at fault, `reason` is the stable word of an `ErrorInfo`, and
+    `retry_after_s` says when an overloaded router may be asked again; each where the router sent it.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        violations: tuple[Violation, ...] = (),
+        reason: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+        self.violations = violations
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class HeadraceClient:
+    """Searches through one router, or through several behind one gRPC target.
+
+    Use as `async with HeadraceClient("host:port") as client`. Calls that find the router
+    unavailable or overloaded are retried with back-off, at most `max_attempts` times in all and
+    only while most calls succeed; never beyond the timeout of the search.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 2.0,
+        max_attempts: int = 3,
+        backoff: Backoff | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._max_attempts = max_attempts
+        self._backoff = backoff or Backoff(cap_s=1.0)
+        self._budget = RetryBudget()
+        self._rng = rng or random.Random()
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+        self._stub = search_service_pb2_grpc.SearchServiceStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def search(
+        self,
+        surface: str,
+        query: str = "",
+        *,
+        user_id: str = "",
+        page_size: int | None = None,
+        context: Mapping[str, FeatureInput] | None = None,
+        filter: Sequence[Clause] = (),  # noqa: A002
+        now_ms: int | None = None,
+        explain: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> SearchResult:
+        """Return one page of ranked items, within `timeout_s` (the client's own when None).
+
+        `now_ms` answers for a moment other than the release's own clock. Raises `SearchError`.
+        """
+        request = search_service_pb2.SearchRequest(
+            surface=surface,
+            query=query,
+            user_id=user_id,
+            context={name: _feature(value) for name, value in (context or {}).items()},
+            page_size=page_size,
+            filter=types_pb2.Filter(clauses=[_clause(clause) for clause in filter]),
+            now=None if now_ms is None else _timestamp(now_ms),
+            explain=explain,
+            request_id=request_id,
+        )
+        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
+        return decode(await self._with_retries(request, deadline))
+
+    async def _with_retries(
+        self, request: search_service_pb2.SearchRequest, deadline: float
+    ) -> search_service_pb2.SearchResponse:
+        attempt = 0
+        while True:
+            try:
+                response = await self._stub.Search(request, timeout=max(0.0, deadline - time.monotonic()))
+            except grpc.aio.AioRpcError as refusal:
+                error = _search_error(refusal)
+                delay_s = self._backoff.delay_s(attempt, self._rng) + (error.retry_after_s or 0.0)
+                attempt += 1
+                if not self._retries(error, attempt) or time.monotonic() + delay_s >= deadline:
+                    raise error from None
+                await asyncio.sleep(delay_s)
+            else:
+                self._budget.succeeded()
+                return response
+
+    def _retries(self, error: SearchError, attempts: int) -> bool:
+        """Return whether the error of the last of these attempts is worth another, and pay for it."""
+        return error.code in _RETRYABLE and self._budget.failed() and attempts < self._max_attempts
+
+
+def _search_error(error: grpc.aio.AioRpcError) -> SearchError:
+    violations: tuple[Violation, ...] = ()
+    reason, retry_after_s = "", None
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        bad_request, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(bad_request):
+            violations = tuple(Violation(v.field, v.description) for v in bad_request.field_violations)
+        elif detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    return SearchError(
+        error.code(),
+        error.details() or "",
+        violations=violations,
+        reason=reason,
+        retry_after_s=retry_after_s,
+    )
+
+
+def _feature(value: FeatureInput) -> types_pb2.FeatureValue:
+    if isinstance(value, str):
+        return types_pb2.FeatureValue(text=value)
+    if isinstance(value, int | float):
+        return types_pb2.FeatureValue(number=value)
+    return types_pb2.FeatureValue(texts=types_pb2.TextList(values=value))
+
+
+def _clause(clause: Clause) -> types_pb2.FilterClause:
+    message = types_pb2.FilterClause(attribute=clause.attribute, negate=clause.negate)
+    if clause.any_of:
+        message.any_of.values.extend(clause.any_of)
+    if clause.min is not None or clause.max is not None:
+        message.range.CopyFrom(types_pb2.NumberRange(min=clause.min, max=clause.max))
+    return message
+
+
+def _timestamp(moment_ms: int) -> Timestamp:
+    message = Timestamp()
+    message.FromMilliseconds(moment_ms)
+    return message

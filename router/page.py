@@ -1,0 +1,49 @@
+"""The page: the first items of the last stage, with what every stage knows of them."""
+
+import math
+from collections.abc import Sequence
+
+from router.answer import Item
+from shards.candidates import Candidates
+
+
+def page(
+    ordered: Candidates,
+    *,
+    size: int,
+    score_column: str,
+    channels: Sequence[str],
+    attribute_sources: Sequence[Candidates],
+) -> tuple[Item, ...]:
+    """Return the first `size` items in their order.
+
+    The page is scored by `score_column`; an item's channels are those with a "<channel>.rank" for it, and
+    its attributes come from the first source that knows them.
+    """
+    item_ids = ordered.item_ids[:size]
+    columns = {name: column[:size].tolist() for name, column in ordered.columns.items()}
+    attributes = _attributes(item_ids, attribute_sources)
+    items = []
+    for row, item_id in enumerate(item_ids):
+        scores = {name: values[row] for name, values in columns.items() if not math.isnan(values[row])}
+        items.append(
+            Item(
+                item_id=item_id,
+                score=columns[score_column][row],
+                attributes=attributes[item_id],
+                channels=tuple(channel for channel in channels if f"{channel}.rank" in scores),
+                scores=scores,
+            )
+        )
+    return tuple(items)
+
+
+def _attributes(item_ids: Sequence[str], sources: Sequence[Candidates]) -> dict[str, dict[str, str]]:
+    """Return the attributes of each item; a source holds texts for its first items only."""
+    found: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
+    for source in sources:
+        for name, texts in source.attributes.items():
+            for item_id, text in zip(source.item_ids, texts, strict=False):
+                if item_id in found:
+                    found[item_id].setdefault(name, text)
+    return found

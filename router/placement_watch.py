@@ -1,0 +1,126 @@
+"""Follows the controller's placement, and goes on with the last known one when the controller is gone."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc.aio
+
+from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
+from router.placement_cache import read_cache, write_cache
+from router.retry_policy import Backoff
+from router.routing_table import NO_PLACEMENT, RoutingTable
+from services.chassis import channel_options
+from services.codec import placement_from_proto
+from shards.errors import InvalidInput, Unavailable
+from shards.placement import Placement
+
+log = logging.getLogger(__name__)
+
+_FIRST_ANSWER_S = 1.0
+"""How long a starting router waits for the controller before it serves from its cache."""
+
+
+class PlacementWatch:
+    """Holds the newest routing table; `run` keeps it so until cancelled.
+
+    Generations only rise: what is older than the table in use is ignored. Without a controller the cache
+    file alone decides. `on_change` is awaited with each new table, once it is in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        controller: str,
+        cache_path: Path | None,
+        on_change: Callable[[RoutingTable], Awaitable[None]],
+        rng: random.Random,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._controller = controller
+        self._cache_path = cache_path
+        self._on_change = on_change
+        self._rng = rng
+        self._backoff = backoff or Backoff(base_s=0.05, cap_s=2.0)
+        self._heard = asyncio.Event()
+        self.table = NO_PLACEMENT
+
+    def newest(self) -> RoutingTable:
+        """Return the table in use; raises `Unavailable` when no placement is known yet."""
+        if self.table is NO_PLACEMENT:
+            raise Unavailable("no placement is known yet")
+        return self.table
+
+    async def run(self) -> None:
+        """Follow the controller for ever; when it does not answer at first, start from the cache."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._start_from_cache())
+            if self._controller:
+                group.create_task(self._follow())
+
+    async def _start_from_cache(self) -> None:
+        try:
+            async with asyncio.timeout(_FIRST_ANSWER_S if self._controller else 0):
+                await self._heard.wait()
+        except TimeoutError:
+            pass
+        if self.table is NO_PLACEMENT and self._cache_path:
+            cached = await read_cache(self._cache_path)
+            if cached is not None and self.table is NO_PLACEMENT:
+                log.info("serving generation %d from %s", cached.generation, self._cache_path)
+                await self._offer(cached)
+
+    async def _follow(self) -> None:
+        attempt = 0
+        async with grpc.aio.insecure_channel(self._controller, options=channel_options()) as channel:
+            stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+            while True:
+                taken = await self._listen(stub)
+                self._heard.set()
+                attempt = 0 if taken else attempt + 1
+                await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
+
+    async def _listen(self, stub: "cluster_service_pb2_grpc.ClusterServiceAsyncStub") -> int:
+        """Take placements until the stream ends; returns how many.
+
+        A controller that lost its history sends what is older than ours. The next stream then tells it
+        our generation, from which it goes on counting.
+        """
+        taken = 0
+        stream = stub.WatchPlacement(
+            cluster_service_pb2.WatchPlacementRequest(known_generation=self.table.generation)
+        )
+        try:
+            async for response in stream:
+                if await self._hear(response.placement):
+                    taken += 1
+                elif response.placement.generation < self.table.generation:
+                    break
+        except grpc.aio.AioRpcError as error:
+            log.info("controller %s does not answer: %s", self._controller, error.details())
+        finally:
+            stream.cancel()
+        return taken
+
+    async def _hear(self, message: cluster_service_pb2.Placement) -> bool:
+        """Use and remember what the controller says; returns False for what is no news or makes no sense."""
+        try:
+            placement = placement_from_proto(message)
+        except InvalidInput as error:
+            log.error("generation %d is ignored: %s", message.generation, error)
+            return False
+        taken = await self._offer(placement)
+        self._heard.set()
+        if taken and self._cache_path:
+            await write_cache(self._cache_path, placement)
+        return taken
+
+    async def _offer(self, placement: Placement) -> bool:
+        """Use the placement unless it is older than, or the same as, the one in use."""
+        if self.table is not NO_PLACEMENT and placement.generation <= self.table.generation:
+            return False
+        self.table = RoutingTable(placement)
+        await self._on_change(self.table)
+        return True

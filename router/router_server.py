@@ -1,0 +1,165 @@
+"""The router process: one server with search and the stage proxies, and the watch that feeds them."""
+
+import asyncio
+import random
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from protos.headrace.v1 import search_service_pb2_grpc
+from router.admission import Admission
+from router.budget import Deadline
+from router.placement_watch import PlacementWatch
+from router.replicas import ReplicaHealth
+from router.routing_table import RoutingTable
+from router.search_servicer import SearchServicer
+from router.shard_calls import ShardCalls
+from router.shard_channels import ShardChannels
+from router.stage_proxy import StageProxy
+from services import chassis
+from services.user_store import LmdbUserStore, MemoryUserStore, UserStore
+
+SERVICES = (
+    "headrace.v1.SearchService",
+    "headrace.v1.RetrievalService",
+    "headrace.v1.PreRankingService",
+    "headrace.v1.RankingService",
+)
+"""Full names of what a router serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """How a router listens, whom it follows and what it admits.
+
+    Without a `controller` the placement in `cache_path` is served as it is. Without a
+    `user_store_path` every user is unknown. Port 0 stands for any.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    controller: str = ""
+    cache_path: Path | None = None
+    user_store_path: Path | None = None
+    max_in_flight: int = 256
+    default_deadline_s: float = 1.0
+    max_deadline_s: float = 10.0
+    max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
+    grace_s: float = 5.0
+    reuse_port: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.default_deadline_s <= self.max_deadline_s:
+            raise ValueError("0 < default_deadline_s <= max_deadline_s does not hold")
+        if self.max_in_flight < 1 or self.max_message_bytes < 1 or self.grace_s < 0:
+            raise ValueError("max_in_flight and max_message_bytes must be positive, grace_s not negative")
+        if not self.controller and self.cache_path is None:
+            raise ValueError("a router needs a controller or the cache of a placement")
+
+    def deadline_of(self, remaining_s: float | None) -> Deadline:
+        """Return the deadline of a call whose caller waits so long; None when the caller did not say."""
+        asked_s = self.default_deadline_s if remaining_s is None else remaining_s
+        return Deadline.after(min(asked_s, self.max_deadline_s))
+
+
+class Router:
+    """Serves while its `async with` block runs; `address` and `port` say where.
+
+    Health is SERVING once a placement with a release is known. When the block ends, requests in flight
+    are finished for up to `grace_s`.
+    """
+
+    def __init__(self, config: RouterConfig) -> None:
+        self._config = config
+        self._channels = ShardChannels(
+            chassis.channel_options(max_message_bytes=config.max_message_bytes),
+            closing_s=config.max_deadline_s,
+        )
+        self._replicas = ReplicaHealth(random.Random())
+        self._watch = PlacementWatch(
+            controller=config.controller,
+            cache_path=config.cache_path,
+            on_change=self._use,
+            rng=random.Random(),
+        )
+        self._ready = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._tasks = await asyncio.TaskGroup().__aenter__()
+            # The block's own error is not the tasks': it leaves as it is, not in a group.
+            stack.push_async_callback(self._tasks.__aexit__, None, None, None)
+            stack.push_async_callback(self._channels.close)
+            self._server = await stack.enter_async_context(self._serve(self._open_users(stack)))
+            stack.callback(self._tasks.create_task(self._watch.run()).cancel)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def address(self) -> str:
+        """Return HOST:PORT."""
+        return self._server.address
+
+    @property
+    def port(self) -> int:
+        """Return the port, also where any was asked for."""
+        return self._server.port
+
+    async def ready(self) -> RoutingTable:
+        """Return the routing table, once there is one with a release."""
+        await self._ready.wait()
+        return self._watch.table
+
+    def _open_users(self, stack: AsyncExitStack) -> UserStore:
+        if self._config.user_store_path is None:
+            return MemoryUserStore()
+        return stack.enter_context(LmdbUserStore.open(self._config.user_store_path, readonly=True))
+
+    def _serve(self, users: UserStore) -> AbstractAsyncContextManager[chassis.Server]:
+        config = self._config
+        calls = ShardCalls(channels=self._channels, health=self._replicas, newest=self._watch.newest)
+        searches = SearchServicer(
+            calls=calls,
+            newest=self._watch.newest,
+            users=users,
+            admission=Admission(config.max_in_flight),
+            deadline_of=config.deadline_of,
+        )
+        proxy = StageProxy(
+            calls=calls,
+            newest=self._watch.newest,
+            admission=Admission(config.max_in_flight),
+            deadline_of=config.deadline_of,
+        )
+        return chassis.serve(
+            f"{config.host}:{config.port}",
+            register=[
+                lambda server: search_service_pb2_grpc.add_SearchServiceServicer_to_server(searches, server),
+                proxy.register,
+            ],
+            service_names=SERVICES,
+            options=chassis.ChassisOptions(
+                max_message_bytes=config.max_message_bytes,
+                reuse_port=config.reuse_port,
+                grace_s=config.grace_s,
+                default_deadline_s=config.max_deadline_s,
+            ),
+            serving=False,
+        )
+
+    async def _use(self, table: RoutingTable) -> None:
+        """Follow a new table: connections, memory of failures and health."""
+        self._replicas.retain(table.endpoints.values())
+        self._tasks.create_task(self._channels.retain(table.placement.endpoints.values()))
+        serving = bool(table.placement.releases)
+        for name in ("", *SERVICES):
+            await self._server.set_serving(name, serving)
+        if serving:
+            self._ready.set()

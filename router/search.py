@@ -1,0 +1,27 @@
+"""One search on its way through the cascade, and the seam through which it reaches the stages."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.budget import Deadline
+from services.codec import Retrieval, Scoring, SearchRequest, StageAnswer
+from shards.placement import Release
+from shards.search_context import SearchContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What was asked, by whom, the release that answers and the time it has. It never sees two releases."""
+
+    request: SearchRequest
+    context: SearchContext
+    release: Release
+    deadline: Deadline
+
+
+class Stages(Protocol):
+    """Answers stage calls within a time; raises `HeadraceError` and nothing else."""
+
+    async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer: ...  # noqa: D102
+    async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
+    async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102

@@ -1,0 +1,47 @@
+"""The router's connections: one gRPC channel to each shard, opened when first needed."""
+
+from collections.abc import Iterable, Sequence
+
+import grpc.aio
+
+RawCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+"""A unary method that takes and returns the bytes of its messages."""
+
+
+class ShardChannels:
+    """Open channels by address. What leaves the placement is closed, and so is all at the end.
+
+    Calls in flight to a shard that left may go on for `closing_s`, which no deadline should exceed.
+    """
+
+    def __init__(self, options: Sequence[tuple[str, int | str]], *, closing_s: float) -> None:
+        self._options = list(options)
+        self._closing_s = closing_s
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._calls: dict[tuple[str, str], RawCall] = {}
+
+    def method(self, address: str, path: str) -> RawCall:
+        """Return the method `/package.Service/Method` of the shard at this address."""
+        call = self._calls.get((address, path))
+        if call is None:
+            call = self._calls[address, path] = self._channel(address).unary_unary(path)
+        return call
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address, options=self._options)
+        return self._channels[address]
+
+    async def retain(self, addresses: Iterable[str]) -> None:
+        """Close the channels to all other addresses, once their calls in flight have had time to end."""
+        gone = self._channels.keys() - set(addresses)
+        self._calls = {key: call for key, call in self._calls.items() if key[0] not in gone}
+        for channel in [self._channels.pop(address) for address in gone]:
+            await channel.close(self._closing_s)
+
+    async def close(self) -> None:
+        """Close every channel, and cancel what is in flight."""
+        self._calls.clear()
+        while self._channels:
+            _, channel = self._channels.popitem()
+            await channel.close()

@@ -1,0 +1,74 @@
+"""The three stages as the cascade calls them: typed values out and back, over the shards of one table."""
+
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from protos.headrace.v1 import pre_ranking_service_pb2, ranking_service_pb2, retrieval_service_pb2
+from router.budget import Deadline
+from router.routing_table import RoutingTable
+from router.shard_calls import ShardCalls
+from services.codec import (
+    Retrieval,
+    Scoring,
+    StageAnswer,
+    answer_from_proto,
+    pre_rank_to_proto,
+    rank_to_proto,
+    retrieve_to_proto,
+)
+from services.status import from_rpc_error
+from shards.errors import HeadraceError, InvalidInput
+from shards.placement import ModelVersion
+
+RETRIEVE = "/headrace.v1.RetrievalService/Retrieve"
+PRE_RANK = "/headrace.v1.PreRankingService/PreRank"
+RANK = "/headrace.v1.RankingService/Rank"
+
+
+class StageClient:
+    """Calls the stages for one search, with the routing table that the search started with."""
+
+    def __init__(self, calls: ShardCalls, table: RoutingTable) -> None:
+        self._calls = calls
+        self._table = table
+
+    async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer:
+        """Return the candidates of one channel; raises `HeadraceError`."""
+        payload = await self._send(RETRIEVE, call.model, retrieve_to_proto(call), timeout_s)
+        return _answer(retrieval_service_pb2.RetrieveResponse(), payload)
+
+    async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
+        """Return the pre-ranked candidates; raises `HeadraceError`."""
+        payload = await self._send(PRE_RANK, call.model, pre_rank_to_proto(call), timeout_s)
+        return _answer(pre_ranking_service_pb2.PreRankResponse(), payload)
+
+    async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
+        """Return the ranked candidates; raises `HeadraceError`."""
+        payload = await self._send(RANK, call.model, rank_to_proto(call), timeout_s)
+        return _answer(ranking_service_pb2.RankResponse(), payload)
+
+    async def _send(self, path: str, model: ModelVersion, request: Message, timeout_s: float) -> bytes:
+        try:
+            return await self._calls.call(
+                path,
+                request.SerializeToString(),
+                model=model,
+                table=self._table,
+                deadline=Deadline.after(timeout_s),
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+
+def _answer(
+    response: retrieval_service_pb2.RetrieveResponse
+    | pre_ranking_service_pb2.PreRankResponse
+    | ranking_service_pb2.RankResponse,
+    payload: bytes,
+) -> StageAnswer:
+    try:
+        response.ParseFromString(payload)
+        return answer_from_proto(response)
+    except (DecodeError, InvalidInput) as error:
+        # The shard's mistake, which must not be mistaken for the caller's.
+        raise HeadraceError(f"the shard's answer cannot be read: {error}") from None

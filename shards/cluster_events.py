@@ -1,0 +1,146 @@
+"""What happens to a cluster (events) and what the controller wants done (actions). Frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shards.cluster_state import BundleFacts, Operation, Replica
+from shards.placement import ModelVersion, Placement, Release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSeen:
+    """A shard answered."""
+
+    shard_id: str
+    address: str
+    incarnation: str
+    replicas: Mapping[ModelVersion, Replica]
+    memory_bytes: int = 0
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSilent:
+    """A shard did not answer; `refused` when nothing listens at its address."""
+
+    shard_id: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployRequested:
+    """Somebody wants a release live; `bundles` describes every bundle that it pins."""
+
+    operation_id: str
+    release: Release
+    bundles: tuple[BundleFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadDone:
+    """A shard serves a bundle that it was asked to load."""
+
+    shard_id: str
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFailed:
+    """A shard does not serve a bundle that it was asked to load.
+
+    `refused` when the shard looked at the bundle and will not serve it; otherwise the load broke off.
+    """
+
+    shard_id: str
+    model: ModelVersion
+    error: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadDone:
+    """A shard has let a bundle go, or could not be asked."""
+
+    shard_id: str
+    model: ModelVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationHeard:
+    """A router knows this generation, so every later one must be above it."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementCommitted:
+    """The store holds this placement now, by our commit or, after a conflict, by somebody else's."""
+
+    placement: Placement
+
+
+Event = (
+    Tick
+    | ShardSeen
+    | ShardSilent
+    | DeployRequested
+    | LoadDone
+    | LoadFailed
+    | UnloadDone
+    | GenerationHeard
+    | PlacementCommitted
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartShard:
+    """See that the shard runs; `restart` replaces a process that does not answer."""
+
+    shard_id: str
+    restart: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadModel:
+    """Ask a shard to load a bundle; LoadDone or LoadFailed follows."""
+
+    shard_id: str
+    address: str
+    model: ModelVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadModel:
+    """Ask a shard to let a bundle go; late requests go to `owner` (a shard id, or empty).
+
+    UnloadDone follows.
+    """
+
+    shard_id: str
+    address: str
+    model: ModelVersion
+    owner: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitPlacement:
+    """Replace the expected generation by this placement; PlacementCommitted follows."""
+
+    expected_generation: int
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishOperation:
+    """Tell the operator how an operation ended."""
+
+    operation: Operation
+
+
+Action = StartShard | LoadModel | UnloadModel | CommitPlacement | FinishOperation

@@ -1,0 +1,195 @@
+"""What the controller knows: shards, bundles, the placement and the operations under way. Frozen values."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shards.placement import ModelVersion, Placement, Release, Stage
+from shards.planner import Assigned, Limits
+
+Held = tuple[str, ModelVersion]
+"""A bundle on a shard: shard id and bundle."""
+
+
+class ReplicaState(enum.Enum):
+    """State of one bundle on one shard."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One bundle on one shard, as the shard reports it; `memory_bytes` is measured while loading."""
+
+    model: ModelVersion
+    stage: Stage
+    state: ReplicaState
+    memory_bytes: int = 0
+    error: str = ""
+    load_time_ms: int = 0
+
+
+class ShardState(enum.Enum):
+    """State of a shard, as the controller sees it."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardView:
+    """One shard as it was last seen; an empty `incarnation` means never.
+
+    `silent_since_ms` is None while it answers; `refused` tells that nothing listens at its address, so that
+    it is gone rather than slow. `started_ms` is when Ray was last asked to start it.
+    """
+
+    shard_id: str
+    address: str = ""
+    incarnation: str = ""
+    pid: int = 0
+    memory_bytes: int = 0
+    replicas: Mapping[ModelVersion, Replica] = field(default_factory=dict)
+    silent_since_ms: int | None = None
+    refused: bool = False
+    started_ms: int | None = None
+
+    @property
+    def node(self) -> str:
+        """Return the host of its address: the node it runs on."""
+        return self.address.rpartition(":")[0]
+
+    def ready(self, model: ModelVersion) -> bool:
+        """Return whether the shard was last seen to serve the bundle."""
+        replica = self.replicas.get(model)
+        return replica is not None and replica.state is ReplicaState.READY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFacts:
+    """What the controller knows of a bundle from its manifest."""
+
+    model: ModelVersion
+    stage: Stage
+    engine: str = ""
+    size_bytes: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class OperationState(enum.Enum):
+    """State of an operation."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A long-running change; a running deploy carries the release that it brings."""
+
+    operation_id: str
+    kind: str
+    state: OperationState = OperationState.RUNNING
+    steps_done: int = 0
+    steps_total: int = 0
+    detail: str = ""
+    start_ms: int
+    end_ms: int | None = None
+    release: Release
+
+    @property
+    def running(self) -> bool:
+        """Return whether it is still under way."""
+        return self.state is OperationState.RUNNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFailure:
+    """Loads of a bundle on a shard that failed in a row; not tried again before `retry_ms`.
+
+    `refused` when the shard looked at the bundle and will not serve it; otherwise the load broke off.
+    """
+
+    attempts: int
+    retry_ms: int
+    error: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """Patience and room of the controller; times in milliseconds."""
+
+    limits: Limits
+    shard_capacity_bytes: int
+    lost_after_ms: int = 1_000
+    """A shard that refuses connections leaves the placement after this time."""
+    slow_after_ms: int = 10_000
+    """So does one that accepts them but does not answer."""
+    start_after_ms: int = 60_000
+    """So does one never seen; until then a deploy waits for it."""
+    restart_after_ms: int = 30_000
+    """Silence after which Ray is asked to restart a shard that it believes alive."""
+    unload_after_ms: int = 5_000
+    """What left the placement stays loaded this long, for requests in flight and routers that lag."""
+    deploy_timeout_ms: int = 600_000
+    load_attempts: int = 3
+    """Loads that break off in a row, say because the shard dies of them, before a deploy is given up."""
+
+    def __post_init__(self) -> None:
+        if self.shard_capacity_bytes <= 0:
+            raise ValueError("shard_capacity_bytes must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterState:
+    """All that the controller decides on; `placement` is the committed one."""
+
+    settings: ControllerSettings
+    shards: Mapping[str, ShardView]
+    placement: Placement
+    planned: Assigned
+    """Where every bundle shall be; what the planner said last."""
+    unplaced: Mapping[ModelVersion, str] = field(default_factory=dict)
+    """Bundles with too few replicas, and why."""
+    bundles: Mapping[ModelVersion, BundleFacts] = field(default_factory=dict)
+    measured_bytes: Mapping[ModelVersion, int] = field(default_factory=dict)
+    operations: Mapping[str, Operation] = field(default_factory=dict)
+    """Oldest first."""
+    loading: frozenset[Held] = frozenset()
+    """Asked for and not yet answered."""
+    unloading: frozenset[Held] = frozenset()
+    """Told to go and not yet gone; whatever the shard says, it does not count."""
+    failures: Mapping[Held, LoadFailure] = field(default_factory=dict)
+    retired_ms: Mapping[Held, int] = field(default_factory=dict)
+    """Loaded but unused, and since when."""
+    committing: bool = False
+    heard_generation: int = 0
+    """Newest generation that a router knows; above the committed one only when a snapshot was lost."""
+
+    def lost(self, shard_id: str, now_ms: int) -> bool:
+        """Return whether the shard has been silent for so long that its replicas do not count."""
+        view = self.shards.get(shard_id)
+        if view is None:
+            return True
+        if view.silent_since_ms is None:
+            return False
+        settings = self.settings
+        patience_ms = settings.lost_after_ms if view.refused else settings.slow_after_ms
+        if not view.incarnation:
+            patience_ms = settings.start_after_ms
+        return now_ms - view.silent_since_ms > patience_ms
+
+    def shard_state(self, shard_id: str, now_ms: int) -> ShardState:
+        """Return the state of a known shard; STARTING until it serves all that is planned on it."""
+        view = self.shards[shard_id]
+        if self.lost(shard_id, now_ms):
+            return ShardState.DOWN
+        must_hold = [model for model, holders in self.planned.items() if shard_id in holders]
+        whole = view.incarnation and all(view.ready(model) for model in must_hold)
+        return ShardState.SERVING if whole else ShardState.STARTING

@@ -1,0 +1,52 @@
+"""A router that serves a placement of the test's, with the cache file in the controller's place."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from router.placement_cache import write_cache
+from router.router_server import Router, RouterConfig
+from shards.placement import Assignment, ModelVersion, Placement, Release, Stage
+
+
+def placed(
+    releases: Iterable[Release], holders: Mapping[str, Iterable[str]], addresses: Mapping[str, str]
+) -> Placement:
+    """Return the placement of the releases' models; `holders` has the shard ids by model@version."""
+    live = tuple(releases)
+    models: dict[ModelVersion, Stage] = {}
+    for release in live:
+        models |= release.models()
+    return Placement(
+        generation=1,
+        endpoints=dict(addresses),
+        assignments={
+            model: Assignment(model=model, stage=stage, shard_ids=tuple(holders.get(str(model), ())))
+            for model, stage in models.items()
+        },
+        releases={release.surface: release for release in live},
+    )
+
+
+@asynccontextmanager
+async def running(
+    placement: Placement,
+    folder: Path,
+    *,
+    users: Path | None = None,
+    max_in_flight: int = 256,
+    default_deadline_s: float = 5.0,
+) -> AsyncIterator[Router]:
+    """Run a router that knows the placement; its default deadline suits a busy test machine."""
+    config = RouterConfig(
+        cache_path=folder / "router-placement.json",
+        user_store_path=users,
+        max_in_flight=max_in_flight,
+        default_deadline_s=default_deadline_s,
+        grace_s=0.0,
+    )
+    assert config.cache_path is not None
+    await write_cache(config.cache_path, placement)
+    async with Router(config) as router:
+        await router.ready()
+        yield router

@@ -1,0 +1,70 @@
+import pytest
+
+from router.routing_table import NO_PLACEMENT, Endpoint, RoutingTable
+from shards.errors import InvalidInput, NotFound
+from shards.placement import Assignment, ModelVersion, Placement, Release, ReleaseChannel, Stage
+
+TOWER_1, TOWER_2 = ModelVersion("tower", "1"), ModelVersion("tower", "2")
+WORDS = ModelVersion("words", "1")
+
+
+def release(surface: str, *models: ModelVersion) -> Release:
+    return Release(
+        surface=surface,
+        version="r1",
+        channels=tuple(ReleaseChannel(name=model.model, model=model) for model in models),
+    )
+
+
+def assigned(model: ModelVersion, *shard_ids: str) -> Assignment:
+    return Assignment(model=model, stage=Stage.RETRIEVAL, shard_ids=shard_ids)
+
+
+TABLE = RoutingTable(
+    Placement(
+        generation=7,
+        endpoints={"s1": "h1:1", "s2": "h2:2"},
+        assignments={
+            TOWER_1: assigned(TOWER_1, "s1", "s2", "gone"),
+            TOWER_2: assigned(TOWER_2, "gone"),
+            WORDS: assigned(WORDS, "s2"),
+        },
+        releases={"gifts": release("gifts", TOWER_1, WORDS), "films": release("films", WORDS)},
+    )
+)
+
+
+def test_replicas_are_the_shards_that_can_be_reached() -> None:
+    assert TABLE.replicas(TOWER_1) == (Endpoint("s1", "h1:1"), Endpoint("s2", "h2:2"))
+    assert TABLE.replicas(TOWER_2) == ()
+    assert TABLE.generation == 7
+
+
+def test_an_unknown_model_or_version_is_not_found() -> None:
+    with pytest.raises(NotFound, match="model 'tower@3' does not exist"):
+        TABLE.replicas(ModelVersion("tower", "3"))
+
+
+def test_a_release_is_found_by_its_surface() -> None:
+    assert TABLE.release("films").channels[0].model == WORDS
+    with pytest.raises(NotFound, match="surface 'books' does not exist") as caught:
+        TABLE.release("books")
+    assert caught.value.kind == "surface"
+
+
+def test_the_live_version_is_the_one_releases_pin() -> None:
+    assert TABLE.live_version("words") == WORDS
+    assert TABLE.live_version("tower") == TOWER_1
+    with pytest.raises(NotFound, match="model 'ghost' does not exist"):
+        TABLE.live_version("ghost")
+
+
+def test_two_live_versions_must_be_told_apart() -> None:
+    releases = {"a": release("a", TOWER_1), "b": release("b", TOWER_2)}
+    with pytest.raises(InvalidInput, match=r"model\.version: name one; several are live: 1, 2"):
+        RoutingTable(Placement(releases=releases)).live_version("tower")
+
+
+def test_no_placement_knows_nothing() -> None:
+    with pytest.raises(NotFound):
+        NO_PLACEMENT.release("gifts")

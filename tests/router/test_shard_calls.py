@@ -1,0 +1,340 @@
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+
+from router.budget import Deadline
+from router.replicas import ReplicaHealth
+from router.routing_table import Endpoint, RoutingTable
+from router.shard_calls import ShardCalls, second_choices
+from router.shard_channels import ShardChannels
+from router.stage_client import RETRIEVE, StageClient
+from services import chassis
+from services.chassis import channel_options
+from services.codec import Retrieval, Scoring, StageAnswer, retrieve_to_proto
+from shards.candidates import Candidates
+from shards.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    HeadraceError,
+    InvalidInput,
+    NotFound,
+    NotOwner,
+    Unavailable,
+)
+from shards.placement import Assignment, ModelVersion, Placement, Stage
+from shards.search_context import History, SearchContext, UserState
+from tests.router.memory_stages import ranked
+from tests.router.scripted_shard import Call, ScriptedShard, hang
+
+TOWER = ModelVersion("tower", "1")
+CONTEXT = SearchContext(
+    query="red mug",
+    user=UserState(user_id="u1", features={"age": 30.0}, history=History(("a",), ("buy",), (3,))),
+    features={"device": "phone"},
+    now_ms=5_000,
+)
+CALL = Retrieval(model=TOWER, context=CONTEXT, k=7, attributes=("title",), attribute_count=2)
+
+
+def table(
+    *holders: ScriptedShard, others: tuple[ScriptedShard, ...] = (), generation: int = 1
+) -> RoutingTable:
+    return RoutingTable(
+        Placement(
+            generation=generation,
+            endpoints={shard.shard_id: shard.address for shard in (*holders, *others)},
+            assignments={
+                TOWER: Assignment(
+                    model=TOWER, stage=Stage.RETRIEVAL, shard_ids=tuple(shard.shard_id for shard in holders)
+                )
+            },
+        )
+    )
+
+
+@asynccontextmanager
+async def calls_of(newest: RoutingTable, *, seed: int = 1) -> AsyncIterator[ShardCalls]:
+    channels = ShardChannels(channel_options(), closing_s=5.0)
+    yield ShardCalls(channels=channels, health=ReplicaHealth(random.Random(seed)), newest=lambda: newest)
+    await channels.close()
+
+
+async def retrieved(
+    used: RoutingTable, *, newest: RoutingTable | None = None, times: int = 1, timeout_s: float = 5.0
+) -> list[StageAnswer]:
+    async with calls_of(newest or used) as calls:
+        client = StageClient(calls, used)
+        return [await client.retrieve(CALL, timeout_s) for _ in range(times)]
+
+
+def test_a_call_arrives_whole_and_its_answer_too() -> None:
+    async def main() -> None:
+        async with ScriptedShard("s1", {"tower@1": ranked("a", "b", titles=2)}) as shard:
+            (answer,) = await retrieved(table(shard))
+        assert shard.calls == [CALL]
+        assert (answer.shard_id, answer.model, answer.compute_s) == ("s1", TOWER, 0.001)
+        assert answer.candidates.item_ids == ("a", "b")
+        assert answer.candidates.attributes == {"title": ("The a", "The b")}
+
+    asyncio.run(main())
+
+
+def test_scoring_calls_arrive_whole() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": ranked("b", buy=0.5)}) as shard,
+            calls_of(table(shard)) as calls,
+        ):
+            client = StageClient(calls, table(shard))
+            scoring = Scoring(model=TOWER, context=CONTEXT, candidates=ranked("a", "b"), keep=1)
+            pre_ranked = await client.pre_rank(scoring, 5.0)
+            answer = await client.rank(scoring, 5.0)
+        assert pre_ranked.candidates.item_ids == answer.candidates.item_ids == ("b",)
+        assert answer.candidates.columns["buy"].tolist() == [0.5]
+        assert [call.candidates.item_ids for call in shard.calls if isinstance(call, Scoring)] == [
+            ("a", "b"),
+            ("a", "b"),
+        ]
+
+    asyncio.run(main())
+
+
+def test_replicas_share_the_calls() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": ranked("a")}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+        ):
+            await retrieved(table(one, two), times=40)
+        assert min(len(one.calls), len(two.calls)) > 8
+
+    asyncio.run(main())
+
+
+def test_a_killed_replica_fails_no_call_and_is_then_avoided() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": ranked("a")}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+        ):
+            used = table(one, two)
+            async with calls_of(used) as calls:
+                client = StageClient(calls, used)
+                for _ in range(10):
+                    await client.retrieve(CALL, 5.0)
+                await one.kill()
+                answers = [await client.retrieve(CALL, 5.0) for _ in range(20)]
+            assert {answer.shard_id for answer in answers} == {"s2"}
+
+    asyncio.run(main())
+
+
+def test_a_call_in_flight_when_its_shard_dies_is_answered_by_another() -> None:
+    async def main() -> None:
+        arrived = asyncio.Event()
+
+        async def hang_aloud(call: Call) -> Candidates:
+            arrived.set()
+            return await hang(call)
+
+        async with ScriptedShard("s1", {"tower@1": hang_aloud}) as one, ScriptedShard("s2") as two:
+            used, newest = table(one, others=(two,)), table(two, generation=2)
+            two.answers["tower@1"] = ranked("a")
+            task = asyncio.create_task(retrieved(used, newest=newest))
+            await arrived.wait()
+            await one.kill()
+            (answer,) = await task
+        assert answer.shard_id == "s2"
+
+    asyncio.run(main())
+
+
+def test_a_model_that_moved_is_found_with_its_new_owner() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": NotOwner("tower@1", owner="s2", generation=2)}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+        ):
+            (answer,) = await retrieved(table(one, others=(two,)))
+        assert answer.shard_id == "s2"
+
+    asyncio.run(main())
+
+
+def test_a_model_is_rerouted_once_only() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": NotOwner("tower@1", owner="s2")}) as one,
+            ScriptedShard("s2", {"tower@1": NotOwner("tower@1", owner="s1")}) as two,
+        ):
+            with pytest.raises(NotOwner):
+                await retrieved(table(one, others=(two,)))
+        assert (len(one.calls), len(two.calls)) == (1, 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput(FieldViolation("filter.clauses[0].attribute", "is unknown")),
+        HeadraceError("broken"),
+    ],
+)
+def test_other_errors_are_not_retried(error: HeadraceError) -> None:
+    async def main() -> None:
+        async with ScriptedShard("s1", {"tower@1": error}) as one, ScriptedShard("s2") as two:
+            two.answers["tower@1"] = error
+            with pytest.raises(HeadraceError) as caught:
+                await retrieved(table(one, two))
+        assert len(one.calls) + len(two.calls) == 1
+        if isinstance(error, InvalidInput):
+            assert isinstance(caught.value, InvalidInput)
+            assert caught.value.violations == error.violations
+
+    asyncio.run(main())
+
+
+def test_a_hung_shard_costs_the_timeout_and_is_then_avoided() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": hang}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+        ):
+            used = table(one, two)
+            async with calls_of(used) as calls:
+                with pytest.raises(DeadlineExceeded):
+                    await StageClient(calls, table(one)).retrieve(CALL, 0.2)
+                client = StageClient(calls, used)
+                answers = [await client.retrieve(CALL, 0.2) for _ in range(10)]
+            assert {answer.shard_id for answer in answers} == {"s2"}
+
+    asyncio.run(main())
+
+
+def test_a_refused_connection_is_noticed_at_once() -> None:
+    async def main() -> None:
+        async with ScriptedShard("s1") as gone:
+            pass
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            await retrieved(table(gone), timeout_s=5.0)
+        assert time.monotonic() - started < 1.0
+
+    asyncio.run(main())
+
+
+def test_a_shard_that_returns_is_found_again() -> None:
+    async def main() -> None:
+        shard = ScriptedShard("s1", {"tower@1": ranked("a")})
+        async with shard:
+            used = table(shard)
+        async with calls_of(used) as calls:
+            client = StageClient(calls, used)
+            with pytest.raises(Unavailable):
+                await client.retrieve(CALL, 5.0)
+            async with shard, asyncio.timeout(5):
+                while True:
+                    try:
+                        answer = await client.retrieve(CALL, 5.0)
+                        break
+                    except Unavailable:
+                        await asyncio.sleep(0.02)
+        assert answer.shard_id == "s1"
+
+    asyncio.run(main())
+
+
+def test_a_model_nobody_holds_is_unavailable_and_an_unknown_one_not_found() -> None:
+    async def main() -> None:
+        async with calls_of(table()) as calls:
+            with pytest.raises(Unavailable, match="no shard holds tower@1"):
+                await StageClient(calls, table()).retrieve(CALL, 1.0)
+            with pytest.raises(NotFound):
+                await StageClient(calls, RoutingTable(Placement())).retrieve(CALL, 1.0)
+
+    asyncio.run(main())
+
+
+def test_a_malformed_answer_is_an_error_of_the_shard() -> None:
+    async def main() -> None:
+        repeated = Candidates(item_ids=("a", "a"))
+        async with ScriptedShard("s1", {"tower@1": repeated}) as shard:
+            with pytest.raises(HeadraceError, match="must not repeat 'a'") as caught:
+                await retrieved(table(shard))
+            assert not isinstance(caught.value, InvalidInput)
+
+    asyncio.run(main())
+
+
+def test_bytes_that_are_no_answer_are_an_error_of_the_shard() -> None:
+    async def answer(_: bytes, __: object) -> bytes:
+        return b"\xff"
+
+    def register(server: grpc.aio.Server) -> None:
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("headrace.v1.RetrievalService", {"Retrieve": handler}),)
+        )
+
+    async def main() -> None:
+        async with chassis.serve("127.0.0.1:0", register=[register], service_names=[]) as server:
+            with pytest.raises(HeadraceError, match="the shard's answer cannot be read"):
+                await retrieved(table(ScriptedShard("s1", address=server.address)))
+
+    asyncio.run(main())
+
+
+ONE, TWO, THREE = (ScriptedShard(f"s{n}", address=f"h:{n}") for n in (1, 2, 3))
+FIRST, SECOND, THIRD = (Endpoint(shard.shard_id, shard.address) for shard in (ONE, TWO, THREE))
+
+
+@pytest.mark.parametrize(
+    ("error", "used", "newest", "expected"),
+    [
+        (Unavailable("gone"), table(ONE, TWO), table(ONE, TWO), (SECOND,)),
+        (Unavailable("gone"), table(ONE), table(ONE), (FIRST,)),
+        (Unavailable("gone"), table(ONE), table(THREE), (THIRD,)),
+        (Unavailable("gone"), table(ONE, TWO), RoutingTable(Placement()), (SECOND,)),
+        (NotOwner("tower@1", owner="s3"), table(ONE, TWO), table(TWO, others=(THREE,)), (THIRD,)),
+        (NotOwner("tower@1", owner="lost"), table(ONE), table(TWO), (SECOND,)),
+        (NotOwner("tower@1", owner="s1"), table(ONE), table(ONE), ()),
+        (DeadlineExceeded("late"), table(ONE, TWO), table(ONE, TWO), ()),
+    ],
+)
+def test_the_second_choice(
+    error: HeadraceError, used: RoutingTable, newest: RoutingTable, expected: tuple[Endpoint, ...]
+) -> None:
+    assert tuple(second_choices(error, FIRST, TOWER, used, newest)) == expected
+
+
+def test_a_passed_deadline_leaves_no_second_attempt() -> None:
+    async def main() -> None:
+        now_s = 0.0
+
+        async def refuse_late(_: Call) -> Candidates:
+            nonlocal now_s
+            now_s = 9.0
+            raise Unavailable("draining")
+
+        async with (
+            ScriptedShard("s1", {"tower@1": refuse_late}) as shard,
+            calls_of(table(shard)) as calls,
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="draining"):
+                await calls.call(
+                    RETRIEVE,
+                    retrieve_to_proto(CALL).SerializeToString(),
+                    model=TOWER,
+                    table=table(shard),
+                    deadline=Deadline.after(5.0, lambda: now_s),
+                )
+        assert len(shard.calls) == 1
+
+    asyncio.run(main())
