@@ -86,14 +86,15 @@ class HeadraceClient:
         target: str,
         *,
         timeout_s: float = 2.0,
-        max_attempts: int = 3,
+        max_attempts: int = 5,
         backoff: Backoff | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._target = target
         self._timeout_s = timeout_s
         self._max_attempts = max_attempts
-        self._backoff = backoff or Backoff(cap_s=1.0)
+        # A channel that lost its router connects anew after 100 ms; until then every attempt fails at once.
+        self._backoff = backoff or Backoff(base_s=0.1, cap_s=1.0)
         self._budget = RetryBudget()
         self._rng = rng or random.Random()
 

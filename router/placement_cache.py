@@ -4,10 +4,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToJson
-
-from services.codec import placement_to_proto
 from services.durable_file import replace_file
+from services.placement_json import placement_to_json
 from services.placement_store import FilePlacementStore
 from shards.errors import CorruptRecord
 from shards.placement import Placement
@@ -18,7 +16,7 @@ log = logging.getLogger(__name__)
 async def write_cache(path: Path, placement: Placement) -> None:
     """Replace the file, whatever it holds; one that cannot be written must not stop a router that serves."""
     try:
-        await asyncio.to_thread(replace_file, path, MessageToJson(placement_to_proto(placement)).encode())
+        await asyncio.to_thread(replace_file, path, placement_to_json(placement))
     except OSError as error:
         log.warning("%s is not written: %s", path, error)
 

@@ -10,6 +10,7 @@ import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 from router.placement_cache import read_cache, write_cache
+from router.placement_source import PlacementSource
 from router.retry_policy import Backoff
 from router.routing_table import NO_PLACEMENT, RoutingTable
 from services.chassis import channel_options
@@ -26,8 +27,9 @@ _FIRST_ANSWER_S = 1.0
 class PlacementWatch:
     """Holds the newest routing table; `run` keeps it so until cancelled.
 
-    Generations only rise: what is older than the table in use is ignored. Without a controller the cache
-    file alone decides. `on_change` is awaited with each new table, once it is in use.
+    Generations only rise: what is older than the table in use is ignored, so that a controller and a
+    `source` may be followed at once. Without either the cache file alone decides. `on_change` is awaited
+    with each new table, once it is in use.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class PlacementWatch:
         on_change: Callable[[RoutingTable], Awaitable[None]],
         rng: random.Random,
         backoff: Backoff | None = None,
+        source: PlacementSource | None = None,
     ) -> None:
         self._controller = controller
+        self._source = source
         self._cache_path = cache_path
         self._on_change = on_change
         self._rng = rng
@@ -54,15 +58,17 @@ class PlacementWatch:
         return self.table
 
     async def run(self) -> None:
-        """Follow the controller for ever; when it does not answer at first, start from the cache."""
+        """Follow controller and source for ever; when neither answers at first, start from the cache."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._start_from_cache())
             if self._controller:
                 group.create_task(self._follow())
+            if self._source:
+                group.create_task(self._follow_source(self._source))
 
     async def _start_from_cache(self) -> None:
         try:
-            async with asyncio.timeout(_FIRST_ANSWER_S if self._controller else 0):
+            async with asyncio.timeout(_FIRST_ANSWER_S if self._controller or self._source else 0):
                 await self._heard.wait()
         except TimeoutError:
             pass
@@ -81,6 +87,10 @@ class PlacementWatch:
                 self._heard.set()
                 attempt = 0 if taken else attempt + 1
                 await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
+
+    async def _follow_source(self, source: PlacementSource) -> None:
+        async for placement in source.placements(self.table.generation):
+            await self._take(placement)
 
     async def _listen(self, stub: "cluster_service_pb2_grpc.ClusterServiceAsyncStub") -> int:
         """Take placements until the stream ends; returns how many.
@@ -111,6 +121,10 @@ class PlacementWatch:
         except InvalidInput as error:
             log.error("generation %d is ignored: %s", message.generation, error)
             return False
+        return await self._take(placement)
+
+    async def _take(self, placement: Placement) -> bool:
+        """Use and remember what was heard; returns False for what is no news."""
         taken = await self._offer(placement)
         self._heard.set()
         if taken and self._cache_path:

@@ -11,6 +11,7 @@ from typing import Self
 from protos.headrace.v1 import search_service_pb2_grpc
 from router.admission import Admission
 from router.budget import Deadline
+from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
 from router.replicas import ReplicaHealth
 from router.routing_table import RoutingTable
@@ -19,6 +20,7 @@ from router.shard_calls import ShardCalls
 from router.shard_channels import ShardChannels
 from router.stage_proxy import StageProxy
 from services import chassis
+from services.consul_settings import ConsulSettings
 from services.user_store import LmdbUserStore, MemoryUserStore, UserStore
 
 SERVICES = (
@@ -34,13 +36,14 @@ SERVICES = (
 class RouterConfig:
     """How a router listens, whom it follows and what it admits.
 
-    Without a `controller` the placement in `cache_path` is served as it is. Without a
-    `user_store_path` every user is unknown. Port 0 stands for any.
+    It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
+    is. Without a `user_store_path` every user is unknown. Port 0 stands for any.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     controller: str = ""
+    consul: ConsulSettings | None = None
     cache_path: Path | None = None
     user_store_path: Path | None = None
     max_in_flight: int = 256
@@ -55,8 +58,8 @@ class RouterConfig:
             raise ValueError("0 < default_deadline_s <= max_deadline_s does not hold")
         if self.max_in_flight < 1 or self.max_message_bytes < 1 or self.grace_s < 0:
             raise ValueError("max_in_flight and max_message_bytes must be positive, grace_s not negative")
-        if not self.controller and self.cache_path is None:
-            raise ValueError("a router needs a controller or the cache of a placement")
+        if not self.controller and self.consul is None and self.cache_path is None:
+            raise ValueError("a router needs a controller, Consul or the cache of a placement")
 
     def deadline_of(self, remaining_s: float | None) -> Deadline:
         """Return the deadline of a call whose caller waits so long; None when the caller did not say."""
@@ -83,6 +86,7 @@ class Router:
             cache_path=config.cache_path,
             on_change=self._use,
             rng=random.Random(),
+            source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
         )
         self._ready = asyncio.Event()
 

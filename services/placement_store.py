@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from google.protobuf.json_format import MessageToJson, Parse, ParseError
-
-from protos.headrace.v1 import cluster_service_pb2 as pb
-from services.codec import placement_from_proto, placement_to_proto
 from services.durable_file import replace_file
-from shards.errors import CorruptRecord, InvalidInput
+from services.placement_json import placement_from_json, placement_to_json
 from shards.placement import Placement
 
 
@@ -58,7 +54,7 @@ class MemoryPlacementStore:
 
     async def commit(self, expected_generation: int, placement: Placement) -> Committed | Conflict:
         """Replace the placement if its generation is the expected one."""
-        _check_rises(expected_generation, placement)
+        check_rises(expected_generation, placement)
         if self._placement.generation != expected_generation:
             return Conflict(self._placement)
         self._placement = placement
@@ -81,7 +77,7 @@ class FilePlacementStore:
 
     async def commit(self, expected_generation: int, placement: Placement) -> Committed | Conflict:
         """Replace the placement if its generation is the expected one."""
-        _check_rises(expected_generation, placement)
+        check_rises(expected_generation, placement)
         return await asyncio.to_thread(self._commit, expected_generation, placement)
 
     def _commit(self, expected_generation: int, placement: Placement) -> Committed | Conflict:
@@ -89,19 +85,19 @@ class FilePlacementStore:
             current = self._read()
             if current.generation != expected_generation:
                 return Conflict(current)
-            replace_file(self._path, MessageToJson(placement_to_proto(placement)).encode())
+            replace_file(self._path, placement_to_json(placement))
         return Committed(placement)
 
     def _read(self) -> Placement:
         try:
-            return placement_from_proto(Parse(self._path.read_bytes(), pb.Placement()))
+            data = self._path.read_bytes()
         except FileNotFoundError:
             return Placement()
-        except (ParseError, UnicodeDecodeError, InvalidInput) as error:
-            raise CorruptRecord("placement snapshot", str(self._path), str(error)) from error
+        return placement_from_json(data, store="placement snapshot", key=str(self._path))
 
 
-def _check_rises(expected_generation: int, placement: Placement) -> None:
+def check_rises(expected_generation: int, placement: Placement) -> None:
+    """Refuse with ValueError a placement whose generation is not above the expected one."""
     if placement.generation <= expected_generation:
         raise ValueError(f"generation {placement.generation} is not above {expected_generation}")
 

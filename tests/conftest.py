@@ -6,3 +6,5 @@ from pathlib import Path
 
 # Tools of the same virtual environment (buf, protoc plugins) are found even when it is not activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# Torch's threads must not spin while they wait: tests share their cores with the processes they start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -3,7 +3,16 @@
 import subprocess
 import sys
 
-LIGHT = ("services.codec", "services.status", "services.chassis", "services.user_store")
+LIGHT = (
+    "services.chassis",
+    "services.codec",
+    "services.consul_leadership",
+    "services.consul_membership",
+    "services.consul_placement_store",
+    "services.mirrored_placement_store",
+    "services.status",
+    "services.user_store",
+)
 HEAVY = ("torch", "faiss", "ray", "tantivy", "tokenizers", "training")
 
 

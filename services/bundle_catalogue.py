@@ -1,0 +1,52 @@
+"""The folder of bundles as the controller sees it: what each manifest says, without opening the rest."""
+
+from pathlib import Path
+
+from shards.cluster_state import BundleFacts
+from shards.errors import CorruptBundle, FieldViolation, InvalidInput, NotFound
+from shards.manifest import MANIFEST_FILE, parse_manifest
+from shards.placement import ModelVersion, Release
+
+
+class BundleCatalogue:
+    """Finds `<root>/<model>/<version>` and reads its manifest; shards must see the same folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, model: ModelVersion) -> Path:
+        """Return the folder of a bundle, whether it exists or not."""
+        return self._root / model.model / model.version
+
+    def describe(self, model: ModelVersion) -> BundleFacts:
+        """Return what a bundle's manifest says; raises `NotFound` or `CorruptBundle`."""
+        names = (model.model, model.version)
+        if any(Path(name).name != name for name in names):
+            raise NotFound("bundle", str(model))
+        try:
+            manifest = parse_manifest((self.path(model) / MANIFEST_FILE).read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFound("bundle", str(model)) from error
+        except (OSError, ValueError) as error:
+            raise CorruptBundle(MANIFEST_FILE, f"of {model}: {error}") from error
+        return BundleFacts(
+            model=model,
+            stage=manifest.stage,
+            engine=manifest.engine,
+            size_bytes=sum(file.size_bytes for file in manifest.files.values()),
+            metrics=manifest.metrics,
+        )
+
+    def describe_release(self, release: Release) -> tuple[BundleFacts, ...]:
+        """Return the facts of every bundle that the release pins.
+
+        Raises `NotFound` or `CorruptBundle`, and `InvalidInput` for a bundle pinned for another stage.
+        """
+        bundles = []
+        for model, stage in release.models().items():
+            bundle = self.describe(model)
+            if bundle.stage is not stage:
+                problem = f"pins {model} for {stage.value}, but it serves {bundle.stage.value}"
+                raise InvalidInput(FieldViolation("release", problem))
+            bundles.append(bundle)
+        return tuple(bundles)

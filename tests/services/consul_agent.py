@@ -1,0 +1,209 @@
+"""A real Consul agent: found, or fetched from Debian, and started, killed and restarted as tests need it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from services.consul_settings import ConsulSettings
+
+_SUITE = "bullseye"
+"""The last Debian release with Consul in it: 1.8.7."""
+
+_APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
+_RELEASES = "trixie", "bookworm"
+_START_S = 20.0
+
+
+def consul_program() -> Path:
+    """Return the program; skips the test where there is none, but fails it in CI."""
+    try:
+        return _find() or _fetch()
+    except (OSError, subprocess.SubprocessError) as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no Consul agent: {error}")
+        pytest.skip(f"no Consul agent: {error}; put one on PATH or name it in HEADRACE_CONSUL")
+
+
+def _find() -> Path | None:
+    named = os.environ.get("HEADRACE_CONSUL", "")
+    if named and not os.access(named, os.X_OK):
+        raise FileNotFoundError(f"HEADRACE_CONSUL={named} is no program")
+    found = named or shutil.which("consul")
+    return Path(found) if found else None
+
+
+def _fetch() -> Path:
+    """Return the program of Debian's package, unpacked into the cache folder once."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = caches / "headrace" / "consul"
+    program = folder / "usr" / "bin" / "consul"
+    if not program.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="consul-") as work:
+            unpacked = _unpack(Path(work))
+            try:
+                unpacked.replace(folder)
+            except OSError:
+                # Another run was quicker; a folder without the program is nobody's.
+                if not program.exists():
+                    raise
+    return program
+
+
+def _unpack(work: Path) -> Path:
+    """Download the package with a copy of apt's own sources that names the older suite; unpack it."""
+    sources, lists, unpacked = work / "sources", work / "lists", work / "consul"
+    (lists / "partial").mkdir(parents=True)
+    sources.mkdir()
+    (installed,) = [path for path in _APT_SOURCES if path.is_file()][:1] or [_APT_SOURCES[0]]
+    text = installed.read_text()
+    for release in _RELEASES:
+        text = text.replace(release, _SUITE)
+    (sources / installed.name.replace("sources.list", "debian.list")).write_text(text)
+    options = (
+        f"-oDir::Etc::SourceParts={sources}",
+        "-oDir::Etc::SourceList=/dev/null",
+        f"-oDir::State::Lists={lists}",
+        "-oAPT::Sandbox::User=root",
+    )
+    _run(work, "apt-get", *options, "update")
+    _run(work, "apt-get", *options, "download", "consul")
+    _run(work, "dpkg", "-x", str(next(work.glob("consul_*.deb"))), str(unpacked))
+    return unpacked
+
+
+def _run(folder: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
+    if done.returncode:
+        raise OSError(f"{command[0]}: {done.stderr.strip()[-500:]}")
+
+
+class ConsulAgent:
+    """An agent of its own on loopback. In memory without `data`: a restart then begins empty."""
+
+    def __init__(self, folder: Path, *, hcl: str = "", data: Path | None = None, tls: bool = False) -> None:
+        self._program = consul_program()
+        self._folder = folder
+        self._hcl = hcl
+        self._mode: Sequence[str] = (
+            ("-server", "-bootstrap-expect=1", f"-data-dir={data}") if data else ("-dev",)
+        )
+        self._tls = tls
+        self._ports = free_ports(4)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._ports[0]}"
+
+    def settings(self, prefix: str, **changes: object) -> ConsulSettings:
+        """Return settings with waits as short as tests like them."""
+        fields: dict[str, object] = {"address": self.address, "prefix": prefix, "wait_s": 2.0} | changes
+        return ConsulSettings(**fields)  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Start, and return when the agent leads itself and knows its node."""
+        http, server, lan, wan = self._ports
+        web = ("-http-port=-1", f"-https-port={http}") if self._tls else (f"-http-port={http}",)
+        command = (
+            *(str(self._program), "agent", *self._mode, "-bind=127.0.0.1", "-client=127.0.0.1", "-node=test"),
+            *(*web, f"-server-port={server}", f"-serf-lan-port={lan}", f"-serf-wan-port={wan}"),
+            *("-dns-port=-1", "-grpc-port=-1", "-log-level=warn"),
+            f"-hcl=performance {{ raft_multiplier = 1 }} {self._hcl}",
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        deadline_s = time.monotonic() + _START_S
+        while time.monotonic() < deadline_s:
+            with (self._folder / "consul.log").open("ab") as log:
+                self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            if self._comes_up(deadline_s):
+                return
+            self.kill()
+        raise AssertionError(f"no agent: {(self._folder / 'consul.log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """End it as a crash would: SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def hang(self) -> None:
+        """Stop it from doing anything, without ending it: SIGSTOP."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let it go on: SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def _comes_up(self, deadline_s: float) -> bool:
+        """Wait until it answers; False when it ended instead."""
+        assert self._process is not None
+        while self._process.poll() is None and time.monotonic() < deadline_s:
+            if self._leads():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def _leads(self) -> bool:
+        if self._tls:
+            return self._listens()
+        try:
+            leader = self.get("/v1/status/leader")
+            return bool(leader) and ("acl" in self._hcl or bool(self.get("/v1/catalog/node/test")))
+        except (OSError, ValueError):
+            return False
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._ports[0])) == 0
+
+    def get(self, path: str) -> object:
+        """Return the JSON of an answer."""
+        return json.loads(self.request("GET", path))
+
+    def request(self, method: str, path: str, data: bytes = b"", token: str = "") -> bytes:
+        """Ask what only an operator asks; raises OSError for what is refused."""
+        request = urllib.request.Request(
+            f"http://{self.address}{path}",
+            data=data,
+            headers={"X-Consul-Token": token} if token else {},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
