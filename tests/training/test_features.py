@@ -1,0 +1,115 @@
+"""Fitting a FeatureSpec, and what models learn of it."""
+
+import numpy as np
+import pytest
+
+from shards.candidates import Candidates
+from shards.cross_kinds import ChannelColumn, ItemNumber, ReciprocalRank
+from shards.feature_kinds import (
+    Categories,
+    Category,
+    HistoryAges,
+    HistoryItems,
+    ItemId,
+    Ngrams,
+    Number,
+    Tokens,
+)
+from shards.features import FeatureSpec
+from shards.search_context import SearchContext, UserState
+from shards.tokenizer import Tokenizer
+from training.features import FittingData, fit_spec, model_inputs
+from training.models.fields import Field, HistoryField
+
+CONTEXTS = [
+    SearchContext(query="mug", user=UserState(features={"country": country, "age": age}), now_ms=0)
+    for country, age in [("uk", 20.0)] * 5 + [("fr", 40.0)] * 5 + [("is", 30.0)]
+]
+COLUMNS: dict[str, list[object]] = {
+    "price": [1.0, 3.0, None, float("nan")],
+    "genres": [["x", "y"]] * 5 + [["z"], None],
+    "title": ["red mug"] * 4,
+}
+CANDIDATES = [
+    Candidates(
+        item_ids=("a", "b", "c"),
+        columns={"lexical.score": np.array([1.0, 3.0, np.nan], np.float32)},
+    )
+]
+DATA = FittingData(contexts=CONTEXTS, item_columns=COLUMNS, candidates=CANDIDATES)
+
+
+def test_vocabularies_and_scales_come_from_the_data() -> None:
+    spec = fit_spec(
+        [
+            Category(name="country", source="user.country", vocabulary=()),
+            Categories(name="genres", source="item.genres", vocabulary=(), max_len=2),
+            Number(name="age", source="user.age"),
+            ItemNumber(name="price", source="item.price"),
+            ChannelColumn(name="lexical", column="lexical.score"),
+            ReciprocalRank(name="rank", column="lexical.rank"),
+        ],
+        DATA,
+    )
+    country, genres, age, price, lexical, rank = spec.features
+    assert isinstance(country, Category)
+    assert country.vocabulary == ("fr", "uk"), "what is met once stays unknown"
+    assert isinstance(genres, Categories)
+    assert genres.vocabulary == ("x", "y")
+    assert isinstance(age, Number)
+    assert (age.mean, age.std) == pytest.approx((30.0, np.std([20.0] * 5 + [40.0] * 5 + [30.0])))
+    assert isinstance(price, ItemNumber)
+    assert (price.mean, price.std) == (2.0, 1.0)
+    assert isinstance(lexical, ChannelColumn)
+    assert (lexical.mean, lexical.std) == (2.0, 1.0)
+    assert lexical.missing == pytest.approx(-0.98), "a missing candidate is as bad as the worst found"
+    assert rank == ReciprocalRank(name="rank", column="lexical.rank")
+
+
+def test_constant_and_missing_values_still_give_a_scale() -> None:
+    spec = fit_spec(
+        [Number(name="nothing", source="user.nothing"), ChannelColumn(name="none", column="none.score")], DATA
+    )
+    assert [(f.mean, f.std) for f in spec.features if isinstance(f, Number | ChannelColumn)] == [(0, 1)] * 2
+
+
+def test_an_unknown_item_column_is_named() -> None:
+    with pytest.raises(ValueError, match="'weight'"):
+        fit_spec([Number(name="weight", source="item.weight")], DATA)
+
+
+def test_models_learn_fields_and_shared_tables() -> None:
+    tokenizer = Tokenizer.train(["red mug"], vocab_size=50)
+    spec = FeatureSpec(
+        features=(
+            Tokens(name="query", source="query", max_len=4),
+            Tokens(name="title", source="item.title", max_len=4),
+            Ngrams(name="query_ngrams", source="query", buckets=10, max_len=4),
+            Category(name="country", source="user.country", vocabulary=("uk",)),
+            Number(name="price", source="item.price"),
+            ItemId(name="item_row"),
+            HistoryItems(name="history", max_len=3),
+            HistoryAges(name="ages", max_len=3, boundaries_days=(1.0,)),
+            ReciprocalRank(name="rank", column="lexical.rank"),
+        )
+    )
+    inputs = model_inputs(spec, tokenizer, 7)
+    assert inputs.tables == {"tokens": tokenizer.vocab_size, "ngrams_3_10": 11, "country": 2, "items": 8}
+    assert inputs.item == (
+        Field(name="title", kind="bag", table="tokens"),
+        Field(name="price", kind="number"),
+        Field(name="item_row", kind="id", table="items"),
+    )
+    assert inputs.history == HistoryField(items="history", ages="ages", table="items", age_buckets=3)
+    assert inputs.cross == ("rank",)
+
+
+def test_a_name_that_programs_use_themselves_is_refused() -> None:
+    with pytest.raises(ValueError, match="called item"):
+        model_inputs(FeatureSpec(features=(ItemId(name="item"),)), None, 7)
+
+
+def test_a_history_without_its_ages_is_refused() -> None:
+    spec = FeatureSpec(features=(HistoryItems(name="history", max_len=3),))
+    with pytest.raises(ValueError, match="one history"):
+        model_inputs(spec, None, 7)

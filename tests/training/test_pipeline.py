@@ -1,0 +1,133 @@
+"""A whole recipe on a made-up shop: what it writes serves, agrees with training and can be made again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shards.bundle import open_bundle
+from shards.cross_kinds import ChannelColumn, HistoryCount, QueryOverlap, ReciprocalRank
+from shards.feature_kinds import HistoryAges, HistoryItems, ItemId, Ngrams, Tokens
+from shards.golden import GOLDEN_FILE, read_golden, replay
+from shards.search_context import SearchContext
+from shards.servable import open_servable
+from tests.training.shop_dataset import shop_dataset
+from training.channels import Destination
+from training.evaluation.judgements import judged_queries
+from training.evaluation.offline import evaluate, open_cascade
+from training.evaluation.report import RANKED, figures
+from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.three_tower import ThreeTowerConfig
+from training.pipeline import Run, Trained, models_of
+from training.ranking import RankingTraining
+from training.recipe import ChannelRecipe, FeatureRecipe, RankerRecipe, Recipe, Task
+from training.retrieval import TwoTowerTraining
+from training.trainer import FitConfig
+
+CHANNELS = (
+    ChannelRecipe(name="lexical", source="lexical", k=20),
+    ChannelRecipe(name="embedding", source="two_tower", k=20, gated=True),
+    ChannelRecipe(name="memory", source="query_memory", k=20),
+    ChannelRecipe(name="word_memory", source="token_memory", k=20),
+    ChannelRecipe(name="title_popular", source="title_popularity", k=20),
+    ChannelRecipe(name="neighbours", source="neighbours", k=20),
+    ChannelRecipe(name="own", source="own", k=20),
+    ChannelRecipe(name="popular", source="popular", k=20),
+)
+TEXT = (
+    Tokens(name="query_tokens", source="query", max_len=4),
+    Tokens(name="title_tokens", source="item.title", max_len=4),
+    HistoryItems(name="history_items", max_len=10),
+    HistoryAges(name="history_ages", max_len=10, boundaries_days=(7.0,)),
+    ItemId(name="item_row"),
+)
+FIT = FitConfig(epochs=4, batch_size=32, learning_rate=0.01)
+STAGE = RankerRecipe(training=RankingTraining(fit=FIT, sampled=20), candidates=30)
+RECIPE = Recipe(
+    name="shop",
+    surface="shop",
+    channels=CHANNELS,
+    tasks=(Task(name="purchase", target_only=True), Task(name="soon", window_s=86_400)),
+    features=FeatureRecipe(
+        two_tower=(*TEXT, Ngrams(name="ngrams", source="query", buckets=64, max_len=16)),
+        ranking=(
+            *TEXT,
+            *(ReciprocalRank(name=f"{c.name}_rank", column=f"{c.name}.rank") for c in CHANNELS),
+            ChannelColumn(name="lexical_score", column="lexical.score"),
+            HistoryCount(name="own_count"),
+            QueryOverlap(name="overlap", source="item.title"),
+        ),
+        vocab_size=100,
+    ),
+    two_tower=TwoTowerTraining(fit=FIT, negatives=16),
+    pre_ranker_model=ThreeTowerConfig(width=8, hidden=16, tasks=("purchase", "soon")),
+    pre_ranker=STAGE,
+    ranker_model=MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("purchase", "soon")),
+    ranker=STAGE,
+    ranking_days=30,
+    merged=40,
+)
+
+
+def gate(context: SearchContext) -> bool:
+    return context.query != "mug"
+
+
+def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3) -> Trained:
+    destination = Destination(root=root, prefix="shop", version="1")
+    return Run(recipe=recipe, dataset=shop_dataset(), seed=seed, gate=gate).train(destination)
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def trained(models_dir: Path) -> Trained:
+    return run(models_dir)
+
+
+def test_every_bundle_opens_and_answers_its_goldens(trained: Trained, models_dir: Path) -> None:
+    models = models_of(RECIPE, Destination(root=models_dir, prefix="shop", version="1"))
+    assert set(trained.release.models()) == set(models)
+    for model in models:
+        bundle = open_bundle(models_dir / model.model / model.version, expect=model)
+        tolerance = bundle.manifest.tolerance
+        golden = read_golden(bundle.file(GOLDEN_FILE))
+        assert len(golden.contexts) == 8
+        replay(open_servable(bundle, "cpu"), golden, tolerance.rtol, tolerance.atol)
+
+
+def test_the_cascade_learns_whose_favourite_colour_is_which(trained: Trained, models_dir: Path) -> None:
+    judged = judged_queries(shop_dataset(), "test", limit=0, history_limit=200)
+    ranks = evaluate(open_cascade(trained.release, models_dir), judged, gate=gate).by_ranking
+    assert figures(ranks["lexical"]).mrr_10 < 0.6
+    assert figures(ranks[RANKED]).mrr_10 > 0.9
+
+
+def test_two_runs_with_one_seed_write_equal_scores(
+    trained: Trained, models_dir: Path, tmp_path: Path
+) -> None:
+    again = run(tmp_path)
+    assert again == trained
+    for model in trained.release.models():
+        first, second = (
+            read_golden(root / model.model / model.version / GOLDEN_FILE) for root in (models_dir, tmp_path)
+        )
+        assert first.item_ids == second.item_ids
+        for left, right in zip(first.scores, second.scores, strict=True):
+            assert all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_channels_for_rankers_know_nothing_of_the_rankers_queries(tmp_path: Path) -> None:
+    late = replace(RECIPE, ranking_days=1000.0)
+    with pytest.raises(ValueError, match="both sides"):
+        run(tmp_path, late)
+
+
+def test_a_version_is_never_written_twice(trained: Trained, models_dir: Path) -> None:
+    assert trained.release.version == "1"
+    with pytest.raises(FileExistsError):
+        run(models_dir, replace(RECIPE, two_tower=replace(RECIPE.two_tower, fit=replace(FIT, epochs=1))))

@@ -1,0 +1,99 @@
+"""Training on candidates: encoding, metrics, fused scores."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from shards.candidates import Candidates
+from shards.cross_kinds import ReciprocalRank
+from shards.feature_encoder import RequestEncoder
+from shards.feature_kinds import ItemId, Number
+from shards.features import FeatureSpec
+from shards.forward_index import ForwardIndex
+from shards.search_context import SearchContext
+from training.features import model_inputs
+from training.models.mmoe_ranker import MMoERanker, MMoERankerConfig
+from training.ranking import (
+    RankingSet,
+    RankingTraining,
+    fused,
+    ndcg_at_10,
+    predict,
+    ranking_set,
+    taken_ranks,
+    train_ranker,
+    tune_exponents,
+)
+from training.trainer import FitConfig, Seeded
+
+ITEMS = ForwardIndex(pa.table({"item_id": ["a", "b", "c"]}))
+SPEC = FeatureSpec(
+    features=(
+        Number(name="size", source="context.size"),
+        ItemId(name="item_row"),
+        ReciprocalRank(name="rank", column="lexical.rank"),
+    )
+)
+
+
+def found(*item_ids: str) -> Candidates:
+    ranks = np.arange(1, len(item_ids) + 1, dtype=np.float32)
+    return Candidates(item_ids=item_ids, columns={"lexical.rank": ranks})
+
+
+def examples() -> RankingSet:
+    contexts = [SearchContext(query="x", features={"size": float(n)}, now_ms=0) for n in range(3)]
+    labels = [
+        (frozenset("b"), frozenset("ab")),
+        (frozenset("a"), frozenset("c")),
+        (frozenset("c"), frozenset[str]()),
+    ]
+    encoder = RequestEncoder(SPEC, None, ITEMS.rows, ITEMS.columns(("item_id",)))
+    return ranking_set(encoder, ITEMS, contexts, [found("c", "b", "a"), found("a"), found("b")], labels)
+
+
+def test_candidates_are_padded_to_one_length() -> None:
+    made = examples()
+    assert made.row_QC.tolist() == [[2, 1, 0], [0, 0, 0], [1, 0, 0]]
+    assert made.present_QC.sum(dim=1).tolist() == [3, 1, 1]
+    assert made.cross_QCK[0, :, 0].tolist() == pytest.approx([1, 1 / 2, 1 / 3])
+    assert made.label_QCT[0].tolist() == [[False, False], [True, True], [False, True]]
+    assert made.label_QCT[2].any().item() is False, "no channel found the item"
+    assert made[torch.tensor([1])].request["size"].tolist() == [1.0]
+
+
+def test_ranks_count_an_item_that_no_channel_found_as_missed() -> None:
+    made = examples()
+    scores = torch.tensor([[3.0, 2.0, 1.0], [0.0, 9.0, 9.0], [1.0, 0.0, 0.0]])
+    assert taken_ranks(scores, made).tolist() == [2, 1, 0]
+    assert ndcg_at_10(scores, made) == pytest.approx((1 / math.log2(3) + 1 + 0) / 3)
+
+
+def test_fused_is_the_log_of_the_product_of_powers() -> None:
+    logits = torch.tensor([[[0.3, -2.0]]])
+    p = logits.sigmoid()[0, 0]
+    assert fused(logits, (1.0, 0.5)).item() == pytest.approx((p[0] * p[1] ** 0.5).log().item(), rel=1e-5)
+
+
+def test_exponents_follow_a_task_that_helps_and_ignore_one_that_harms() -> None:
+    made = examples()
+    helps = torch.where(made.label_QCT[..., :1], 3.0, -3.0)
+    wrong = torch.tensor([[0.4, 0.2, 0.3], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).unsqueeze(-1)
+    assert tune_exponents(torch.cat([wrong, helps], dim=-1), made)[1] > 0
+    assert tune_exponents(torch.cat([helps, -4 * helps], dim=-1), made) == (1.0, 0.0)
+
+
+def test_training_learns_what_was_taken() -> None:
+    made = examples()
+    generator = Seeded(seed=0).apply()
+    model = MMoERanker(
+        MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("take", "near")),
+        model_inputs(SPEC, None, 3),
+    )
+    training = RankingTraining(fit=FitConfig(epochs=60, batch_size=2, learning_rate=0.01))
+    train_ranker("ranker", model, training, made, generator)
+    with torch.inference_mode():
+        assert taken_ranks(predict(model, made)[..., 0], made).tolist() == [1, 1, 0]

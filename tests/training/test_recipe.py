@@ -1,0 +1,85 @@
+"""Recipes: overrides from the command line, and versions."""
+
+from dataclasses import replace
+
+import pytest
+
+from shards.errors import InvalidInput
+from training.recipe import ChannelRecipe, Recipe, version_of, with_overrides
+from training.recipes import RECIPES
+
+RECIPE = RECIPES["movielens"]
+
+
+def test_overrides_reach_every_depth_and_type() -> None:
+    changed = with_overrides(
+        RECIPE,
+        [
+            "two_tower.fit.epochs=3",
+            "two_tower.model.history=mean",
+            "two_tower.log_q=false",
+            "ranker.training.fit.learning_rate=0.01",
+            "attributes=('title',)",
+            "merged=123",
+        ],
+    )
+    assert changed.two_tower.fit.epochs == 3
+    assert changed.two_tower.model.history == "mean"
+    assert changed.two_tower.log_q is False
+    assert changed.ranker.training.fit.learning_rate == 0.01
+    assert changed.attributes == ("title",)
+    assert changed.merged == 123
+    assert changed.channels == RECIPE.channels
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("two_tower.fit.epoch=3", "'epoch' is no setting; there are epochs, batch_size"),
+        ("nothing=3", "'nothing' is no setting"),
+        ("two_tower.fit.epochs", "must be path.to.setting=value"),
+        ("two_tower.fit.epochs=many", "invalid literal"),
+        ("two_tower.fit.epochs=0", "at least 1"),
+        ("two_tower.model.history=transformer", "attention, mean or none"),
+        ("two_tower.log_q=perhaps", "neither true nor false"),
+        ("two_tower.fit=3", "is a group of settings"),
+        ("merged.more=3", "has no settings below it"),
+        ("channels=()", "can be set"),
+        ("attributes=(1,)", "tuples of texts"),
+        ("attributes=(", "no Python literal"),
+        ("holdout=1.0", "share between 0 and 1"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_named(override: str, problem: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        with_overrides(RECIPE, [override])
+    assert override in str(refused.value)
+    assert problem in str(refused.value)
+
+
+def test_a_version_depends_on_recipe_data_and_seed_alone() -> None:
+    changed = with_overrides(RECIPE, ["merged=123"])
+    versions = [
+        version_of(RECIPE, "data", 0),
+        version_of(changed, "data", 0),
+        version_of(RECIPE, "other data", 0),
+        version_of(RECIPE, "data", 1),
+    ]
+    assert len(set(versions)) == 4
+    assert version_of(with_overrides(changed, [f"merged={RECIPE.merged}"]), "data", 0) == versions[0]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_rankers_predict_the_recipes_tasks(recipe: Recipe) -> None:
+    tasks = tuple(task.name for task in recipe.tasks)
+    assert recipe.ranker_model.tasks == recipe.pre_ranker_model.tasks == tasks
+    assert len(tasks) >= 2
+    assert sum(channel.source == "two_tower" for channel in recipe.channels) == 1
+
+
+def test_contradictions_are_refused() -> None:
+    twice = (ChannelRecipe(name="a", source="lexical"), ChannelRecipe(name="a", source="popular"))
+    with pytest.raises(ValueError, match="must differ"):
+        replace(RECIPE, channels=twice)
+    with pytest.raises(ValueError, match="first task"):
+        replace(RECIPE, tasks=tuple(reversed(RECIPE.tasks)))

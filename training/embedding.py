@@ -1,0 +1,182 @@
+"""The embedding channel from data to bundle: a two-tower model with the index of its item vectors.
+
+Legend: Q = requests, N = items, D = width of a vector, K = items of a golden.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from shards.bundle import write_bundle
+from shards.candidates import SCORE, Candidates
+from shards.feature_encoder import RequestEncoder
+from shards.features import FEATURES_FILE, FeatureSpec
+from shards.forward_index import ITEMS_FILE, ForwardIndex
+from shards.golden import GOLDEN_FILE, golden_of, write_golden
+from shards.manifest import Manifest
+from shards.placement import Stage
+from shards.search_context import SearchContext
+from shards.tokenizer import TOKENIZER_FILE, Tokenizer
+from shards.two_tower import INDEX_FILE
+from training.channels import GOLDEN_K, Destination
+from training.features import FittingData, fit_spec, model_inputs
+from training.models.two_tower import TwoTower
+from training.programs import query_tower
+from training.recipe import Recipe
+from training.retrieval import RetrievalSet, recall_at, train_two_tower
+from training.snapshot import Requests, Snapshot
+from training.tensors import Tensors, as_tensors, rows_of
+from training.trainer import Observer, Seeded, ignore
+
+RECALL_K = 100
+"""Early stopping looks at recall among this many."""
+
+_EXACT_UP_TO = 200_000
+"""Items up to which every vector is compared; larger catalogues get inverted lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A trained two-tower model and what encodes its features."""
+
+    model: TwoTower
+    spec: FeatureSpec
+    tokenizer: Tokenizer
+    encoder: RequestEncoder
+    item: Tensors
+    epochs: int
+    recall: float
+    """Recall@100 on the requests that training did not see; NaN where there were none."""
+
+
+def train_embedding(
+    recipe: Recipe,
+    snapshot: Snapshot,
+    tokenizer: Tokenizer,
+    requests: Requests,
+    *,
+    seeded: Seeded,
+    held_out: Requests | None = None,
+    epochs: int | None = None,
+    observe: Observer = ignore,
+) -> Embedding:
+    """Train on `requests`, all of them from before the snapshot's moment.
+
+    Stops early on the recall over `held_out`; without those it runs for `epochs`.
+    """
+    generator = seeded.apply()
+    items = ForwardIndex(snapshot.items)
+    columns = items.columns(snapshot.items.column_names)
+    data = FittingData(contexts=requests.contexts, item_columns=columns)
+    spec = fit_spec(recipe.features.two_tower, data)
+    encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
+    model = TwoTower(recipe.two_tower.model, model_inputs(spec, tokenizer, len(items)))
+    item = as_tensors(encoder.encode_items(columns))
+    training = recipe.two_tower
+    if epochs is not None:
+        training = replace(training, fit=replace(training.fit, epochs=epochs))
+    fitted = train_two_tower(
+        model,
+        training,
+        _examples(encoder, items, requests),
+        item,
+        generator,
+        evaluate=_recall(model, encoder, items, item, held_out) if held_out else None,
+        observe=observe,
+    )
+    return Embedding(
+        model=model,
+        spec=spec,
+        tokenizer=tokenizer,
+        encoder=encoder,
+        item=item,
+        epochs=fitted.best_epoch,
+        recall=fitted.best_metric,
+    )
+
+
+def _examples(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) -> RetrievalSet:
+    users = {context.user.user_id for context in requests.contexts if context.user.user_id}
+    numbers = {user: number for number, user in enumerate(sorted(users))}
+    return RetrievalSet(
+        request=as_tensors(encoder.encode_requests(requests.contexts)),
+        row_Q=torch.from_numpy(items.rows_of(requests.item_ids)),
+        owner_Q=torch.tensor([numbers.get(context.user.user_id, -1) for context in requests.contexts]),
+    )
+
+
+def _recall(
+    model: TwoTower, encoder: RequestEncoder, items: ForwardIndex, item: Tensors, held_out: Requests
+) -> Callable[[], float]:
+    examples = _examples(encoder, items, held_out)
+    return lambda: recall_at(model, examples, item, RECALL_K)
+
+
+def write_embedding(
+    name: str,
+    embedding: Embedding,
+    snapshot: Snapshot,
+    contexts: Sequence[SearchContext],
+    destination: Destination,
+) -> None:
+    """Write the bundle; its goldens are the eager model's answers to `contexts`."""
+    model = destination.model(name)
+    with torch.inference_mode():
+        vector_ND = embedding.model.encode_item(embedding.item).numpy()
+    request = as_tensors(embedding.encoder.encode_requests(contexts))
+    answers = _answers(embedding, vector_ND, request, snapshot.items.column("item_id").to_pylist())
+    program = query_tower(embedding.model, rows_of(request, torch.arange(2)))
+    manifest = Manifest(
+        name=model.model,
+        version=model.version,
+        stage=Stage.RETRIEVAL,
+        engine="two_tower",
+        sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1]},
+        programs={program.name: program.spec},
+        metrics={} if np.isnan(embedding.recall) else {f"recall_{RECALL_K}": embedding.recall},
+        training_range=snapshot.training_range,
+    )
+
+    def fill(folder: Path) -> None:
+        program.save(folder)
+        (folder / FEATURES_FILE).write_bytes(embedding.spec.to_bytes())
+        embedding.tokenizer.save(folder / TOKENIZER_FILE)
+        pq.write_table(snapshot.items, folder / ITEMS_FILE)
+        faiss.write_index(_index(vector_ND), str(folder / INDEX_FILE))
+        write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
+
+    write_bundle(destination.root, manifest, fill)
+
+
+def _answers(
+    embedding: Embedding, vector_ND: NDArray[np.float32], request: Tensors, item_ids: Sequence[str]
+) -> list[Candidates]:
+    """Return the nearest items by comparing every vector, best first."""
+    with torch.inference_mode():
+        score_QN = embedding.model.encode_query(request).numpy() @ vector_ND.T
+    order_QK = np.argsort(-score_QN, axis=1, kind="stable")[:, :GOLDEN_K]
+    return [
+        Candidates(item_ids=tuple(item_ids[row] for row in order_K), columns={SCORE: score_N[order_K]})
+        for score_N, order_K in zip(score_QN, order_QK, strict=True)
+    ]
+
+
+def _index(vector_ND: NDArray[np.float32]) -> Any:
+    """Return an inner-product index of a kind that fits the size of the catalogue."""
+    count, width = vector_ND.shape
+    if count <= _EXACT_UP_TO:
+        index: Any = faiss.IndexFlatIP(width)
+    else:
+        lists = int(4 * count**0.5)
+        index = faiss.index_factory(width, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = max(1, lists // 32)
+        index.train(vector_ND)
+    index.add(vector_ND)
+    return index

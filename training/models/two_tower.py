@@ -1,0 +1,100 @@
+"""Two-tower retrieval: a query tower and an item tower whose cosine ranks the whole catalogue.
+
+Covington et al., "Deep Neural Networks for YouTube Recommendations" (RecSys 2016) for the user side; Yi et
+al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations" (RecSys 2019) for the
+towers and the training; text encoders shared by both towers as in Etsy's Unified Embedding (arXiv
+2306.04833, section 3.1).
+
+Legend: B = requests, N = items, L = events, D = width of the output.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.models.fields import FieldEncoder, ModelInputs, embedding_tables
+from training.models.history import AttentionPool, HistoryEncoder, mean_pool
+from training.models.mlp import mlp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoTowerConfig:
+    """Sizes of the towers; `history` is "attention", "mean" or "none"."""
+
+    width: int = 64
+    hidden: int = 128
+    dropout: float = 0.1
+    history: str = "attention"
+    temperature: float = 0.07
+    """Where the learned temperature starts."""
+
+    def __post_init__(self) -> None:
+        if self.history not in ("attention", "mean", "none"):
+            raise ValueError(f"history must be attention, mean or none, not {self.history!r}")
+
+
+class Tower(nn.Module):
+    """The sum of a tower's text vectors plus a perceptron over everything it knows."""
+
+    def __init__(self, encoder: FieldEncoder, extra_width: int, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.perceptron = mlp(
+            encoder.out_width + extra_width, (config.hidden, config.width), dropout=config.dropout
+        )
+        self.bags = tuple(k for k, field in enumerate(encoder.fields) if field.kind == "bag")
+        if not self.bags:
+            raise ValueError("a tower needs a text: a field of kind bag")
+
+    def text(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return the sum of the bags' mean vectors [B, D]."""
+        return torch.stack([parts[k] for k in self.bags]).sum(dim=0)
+
+    def forward(self, parts: Sequence[Tensor], *extra_BW: Tensor) -> Tensor:
+        """Return the tower's unit vectors [B, D] from the encoded fields, one tensor each."""
+        wide_BW = torch.cat([*parts, *extra_BW], dim=-1)
+        return F.normalize(self.perceptron(wide_BW) + self.text(parts), dim=-1)
+
+
+class TwoTower(nn.Module):
+    """Scores items by cosine over a learned temperature of at least 0.01 (as in arXiv 2205.04507)."""
+
+    def __init__(self, config: TwoTowerConfig, inputs: ModelInputs) -> None:
+        super().__init__()
+        self.tables = embedding_tables(inputs.tables, config.width)
+        self.history = None
+        self.attention = None
+        if inputs.history and config.history != "none":
+            self.history = HistoryEncoder(inputs.history, self.tables, config.width)
+            self.attention = AttentionPool(config.width) if config.history == "attention" else None
+        request = FieldEncoder(inputs.request, self.tables, config.width)
+        item = FieldEncoder(inputs.item, self.tables, config.width)
+        self.query_tower = Tower(request, config.width if self.history else 0, config)
+        self.item_tower = Tower(item, 0, config)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+
+    def encode_query(self, request: Mapping[str, Tensor]) -> Tensor:
+        """Return query vectors [B, D] of unit length."""
+        parts = self.query_tower.encoder.parts(request)
+        if self.history is None:
+            return self.query_tower(parts)  # type: ignore[no-any-return]
+        event_BLD, present_BL = self.history(request)
+        if self.attention is None:
+            history_BD = mean_pool(event_BLD, present_BL)
+        else:
+            text_B1D = self.query_tower.text(parts).unsqueeze(1)
+            history_BD = self.attention(text_B1D, event_BLD, present_BL).squeeze(1)
+        return self.query_tower(parts, history_BD)  # type: ignore[no-any-return]
+
+    def encode_item(self, item: Mapping[str, Tensor]) -> Tensor:
+        """Return item vectors [N, D] of unit length."""
+        return self.item_tower(self.item_tower.encoder.parts(item))  # type: ignore[no-any-return]
+
+    def forward(self, request: Mapping[str, Tensor], item: Mapping[str, Tensor]) -> Tensor:
+        """Return the scaled cosines [B, N] of each request with each item."""
+        temperature = self.log_temperature.exp().clamp(min=0.01)
+        return self.encode_query(request) @ self.encode_item(item).T / temperature

@@ -1,0 +1,214 @@
+"""From a dataset to a release: everything that `headrace train` does, without a command line.
+
+Two moments matter. Rankers must not train on candidates from channels that have seen their queries: those
+would look better than they will ever be. So channels are first made as of an early moment, rankers learn
+from the queries between it and the test, and then channels are made again, with the same settings and seed,
+from all that lies before the test.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.candidates import Candidates
+from shards.column_encoder import texts
+from shards.placement import ModelVersion, Release, ReleaseScorer
+from shards.search_context import SearchContext
+from shards.tokenizer import Tokenizer
+from training.channels import Destination, release_channel, write_channel
+from training.datasets.splits import split_of
+from training.datasets.statistics import DAY_MS
+from training.datasets.tables import Dataset, timestamps_ms
+from training.embedding import Embedding, train_embedding, write_embedding
+from training.evaluation.offline import Cascade, GateRule, merged, open_cascade, retrieve
+from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
+from training.rankers import Judgements, Rankers, train_rankers
+from training.recipe import RankerRecipe, Recipe
+from training.snapshot import Requests, Snapshot, requests_between, snapshot, task_labels
+from training.trainer import Advanced, Observer, PhaseStarted, Seeded, ignore
+
+GOLDENS = 8
+"""Golden requests of a bundle."""
+_GOLDEN_CANDIDATES = 50
+
+_EMBEDDING_HELD_OUT = 2000
+"""Queries after the early moment by whose recall the two-tower model stops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a run made: a release whose bundles are on disk, and figures on queries held out of training."""
+
+    release: Release
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a recipe: what all its steps share.
+
+    `gate` says whether a search runs the gated channels, so that rankers meet candidates as they will when
+    serving.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    seed: int
+    gate: GateRule
+    threads: int = 1
+    observe: Observer = ignore
+
+    def train(self, destination: Destination) -> Trained:
+        """Train every model and write its bundles.
+
+        Equal runs give bundles with equal scores. Raises FileExistsError where a bundle of this name and
+        version exists.
+        """
+        test_ms = split_of(self.dataset.queries).test_from_ms
+        early = snapshot(self.dataset, self._ranking_from_ms(test_ms))
+        tokenizer = self._tokenizer(early)
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Destination(root=Path(folder), prefix=destination.prefix, version="early")
+            judged = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
+            embedding = self._make_channels(early, tokenizer, scratch, held_out=judged[:_EMBEDDING_HELD_OUT])
+            judgements = self._judgements(judged, scratch)
+        cut = int(len(judgements) * (1 - self.recipe.holdout))
+        rankers = train_rankers(
+            self.recipe,
+            early,
+            tokenizer,
+            judgements[:cut],
+            judgements[cut:],
+            seeded=self._seeded(),
+            observe=self.observe,
+        )
+        late = snapshot(self.dataset, test_ms)
+        self._make_channels(late, tokenizer, destination, epochs=embedding.epochs)
+        self._write_rankers(rankers, late, judged.contexts, destination)
+        figures = {
+            "embedding recall@100": embedding.recall,
+            "pre-ranker NDCG@10": rankers.pre_ranker_ndcg,
+            "ranker NDCG@10": rankers.ranker_ndcg,
+        }
+        return Trained(release=self._release(destination, test_ms, rankers.exponents), figures=figures)
+
+    def _seeded(self) -> Seeded:
+        return Seeded(seed=self.seed, threads=self.threads)
+
+    def _ranking_from_ms(self, test_ms: int) -> int:
+        """Return the early moment: `ranking_days` before the test, later if that holds queries enough."""
+        times_ms = timestamps_ms(self.dataset.queries)
+        recent = times_ms[(times_ms >= test_ms - self.recipe.ranking_days * DAY_MS) & (times_ms < test_ms)]
+        if not len(recent) or len(recent) == int((times_ms < test_ms).sum()):
+            raise ValueError("ranking_days must leave queries on both sides of the early moment")
+        return int(recent[-self.recipe.ranking_queries :][0])
+
+    def _tokenizer(self, early: Snapshot) -> Tokenizer:
+        columns = [early.items.column(name).to_pylist() for name in self.recipe.features.token_sources]
+        some = [text for column in columns for text in texts(column)]
+        return Tokenizer.train(
+            [*some, *early.queries.column("query").to_pylist()], vocab_size=self.recipe.features.vocab_size
+        )
+
+    def _requests(self, start_ms: int, end_ms: int, *, newest: int) -> Requests:
+        return requests_between(
+            self.dataset, start_ms, end_ms, newest=newest, history_limit=self.recipe.history_limit
+        )
+
+    def _make_channels(
+        self,
+        known: Snapshot,
+        tokenizer: Tokenizer,
+        destination: Destination,
+        *,
+        held_out: Requests | None = None,
+        epochs: int | None = None,
+    ) -> Embedding:
+        """Write the bundle of every channel as of a moment, training the two-tower model on the way."""
+        self.observe(PhaseStarted(phase="encoding queries"))
+        requests = self._requests(0, known.now_ms, newest=self.recipe.two_tower_queries)
+        contexts = requests.contexts[-GOLDENS:]
+        embedding = train_embedding(
+            self.recipe,
+            known,
+            tokenizer,
+            requests,
+            seeded=self._seeded(),
+            held_out=held_out,
+            epochs=epochs,
+            observe=self.observe,
+        )
+        self.observe(PhaseStarted(phase="writing channels", total=len(self.recipe.channels)))
+        for channel in self.recipe.channels:
+            if channel.source == "two_tower":
+                write_embedding(channel.name, embedding, known, contexts, destination)
+            else:
+                write_channel(channel, known, contexts, destination)
+            self.observe(Advanced())
+        return embedding
+
+    def _judgements(self, requests: Requests, scratch: Destination) -> Judgements:
+        """Return the requests with what the early channels find for them."""
+        channels = tuple(release_channel(channel, scratch) for channel in self.recipe.channels)
+        release = Release(
+            surface=self.recipe.surface, version="early", channels=channels, merged=self.recipe.merged
+        )
+        cascade = open_cascade(release, scratch.root)
+        self.observe(PhaseStarted(phase="finding candidates", total=len(requests)))
+        return Judgements(
+            requests=requests,
+            candidates=[self._candidates(cascade, context) for context in requests.contexts],
+            labels=task_labels(self.dataset, requests, self.recipe.tasks),
+        )
+
+    def _candidates(self, cascade: Cascade, context: SearchContext) -> Candidates:
+        self.observe(Advanced())
+        return merged(cascade.release, retrieve(cascade, context), gate_open=self.gate(context))
+
+    def _write_rankers(
+        self, rankers: Rankers, late: Snapshot, contexts: Sequence[SearchContext], destination: Destination
+    ) -> None:
+        cascade = open_cascade(
+            Release(
+                surface=self.recipe.surface,
+                version=destination.version,
+                channels=tuple(release_channel(channel, destination) for channel in self.recipe.channels),
+                merged=self.recipe.merged,
+            ),
+            destination.root,
+        )
+        # Goldens hold one set of columns, and a closed gate leaves out those of its channels.
+        golden = [context for context in contexts if self.gate(context)][-GOLDENS:]
+        asked = [
+            (context, self._candidates(cascade, context).first(_GOLDEN_CANDIDATES)) for context in golden
+        ]
+        write_rankers(rankers, late, asked, destination)
+
+    def _release(self, destination: Destination, as_of_ms: int, exponents: Mapping[str, float]) -> Release:
+        recipe = self.recipe
+
+        def scorer(name: str, stage: RankerRecipe) -> ReleaseScorer:
+            return ReleaseScorer(
+                model=destination.model(name), candidates=stage.candidates, budget_ms=stage.budget_ms
+            )
+
+        return Release(
+            surface=recipe.surface,
+            version=destination.version,
+            gate=recipe.gate,
+            channels=tuple(release_channel(channel, destination) for channel in recipe.channels),
+            pre_ranker=scorer(PRE_RANKER, recipe.pre_ranker),
+            ranker=scorer(RANKER, recipe.ranker),
+            merged=recipe.merged,
+            task_exponents=exponents,
+            attributes=recipe.attributes,
+            history_limit=recipe.history_limit,
+            as_of_ms=as_of_ms,
+        )
+
+
+def models_of(recipe: Recipe, destination: Destination) -> tuple[ModelVersion, ...]:
+    """Return every model that the recipe makes."""
+    names = (*(channel.name for channel in recipe.channels), PRE_RANKER, RANKER)
+    return tuple(destination.model(name) for name in names)

@@ -1,0 +1,116 @@
+"""Exports parts of models as torch.export programs that a shard calls by keyword.
+
+Legend: B = requests, C = candidates, D = width of a vector, K = cross features, T = tasks.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shards.manifest import ProgramSpec, TensorSpec
+from shards.multi_task import SCORER
+from shards.three_tower import INTERACTION, USER_TOWER
+from shards.two_tower import QUERY_TOWER
+from training.models.mmoe_ranker import MMoERanker
+from training.models.three_tower import ThreeTower
+from training.models.two_tower import TwoTower
+from training.tensors import Tensors
+
+CROSS = "cross"
+ITEM = "item"
+USER = "user"
+
+_MAX_ROWS = 1 << 20
+
+Body = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """An exported program and how it is called."""
+
+    name: str
+    spec: ProgramSpec
+    exported: torch.export.ExportedProgram
+
+    def save(self, folder: Path) -> None:
+        """Write the program's file into a bundle's folder."""
+        torch.export.save(self.exported, folder / self.spec.file)
+
+
+def query_tower(model: TwoTower, request: Tensors) -> Program:
+    """Return the query tower: request features [B, …] to "vector" [B, D]."""
+    return _export(QUERY_TOWER, model, model.encode_query, request, tuple(request), output="vector")
+
+
+def user_tower(model: ThreeTower, request: Tensors) -> Program:
+    """Return the user tower: request features [1, …] to "user" [1, D]."""
+    return _export(USER_TOWER, model, model.encode_request, request, (), output=USER)
+
+
+def interaction(model: ThreeTower, user: Tensor, item: Tensor, cross: Tensor) -> Program:
+    """Return the head: "user" [1, D], "item" [C, D], "cross" [C, K] to "score" [C], a logit."""
+
+    def body(inputs: Mapping[str, Tensor]) -> Tensor:
+        logit_1CT = model.interact(inputs[USER], inputs[ITEM].unsqueeze(0), inputs[CROSS].unsqueeze(0))
+        return logit_1CT[0, :, 0]
+
+    example = {USER: user, ITEM: item, CROSS: cross}
+    return _export(INTERACTION, model, body, example, (ITEM, CROSS), output="score")
+
+
+def scorer(model: MMoERanker, request: Tensors, item: Tensor, cross: Tensor) -> Program:
+    """Return the ranker: request [1, …], "item" [C, D], "cross" [C, K] to "probabilities" [C, T]."""
+
+    def body(inputs: Mapping[str, Tensor]) -> Tensor:
+        request_1 = {name: inputs[name] for name in request}
+        logit_1CT = model.score(request_1, inputs[ITEM].unsqueeze(0), inputs[CROSS].unsqueeze(0))
+        return F.sigmoid(logit_1CT).squeeze(0)
+
+    example = {**request, ITEM: item, CROSS: cross}
+    return _export(SCORER, model, body, example, (ITEM, CROSS), output="probabilities")
+
+
+class _Keywords(nn.Module):
+    """A part of a model called by keyword; torch.export reads the names from the signature of `forward`."""
+
+    def __init__(self, model: nn.Module, body: Body, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+
+        def forward(**inputs: Tensor) -> Tensor:
+            return body(inputs)
+
+        parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+        forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        self.forward = forward
+
+
+def _export(
+    name: str, model: nn.Module, body: Body, example: Tensors, varying: Sequence[str], *, output: str
+) -> Program:
+    """Return `body` exported with the first dimension of the `varying` inputs dynamic."""
+    rows = torch.export.Dim("rows", min=1, max=_MAX_ROWS)
+    with torch.no_grad():
+        exported = torch.export.export(
+            _Keywords(model, body, tuple(example)).eval(),
+            (),
+            example,
+            dynamic_shapes={part: {0: rows} if part in varying else {} for part in example},
+        )
+    inputs = tuple(_tensor_spec(part, value, part in varying) for part, value in example.items())
+    return Program(
+        name=name,
+        spec=ProgramSpec(file=f"{name}.pt2", inputs=inputs, outputs=(output,)),
+        exported=exported,
+    )
+
+
+def _tensor_spec(name: str, value: Tensor, varying: bool) -> TensorSpec:
+    shape = (None, *value.shape[1:]) if varying else tuple(value.shape)
+    return TensorSpec(name=name, dtype=str(value.dtype).removeprefix("torch."), shape=shape)

@@ -1,0 +1,167 @@
+"""Bundles of the scoring stages, with goldens computed by the eager models.
+
+Legend: C = candidates, N = items, D = width of a vector, K = cross features, T = tasks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from shards.bundle import write_bundle
+from shards.candidates import SCORE, Candidates, Floats
+from shards.feature_encoder import RequestEncoder
+from shards.features import FEATURES_FILE
+from shards.forward_index import ITEMS_FILE, ForwardIndex
+from shards.golden import GOLDEN_FILE, golden_of, write_golden
+from shards.manifest import Manifest
+from shards.merging import fuse
+from shards.placement import Stage
+from shards.search_context import SearchContext
+from shards.three_tower import ITEM_VECTORS_FILE
+from shards.tokenizer import TOKENIZER_FILE
+from training.channels import Destination
+from training.programs import Program, interaction, scorer, user_tower
+from training.rankers import Rankers
+from training.snapshot import Snapshot
+from training.tensors import Tensors, as_tensors
+
+PRE_RANKER = "pre-ranker"
+RANKER = "ranker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One golden request as the models take it."""
+
+    context: SearchContext
+    candidates: Candidates
+    request: Tensors
+    row_C: Tensor
+    cross_CK: Tensor
+
+
+def write_rankers(
+    rankers: Rankers,
+    snapshot: Snapshot,
+    requests: Sequence[tuple[SearchContext, Candidates]],
+    destination: Destination,
+) -> None:
+    """Write both bundles over the snapshot's items; goldens are the eager models' answers to `requests`."""
+    items = ForwardIndex(snapshot.items)
+    columns = items.columns(items.names)
+    encoder = RequestEncoder(rankers.spec, rankers.tokenizer, items.rows, columns)
+    item = as_tensors(encoder.encode_items(columns))
+    asked = [_asked(encoder, items, context, candidates) for context, candidates in requests]
+    with torch.inference_mode():
+        pre_ranker_vectors = rankers.pre_ranker.encode_item(item)
+        ranker_vectors = rankers.ranker.encode_item(item)
+    _write_pre_ranker(rankers, snapshot, pre_ranker_vectors, asked, destination)
+    _write_ranker(rankers, snapshot, ranker_vectors, asked, destination)
+
+
+def _asked(
+    encoder: RequestEncoder, items: ForwardIndex, context: SearchContext, candidates: Candidates
+) -> _Asked:
+    rows = items.rows_of(candidates.item_ids)
+    return _Asked(
+        context=context,
+        candidates=candidates,
+        request=as_tensors(encoder.encode_request(context)),
+        row_C=torch.from_numpy(rows),
+        cross_CK=torch.from_numpy(encoder.encode_cross(context, rows, candidates)),
+    )
+
+
+def _write_pre_ranker(
+    rankers: Rankers, snapshot: Snapshot, item_ND: Tensor, asked: Sequence[_Asked], destination: Destination
+) -> None:
+    model, first = rankers.pre_ranker, asked[0]
+
+    def columns(one: _Asked) -> dict[str, Floats]:
+        user = model.encode_request(one.request)
+        logit_1CT = model.interact(user, item_ND[one.row_C].unsqueeze(0), one.cross_CK.unsqueeze(0))
+        return {SCORE: logit_1CT[0, :, 0].numpy()}
+
+    with torch.no_grad():
+        user_1D = model.encode_request(first.request)
+    programs = (
+        user_tower(model, first.request),
+        interaction(model, user_1D, item_ND[first.row_C].clone(), first.cross_CK),
+    )
+    version = destination.model(PRE_RANKER)
+    manifest = Manifest(
+        name=version.model,
+        version=version.version,
+        stage=Stage.PRE_RANKING,
+        engine="three_tower",
+        sizes={"items": len(item_ND), "embedding": item_ND.shape[1]},
+        programs={program.name: program.spec for program in programs},
+        metrics={"ndcg_10": rankers.pre_ranker_ndcg},
+        training_range=snapshot.training_range,
+    )
+    _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
+
+
+def _write_ranker(
+    rankers: Rankers, snapshot: Snapshot, item_ND: Tensor, asked: Sequence[_Asked], destination: Destination
+) -> None:
+    model, first, tasks = rankers.ranker, asked[0], tuple(rankers.exponents)
+
+    def columns(one: _Asked) -> dict[str, Floats]:
+        logit_1CT = model.score(one.request, item_ND[one.row_C].unsqueeze(0), one.cross_CK.unsqueeze(0))
+        probability_CT = F.sigmoid(logit_1CT)[0].numpy()
+        by_task = {task: np.ascontiguousarray(probability_CT[:, t]) for t, task in enumerate(tasks)}
+        return {SCORE: fuse(by_task, rankers.exponents), **by_task}
+
+    programs = (scorer(model, first.request, item_ND[first.row_C].clone(), first.cross_CK),)
+    version = destination.model(RANKER)
+    manifest = Manifest(
+        name=version.model,
+        version=version.version,
+        stage=Stage.RANKING,
+        engine="multi_task",
+        sizes={"items": len(item_ND), "embedding": item_ND.shape[1]},
+        programs={program.name: program.spec for program in programs},
+        tasks=tasks,
+        params={"task_exponents": dict(rankers.exponents)},
+        metrics={"ndcg_10": rankers.ranker_ndcg},
+        training_range=snapshot.training_range,
+    )
+    _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
+
+
+def _write(
+    manifest: Manifest,
+    rankers: Rankers,
+    snapshot: Snapshot,
+    item_ND: Tensor,
+    programs: Sequence[Program],
+    asked: Sequence[_Asked],
+    columns: Callable[[_Asked], dict[str, Floats]],
+    destination: Destination,
+) -> None:
+    with torch.inference_mode():
+        answers = [_best_first(one.candidates, columns(one)) for one in asked]
+    golden = golden_of([one.context for one in asked], answers, [one.candidates for one in asked])
+
+    def fill(folder: Path) -> None:
+        for program in programs:
+            program.save(folder)
+        (folder / FEATURES_FILE).write_bytes(rankers.spec.to_bytes())
+        rankers.tokenizer.save(folder / TOKENIZER_FILE)
+        pq.write_table(snapshot.items, folder / ITEMS_FILE)
+        np.save(folder / ITEM_VECTORS_FILE, item_ND.numpy())
+        write_golden(folder / GOLDEN_FILE, golden)
+
+    write_bundle(destination.root, manifest, fill)
+
+
+def _best_first(candidates: Candidates, columns: dict[str, Floats]) -> Candidates:
+    answered = Candidates(item_ids=candidates.item_ids, columns=columns)
+    return answered.take(np.argsort(-columns[SCORE], kind="stable"))

@@ -1,0 +1,136 @@
+"""The scoring stages trained: the pre-ranker and the ranker share features, candidates and labels.
+
+Legend: Q = requests, T = tasks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from shards.candidates import Candidates
+from shards.feature_encoder import RequestEncoder
+from shards.features import FeatureSpec
+from shards.forward_index import ForwardIndex
+from shards.tokenizer import Tokenizer
+from training.features import FittingData, fit_spec, model_inputs
+from training.models.mmoe_ranker import MMoERanker
+from training.models.three_tower import ThreeTower
+from training.ranking import (
+    CandidateModel,
+    RankingSet,
+    fused,
+    ndcg_at_10,
+    predict,
+    ranking_set,
+    train_ranker,
+    tune_exponents,
+)
+from training.recipe import RankerRecipe, Recipe
+from training.snapshot import Requests, Snapshot
+from training.trainer import Observer, Seeded, ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgements:
+    """Requests with the candidates that the channels found and the items relevant to each task."""
+
+    requests: Requests
+    candidates: Sequence[Candidates]
+    labels: Sequence[Sequence[frozenset[str]]]
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, kept: slice) -> "Judgements":
+        return Judgements(
+            requests=self.requests[kept], candidates=self.candidates[kept], labels=self.labels[kept]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rankers:
+    """Both trained models and what encodes their features."""
+
+    pre_ranker: ThreeTower
+    ranker: MMoERanker
+    spec: FeatureSpec
+    tokenizer: Tokenizer
+    exponents: Mapping[str, float]
+    pre_ranker_ndcg: float
+    ranker_ndcg: float
+    """NDCG@10 on the requests that training did not see."""
+
+
+def train_rankers(
+    recipe: Recipe,
+    snapshot: Snapshot,
+    tokenizer: Tokenizer,
+    train: Judgements,
+    held_out: Judgements,
+    *,
+    seeded: Seeded,
+    observe: Observer = ignore,
+) -> Rankers:
+    """Train the pre-ranker and the ranker on candidates found from the snapshot's channels."""
+    items = ForwardIndex(snapshot.items)
+    columns = items.columns(snapshot.items.column_names)
+    data = FittingData(contexts=train.requests.contexts, item_columns=columns, candidates=train.candidates)
+    spec = fit_spec(recipe.features.ranking, data)
+    inputs = model_inputs(spec, tokenizer, len(items))
+    encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
+    examples, judged = (_encoded(encoder, items, part) for part in (train, held_out))
+    generator = seeded.apply()
+    pre_ranker = ThreeTower(recipe.pre_ranker_model, inputs)
+    ranker = MMoERanker(recipe.ranker_model, inputs)
+    pre_ranker_ndcg = _train(
+        "pre_ranker", pre_ranker, recipe.pre_ranker, examples, judged, generator, observe
+    )
+    examples, judged = (_passed_on(pre_ranker, part, recipe.ranker.candidates) for part in (examples, judged))
+    _train("ranker", ranker, recipe.ranker, examples, judged, generator, observe)
+    exponents, ranker_ndcg = _tuned(ranker, judged)
+    return Rankers(
+        pre_ranker=pre_ranker,
+        ranker=ranker,
+        spec=spec,
+        tokenizer=tokenizer,
+        exponents=dict(zip((task.name for task in recipe.tasks), exponents, strict=True)),
+        pre_ranker_ndcg=pre_ranker_ndcg,
+        ranker_ndcg=ranker_ndcg,
+    )
+
+
+def _encoded(encoder: RequestEncoder, items: ForwardIndex, part: Judgements) -> RankingSet:
+    return ranking_set(encoder, items, part.requests.contexts, part.candidates, part.labels)
+
+
+def _passed_on(pre_ranker: CandidateModel, examples: RankingSet, keep: int) -> RankingSet:
+    """Return the candidates that the ranker is given when serving: the pre-ranker's best."""
+    with torch.inference_mode():
+        return examples.best(predict(pre_ranker, examples)[..., 0], keep)
+
+
+def _train(
+    name: str,
+    model: torch.nn.Module,
+    stage: RankerRecipe,
+    examples: RankingSet,
+    judged: RankingSet,
+    generator: torch.Generator,
+    observe: Observer,
+) -> float:
+    """Train one model and return its NDCG@10 on the requests held out."""
+
+    def evaluate() -> float:
+        return ndcg_at_10(predict(model, judged)[..., 0], judged)
+
+    return train_ranker(
+        name, model, stage.training, examples, generator, evaluate=evaluate, observe=observe
+    ).best_metric
+
+
+def _tuned(ranker: CandidateModel, judged: RankingSet) -> tuple[tuple[float, ...], float]:
+    with torch.inference_mode():
+        logit_QCT = predict(ranker, judged)
+    exponents = tune_exponents(logit_QCT, judged)
+    return exponents, ndcg_at_10(fused(logit_QCT, exponents), judged)

@@ -1,0 +1,206 @@
+"""Trains pre-rankers and rankers listwise on the candidates that the channels found.
+
+Legend: Q = requests, B = batch, C = candidates, K = cross features, N = items, T = tasks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shards.candidates import Candidates
+from shards.feature_encoder import RequestEncoder
+from shards.forward_index import ForwardIndex
+from shards.search_context import SearchContext
+from training.losses import MASKED, binary_loss, listwise_loss
+from training.tensors import Tensors, as_tensors, rows_of
+from training.trainer import FitConfig, Fitted, Observer, fit, ignore, shuffled_batches
+
+_EVALUATION_BATCH = 256
+
+
+class CandidateModel(Protocol):
+    """What the rankers have in common."""
+
+    def __call__(
+        self, request: Mapping[str, Tensor], item: Mapping[str, Tensor], row_BC: Tensor, cross_BCK: Tensor, /
+    ) -> Tensor:
+        """Return the logits [B, C, T] of the candidates at rows [B, C] of the items [N, …]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingTraining:
+    """How to train a model of candidates."""
+
+    fit: FitConfig = field(default_factory=lambda: FitConfig(batch_size=64, epochs=8, learning_rate=2e-3))
+    binary_weight: float = 0.1
+    """Weight of the binary loss, which makes outputs probabilities, beside the listwise one."""
+    second_task_weight: float = 0.3
+    """Weight of every task after the first."""
+    sampled: int = 100
+    """Candidates of a request that one step looks at: what was taken and, drawn anew each time, others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingSet:
+    """Requests with the candidates they got, padded to one length.
+
+    Labels of the first task mark the one item that was taken; a request whose item no channel found has none.
+    """
+
+    request: Tensors
+    item: Tensors
+    row_QC: Tensor
+    present_QC: Tensor
+    cross_QCK: Tensor
+    label_QCT: Tensor
+
+    def __len__(self) -> int:
+        return len(self.row_QC)
+
+    def __getitem__(self, rows: Tensor) -> "RankingSet":
+        return RankingSet(
+            request=rows_of(self.request, rows),
+            item=self.item,
+            row_QC=self.row_QC[rows],
+            present_QC=self.present_QC[rows],
+            cross_QCK=self.cross_QCK[rows],
+            label_QCT=self.label_QCT[rows],
+        )
+
+    def best(self, priority_QC: Tensor, keep: int) -> "RankingSet":
+        """Return each request's `keep` candidates of the highest priority, best first."""
+        priority_QC = priority_QC.masked_fill(~self.present_QC, MASKED)
+        at_QC = priority_QC.sort(dim=1, descending=True, stable=True).indices[:, :keep]
+        return RankingSet(
+            request=self.request,
+            item=self.item,
+            row_QC=self.row_QC.gather(1, at_QC),
+            present_QC=self.present_QC.gather(1, at_QC),
+            cross_QCK=_gathered(self.cross_QCK, at_QC),
+            label_QCT=_gathered(self.label_QCT, at_QC),
+        )
+
+
+def _gathered(value_QCX: Tensor, at_QC: Tensor) -> Tensor:
+    return value_QCX.gather(1, at_QC.unsqueeze(-1).expand(-1, -1, value_QCX.shape[-1]))
+
+
+def ranking_set(
+    encoder: RequestEncoder,
+    items: ForwardIndex,
+    contexts: Sequence[SearchContext],
+    candidates: Sequence[Candidates],
+    labels: Sequence[Sequence[frozenset[str]]],
+) -> RankingSet:
+    """Return the encoded set; `labels` [Q][T] are the items relevant to each request and task."""
+    longest = max((len(found) for found in candidates), default=0)
+    tasks = len(labels[0]) if labels else 0
+    row_QC = np.zeros((len(contexts), longest), np.int64)
+    present_QC = np.zeros(row_QC.shape, np.bool_)
+    label_QCT = np.zeros((*row_QC.shape, tasks), np.bool_)
+    cross_QCK: NDArray[np.float32] | None = None
+    for q, (context, found) in enumerate(zip(contexts, candidates, strict=True)):
+        rows = items.rows_of(found.item_ids)
+        cross_CK = encoder.encode_cross(context, rows, found)
+        if cross_QCK is None:
+            cross_QCK = np.zeros((*row_QC.shape, cross_CK.shape[1]), np.float32)
+        row_QC[q, : len(rows)], present_QC[q, : len(rows)], cross_QCK[q, : len(rows)] = rows, True, cross_CK
+        for task, relevant in enumerate(labels[q]):
+            label_QCT[q, : len(rows), task] = [item_id in relevant for item_id in found.item_ids]
+    if cross_QCK is None:
+        raise ValueError("there are no requests to rank for")
+    return RankingSet(
+        request=as_tensors(encoder.encode_requests(contexts)),
+        item=as_tensors(encoder.encode_items(items.columns(items.names))),
+        row_QC=torch.from_numpy(row_QC),
+        present_QC=torch.from_numpy(present_QC),
+        cross_QCK=torch.from_numpy(cross_QCK),
+        label_QCT=torch.from_numpy(label_QCT),
+    )
+
+
+def logits_of(model: CandidateModel, batch: RankingSet) -> Tensor:
+    """Return the logits [B, C, T]; every item of the batch is encoded once."""
+    unique_M, inverse_BC = torch.unique(batch.row_QC, return_inverse=True)
+    return model(batch.request, rows_of(batch.item, unique_M), inverse_BC, batch.cross_QCK)
+
+
+def train_ranker(
+    name: str,
+    model: torch.nn.Module,
+    training: RankingTraining,
+    examples: RankingSet,
+    generator: torch.Generator,
+    *,
+    evaluate: Callable[[], float] | None = None,
+    observe: Observer = ignore,
+) -> Fitted:
+    """Train in place on the requests that have a relevant candidate."""
+    useful_Q = examples.label_QCT[..., 0].any(dim=1).nonzero().squeeze(1)
+
+    def loss(batch_B: Tensor) -> Tensor:
+        batch = _sampled(examples[useful_Q[batch_B]], training.sampled, generator)
+        logit_BCT, label_BCT = logits_of(model, batch), batch.label_QCT.to(torch.float32)
+        listwise_T = listwise_loss(logit_BCT, label_BCT, batch.present_QC)
+        binary_T = binary_loss(logit_BCT, label_BCT, batch.present_QC)
+        weight_T = torch.full_like(listwise_T, training.second_task_weight)
+        weight_T[0] = 1.0
+        return ((listwise_T + training.binary_weight * binary_T) * weight_T).sum()
+
+    return fit(
+        name,
+        model,
+        training.fit,
+        batches=lambda: shuffled_batches(len(useful_Q), training.fit.batch_size, generator),
+        loss=loss,
+        evaluate=evaluate,
+        observe=observe,
+    )
+
+
+def _sampled(batch: RankingSet, count: int, generator: torch.Generator) -> RankingSet:
+    """Return the batch with what was taken and a random choice of the other candidates."""
+    priority_BC = torch.rand(batch.row_QC.shape, generator=generator)
+    return batch.best(priority_BC + batch.label_QCT[..., 0], count)
+
+
+def predict(model: CandidateModel, examples: RankingSet) -> Tensor:
+    """Return the logits [Q, C, T] of a whole set."""
+    batches = torch.arange(len(examples)).split(_EVALUATION_BATCH)  # type: ignore[no-untyped-call]
+    return torch.cat([logits_of(model, examples[batch]) for batch in batches])
+
+
+def fused(logit_QCT: Tensor, exponents: Sequence[float]) -> Tensor:
+    """Return the log of the fused score [Q, C]: the sum over tasks of exponent * log probability."""
+    log_p_QCT = torch.nn.functional.logsigmoid(logit_QCT)
+    return (log_p_QCT * torch.tensor(exponents)).sum(dim=-1)
+
+
+def ndcg_at_10(score_QC: Tensor, examples: RankingSet) -> float:
+    """Return the mean NDCG@10 of the first task over all requests; an item no channel found counts 0."""
+    rank_Q = taken_ranks(score_QC, examples)
+    gain_Q = torch.where((rank_Q > 0) & (rank_Q <= 10), 1.0 / torch.log2(rank_Q + 1.0), 0.0)
+    return float(gain_Q.mean())
+
+
+def taken_ranks(score_QC: Tensor, examples: RankingSet) -> Tensor:
+    """Return the place of each request's taken item [Q], 1 for the first; 0 where no channel found it."""
+    score_QC = score_QC.masked_fill(~examples.present_QC, MASKED)
+    taken_QC = examples.label_QCT[..., 0]
+    own_Q1 = score_QC.masked_fill(~taken_QC, MASKED).amax(dim=1, keepdim=True)
+    rank_Q = 1 + (score_QC > own_Q1).sum(dim=1)
+    return torch.where(taken_QC.any(dim=1), rank_Q, 0)
+
+
+def tune_exponents(logit_QCT: Tensor, examples: RankingSet) -> tuple[float, ...]:
+    """Return each task's exponent: 1 for the first, for the others what gives the best NDCG@10."""
+    chosen = [1.0] + [0.0] * (logit_QCT.shape[-1] - 1)
+    for task in range(1, len(chosen)):
+        options = [[*chosen[:task], e, *chosen[task + 1 :]] for e in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)]
+        chosen = max(options, key=lambda option: ndcg_at_10(fused(logit_QCT, option), examples))
+    return tuple(chosen)

@@ -1,0 +1,182 @@
+"""A recipe: everything that decides how a surface's models are trained, as frozen values.
+
+`with_overrides` changes single settings by path, `version_of` names what a recipe makes of a dataset.
+"""
+
+import ast
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, get_type_hints
+
+from shards.errors import FieldViolation, InvalidInput
+from shards.features import Feature
+from shards.json_codec import render, to_json
+from shards.lexical import LexicalParams
+from shards.placement import GateRules
+from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.three_tower import ThreeTowerConfig
+from training.ranking import RankingTraining
+from training.retrieval import TwoTowerTraining
+
+Source = Literal[
+    "two_tower", "lexical", "query_memory", "token_memory", "title_popularity", "neighbours", "own", "popular"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelRecipe:
+    """One retrieval channel: what it is made from and how it takes part in the merge."""
+
+    name: str
+    source: Source
+    k: int = 200
+    quota: int = 20
+    weight: float = 1.0
+    gated: bool = False
+    half_life_days: float = 60.0
+    """How fast the memories of "query_memory" and "token_memory" fade."""
+    top: int = 200
+    """Items that a table keeps for each key."""
+    popularity: str = "popularity_30d"
+    """The item column that "popular" and "title_popularity" go by."""
+    text: tuple[str, ...] = ("title",)
+    """The item columns whose words "title_popularity" goes by."""
+    shrink: float = 5.0
+    """How many common users it takes for "neighbours" to count in full."""
+    lexical: LexicalParams = field(default_factory=LexicalParams)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a ranker predicts of a candidate.
+
+    `target_only` tasks are about the one item that the query led to. Others are about every item that the
+    user acted on in one of `actions` (all of them, if empty) from the query's moment until `window_s` later.
+    """
+
+    name: str
+    target_only: bool = False
+    actions: tuple[str, ...] = ()
+    window_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureRecipe:
+    """The features of the three models, vocabularies and scales still to be fitted; rankers share theirs."""
+
+    two_tower: tuple[Feature, ...]
+    ranking: tuple[Feature, ...]
+    vocab_size: int = 4000
+    """Tokens of the tokeniser."""
+    token_sources: tuple[str, ...] = ("title",)
+    """Item columns that the tokeniser learns from, beside the queries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerRecipe:
+    """A model of candidates and how it is trained and used."""
+
+    training: RankingTraining = field(default_factory=RankingTraining)
+    candidates: int = 200
+    """Candidates that the stage takes in."""
+    budget_ms: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to train all models of a surface."""
+
+    name: str
+    surface: str
+    channels: tuple[ChannelRecipe, ...]
+    tasks: tuple[Task, ...]
+    features: FeatureRecipe
+    two_tower: TwoTowerTraining = field(default_factory=TwoTowerTraining)
+    pre_ranker_model: ThreeTowerConfig
+    pre_ranker: RankerRecipe
+    ranker_model: MMoERankerConfig
+    ranker: RankerRecipe
+    gate: GateRules = field(default_factory=GateRules)
+    merged: int = 400
+    attributes: tuple[str, ...] = ("title",)
+    history_limit: int = 200
+    ranking_days: float = 60.0
+    """Rankers train on the queries of this long before the test; the channels that find their candidates saw
+    none of them."""
+    ranking_queries: int = 20_000
+    """At most this many of those queries, the newest, are used."""
+    holdout: float = 0.2
+    """Last share of the rankers' queries that early stopping and tuning look at and training does not."""
+    two_tower_queries: int = 200_000
+    """At most this many of the newest queries train the two-tower model."""
+
+    def __post_init__(self) -> None:
+        names = [channel.name for channel in self.channels]
+        if len(set(names)) != len(names):
+            raise ValueError("channel names must differ")
+        if not self.tasks or not self.tasks[0].target_only:
+            raise ValueError("the first task must be about the item that the query led to")
+        if not 0 < self.holdout < 1:
+            raise ValueError("holdout must be a share between 0 and 1")
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with each "path.to.setting=value" applied, in order.
+
+    Raises `InvalidInput` naming the override whose path is unknown or whose value does not fit.
+    """
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise _refused(override, "must be path.to.setting=value")
+        try:
+            recipe = _replaced(recipe, path.split("."), text, override)
+        except (ValueError, TypeError) as error:
+            raise _refused(override, str(error)) from error
+    return recipe
+
+
+def version_of(recipe: Recipe, dataset_digest: str, seed: int) -> str:
+    """Return a short name that depends on the recipe, the data and the seed alone."""
+    digest = hashlib.sha256(render(to_json(recipe)))
+    digest.update(f"{dataset_digest}:{seed}".encode())
+    return digest.hexdigest()[:10]
+
+
+def _replaced(value: Any, path: Sequence[str], text: str, override: str) -> Any:
+    head, *rest = path
+    names = [f.name for f in fields(value)]
+    if head not in names:
+        raise _refused(override, f"{head!r} is no setting; there are {', '.join(names)}")
+    old = getattr(value, head)
+    if rest and not is_dataclass(old):
+        raise _refused(override, f"{head!r} has no settings below it")
+    if not rest and is_dataclass(old):
+        raise _refused(override, f"{head!r} is a group of settings: {', '.join(f.name for f in fields(old))}")
+    new = _replaced(old, rest, text, override) if rest else _parsed(text, get_type_hints(type(value))[head])
+    return replace(value, **{head: new})
+
+
+def _parsed(text: str, kind: Any) -> Any:
+    """Return the value that `text` spells for a setting of this type. Raises ValueError."""
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text.lower() == "true"
+    if kind in (int, float):
+        return kind(text)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"{text!r} is no Python literal") from error
+    texts_only = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    if kind != tuple[str, ...] or not texts_only:
+        raise ValueError("only texts, numbers, true, false and tuples of texts can be set")
+    return value
+
+
+def _refused(override: str, problem: str) -> InvalidInput:
+    return InvalidInput(FieldViolation("set", f"{override!r}: {problem}"))

@@ -1,0 +1,102 @@
+"""Search in the gift shop of `online_retail`: the queries are proxies made from the bought title."""
+
+from shards.cross_kinds import (
+    ChannelColumn,
+    ExactId,
+    HistoryCount,
+    HistoryRecency,
+    ItemNumber,
+    NgramOverlap,
+    QueryOverlap,
+    ReciprocalRank,
+)
+from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ngrams, Number, Tokens
+from shards.features import Feature
+from shards.lexical import LexicalParams
+from shards.placement import GateRules
+from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.three_tower import ThreeTowerConfig
+from training.ranking import RankingTraining
+from training.recipe import ChannelRecipe, FeatureRecipe, RankerRecipe, Recipe, Task
+from training.retrieval import TwoTowerTraining
+from training.trainer import FitConfig
+
+_AGES_DAYS = (1.0, 7.0, 30.0, 60.0, 120.0, 240.0)
+_NGRAM_BUCKETS = 16_384
+
+_CHANNELS = (
+    ChannelRecipe(name="lexical", source="lexical", k=300, quota=60, lexical=LexicalParams(prior="prior")),
+    ChannelRecipe(name="embedding", source="two_tower", k=200, quota=40, gated=True),
+    ChannelRecipe(name="memory", source="query_memory", k=100, quota=40),
+    ChannelRecipe(name="word_memory", source="token_memory", k=150, quota=40),
+    ChannelRecipe(name="title_popular", source="title_popularity", k=200, quota=60),
+    ChannelRecipe(name="neighbours", source="neighbours", k=100, quota=10, weight=0.3, top=50),
+    ChannelRecipe(name="own", source="own", k=100, quota=20, weight=0.5),
+    ChannelRecipe(name="popular", source="popular", k=100, quota=10, weight=0.2),
+)
+
+_HISTORY: tuple[Feature, ...] = (
+    HistoryItems(name="history_items", max_len=50),
+    HistoryAges(name="history_ages", max_len=50, boundaries_days=_AGES_DAYS),
+)
+
+_TEXT: tuple[Feature, ...] = (
+    Tokens(name="query_tokens", source="query", max_len=8),
+    Ngrams(name="query_ngrams", source="query", buckets=_NGRAM_BUCKETS, max_len=32),
+    Tokens(name="title_tokens", source="item.title", max_len=16),
+    Ngrams(name="title_ngrams", source="item.title", buckets=_NGRAM_BUCKETS, max_len=64),
+    Ngrams(name="code_ngrams", source="item.item_id", buckets=_NGRAM_BUCKETS, max_len=8),
+)
+
+_STATISTICS = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "popularity_daily")
+
+_CROSS: tuple[Feature, ...] = (
+    *(ChannelColumn(name=f"{c.name}_score", column=f"{c.name}.score") for c in _CHANNELS),
+    *(ReciprocalRank(name=f"{c.name}_rank", column=f"{c.name}.rank") for c in _CHANNELS),
+    ChannelColumn(name="merge_score", column="merge.score"),
+    HistoryCount(name="own_count"),
+    HistoryRecency(name="own_recency_7d", half_life_days=7),
+    HistoryRecency(name="own_recency_60d", half_life_days=60),
+    QueryOverlap(name="token_overlap", source="item.title"),
+    NgramOverlap(name="ngram_overlap", source="item.title"),
+    NgramOverlap(name="code_overlap", source="item.item_id"),
+    ExactId(name="exact_code"),
+    *(ItemNumber(name=name, source=f"item.{name}", log1p=True) for name in _STATISTICS),
+    ItemNumber(name="price", source="item.price_gbp", log1p=True),
+    ItemNumber(name="age", source="item.age_days", log1p=True),
+    ItemNumber(name="idle", source="item.idle_days", log1p=True),
+)
+
+ONLINE_RETAIL = Recipe(
+    name="online_retail",
+    surface="online-retail",
+    channels=_CHANNELS,
+    tasks=(Task(name="purchase", target_only=True), Task(name="basket", actions=("purchase",))),
+    features=FeatureRecipe(
+        two_tower=(
+            *_TEXT,
+            *_HISTORY,
+            Category(name="country", source="user.country", vocabulary=()),
+            ItemId(name="item_row"),
+        ),
+        ranking=(
+            *_TEXT,
+            *_HISTORY,
+            Category(name="country", source="user.country", vocabulary=()),
+            Number(name="item_price", source="item.price_gbp", log1p=True),
+            *_CROSS,
+        ),
+    ),
+    two_tower=TwoTowerTraining(fit=FitConfig(epochs=12, batch_size=1024, learning_rate=4e-3, patience=2)),
+    pre_ranker_model=ThreeTowerConfig(tasks=("purchase", "basket")),
+    pre_ranker=RankerRecipe(
+        training=RankingTraining(fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3)), candidates=500
+    ),
+    ranker_model=MMoERankerConfig(tasks=("purchase", "basket")),
+    ranker=RankerRecipe(
+        training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)), candidates=200
+    ),
+    gate=GateRules(item_id_pattern=r"\d{5}[a-z]{0,2}"),
+    attributes=("title", "price_gbp"),
+)
+"""About 10 minutes on two cores."""

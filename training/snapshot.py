@@ -1,0 +1,89 @@
+"""A dataset as it was known at one moment: what channels are made from, and nothing that came later."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from shards.manifest import TrainingRange
+from shards.search_context import SearchContext
+from training.datasets.contexts import Histories, search_contexts
+from training.datasets.splits import before
+from training.datasets.tables import Dataset, timestamps_ms
+from training.item_statistics import items_as_of
+from training.recipe import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Items with their statistics, events and queries, all strictly before `now_ms`."""
+
+    now_ms: int
+    items: pa.Table
+    events: pa.Table
+    queries: pa.Table
+
+    @property
+    def training_range(self) -> TrainingRange:
+        """Return the time span of the data."""
+        times_ms = timestamps_ms(self.events)
+        return TrainingRange(start_ms=int(times_ms.min(initial=self.now_ms)), end_ms=self.now_ms)
+
+
+def snapshot(dataset: Dataset, now_ms: int) -> Snapshot:
+    """Return the dataset as of `now_ms`; its item table holds every item, met or not."""
+    return Snapshot(
+        now_ms=now_ms,
+        items=items_as_of(dataset.items, dataset.events, now_ms),
+        events=before(dataset.events, now_ms),
+        queries=before(dataset.queries, now_ms),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """Queries as contexts, in order of time, each with the item that it led to."""
+
+    contexts: Sequence[SearchContext]
+    item_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def __getitem__(self, kept: slice) -> "Requests":
+        return Requests(contexts=self.contexts[kept], item_ids=self.item_ids[kept])
+
+
+def requests_between(
+    dataset: Dataset, start_ms: int, end_ms: int, *, newest: int, history_limit: int
+) -> Requests:
+    """Return at most the `newest` queries in [start, end), each as of its own time."""
+    times_ms = timestamps_ms(dataset.queries)
+    rows = np.flatnonzero((times_ms >= start_ms) & (times_ms < end_ms))[-newest:]
+    queries = dataset.queries.take(pa.array(rows))
+    contexts = list(search_contexts(dataset, queries, history_limit=history_limit))
+    return Requests(contexts=contexts, item_ids=queries.column("item_id").to_pylist())
+
+
+def task_labels(
+    dataset: Dataset, requests: Requests, tasks: Sequence[Task]
+) -> list[tuple[frozenset[str], ...]]:
+    """Return for each request the items relevant to each task; see `Task`."""
+    histories = Histories(dataset.events)
+    return [
+        tuple(
+            frozenset([item_id]) if task.target_only else _acted_on(histories, context, task)
+            for task in tasks
+        )
+        for context, item_id in zip(requests.contexts, requests.item_ids, strict=True)
+    ]
+
+
+def _acted_on(histories: Histories, context: SearchContext, task: Task) -> frozenset[str]:
+    history = histories.of(context.user.user_id)
+    first, last = np.searchsorted(
+        history.timestamps_ms, [context.now_ms, context.now_ms + task.window_s * 1000 + 1]
+    ).tolist()
+    events = zip(history.item_ids[first:last], history.actions[first:last], strict=True)
+    return frozenset(item_id for item_id, action in events if not task.actions or action in task.actions)
