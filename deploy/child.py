@@ -1,0 +1,77 @@
+"""A process of the cluster, seen from inside: started by the supervisor, ended by SIGTERM or with it.
+
+It is started as `python -m MODULE PARENT_PID SETTINGS` and writes its log to standard error. On standard
+output it writes one line of JSON: its address once it serves, or why it does not.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+
+from deploy.failures import unwrapped
+from deploy.processes import die_with_parent
+from deploy.settings import ClusterSettings
+from shards.errors import HeadraceError
+
+Serve = Callable[[ClusterSettings, Callable[[str], None]], Coroutine[None, None, None]]
+"""Serves until cancelled; calls its second argument with its HOST:PORT when it does."""
+
+_STOP_TIMEOUT_S = 8.0
+"""Less than the supervisor waits before it kills."""
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+log = logging.getLogger(__name__)
+
+
+def enter() -> ClusterSettings:
+    """Tie this process to the supervisor, set up logging and return the settings."""
+    parent_pid, argument = sys.argv[1:]
+    die_with_parent(int(parent_pid))
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    return ClusterSettings.from_argument(argument)
+
+
+def announce(address: str) -> None:
+    """Tell the supervisor that this process serves, and where."""
+    _tell("address", address)
+
+
+def run(settings: ClusterSettings, serve: Serve) -> None:
+    """Serve until SIGTERM, then stop gracefully; on an expected error log one line and exit with 1."""
+    try:
+        with unwrapped():
+            asyncio.run(_until_told(serve(settings, announce)))
+    except HeadraceError as error:
+        log.error("%s", error)
+        _tell("error", str(error))
+        raise SystemExit(1) from None
+
+
+def _tell(key: str, value: str) -> None:
+    sys.stdout.write(json.dumps({key: value}) + "\n")
+    sys.stdout.flush()
+
+
+async def _until_told(serving: Awaitable[None]) -> None:
+    task = asyncio.ensure_future(serving)
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        task.cancel()
+        # A thread that waits for a Ray that is gone must not keep this process.
+        last_resort = threading.Timer(_STOP_TIMEOUT_S, os._exit, (1,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    loop.add_signal_handler(signal.SIGTERM, told)
+    # Ctrl-C is the supervisor's business; it ends its children in order.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()

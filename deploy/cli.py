@@ -1,0 +1,101 @@
+"""The `headrace` command line: thin. A command's module is imported only when that command runs."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Never
+
+import typer
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """Where a command is: a function in a module of `deploy.commands`, or the `app` of several commands."""
+
+    module: str
+    function: str
+    help: str
+
+
+_COMMANDS = {
+    "demo": _Command("demo", "demo", "Train on MovieLens, start a cluster and search it."),
+    "up": _Command("up", "up", "Start a cluster and keep it running until Ctrl-C."),
+    "down": _Command("down", "down", "Stop the cluster of a workspace."),
+    "status": _Command("status", "status", "Show processes, shards, models and releases."),
+    "search": _Command("search", "search", "Send one search and show what came back and why."),
+    "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
+    "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
+    "release": _Command("release", "app", "Deploy releases and list them."),
+    "models": _Command("models", "app", "List models."),
+    "shards": _Command("shards", "app", "List shards."),
+}
+
+_OWN_PACKAGES = frozenset({"deploy", "router", "services", "shards", "training", "protos"})
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line with the command that these arguments name; the others know only their help."""
+    cli = typer.Typer(
+        name="headrace",
+        help="A gRPC serving cluster for personalised search.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    named = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name, command in _COMMANDS.items():
+        if name != named:
+            cli.command(name, help=command.help)(_not_loaded)
+            continue
+        loaded = _load(command)
+        if isinstance(loaded, typer.Typer):
+            cli.add_typer(loaded, name=name)
+        else:
+            cli.command(name)(loaded)
+    return cli
+
+
+def app() -> None:
+    """Run the command line; expected errors end in one line on standard error and exit code 1."""
+    # OpenMP reads it when torch is first loaded. Threads that spin while they wait for each other make
+    # training ten times slower where others use the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        build(sys.argv[1:])()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OWN_PACKAGES:
+            raise
+        _fail(f"this command needs {error.name}: pip install 'headrace[training]'")
+    except Exception as error:
+        if not isinstance(error, _expected_errors()):
+            raise
+        _fail(str(error))
+
+
+def _fail(problem: str) -> Never:
+    typer.echo(f"headrace: {problem}", err=True)
+    sys.exit(1)
+
+
+def _load(command: _Command) -> Callable[..., None] | typer.Typer:
+    loaded: Callable[..., None] | typer.Typer = getattr(
+        import_module(f"deploy.commands.{command.module}"), command.function
+    )
+    return loaded
+
+
+def _not_loaded() -> None:
+    raise AssertionError("another command was named")
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    from router.client import SearchError
+    from shards.errors import HeadraceError
+
+    return HeadraceError, SearchError
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""The commands of the `headrace` command line, a file each."""

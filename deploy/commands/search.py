@@ -1,0 +1,76 @@
+"""`headrace search`: one search through a router, readable."""
+
+import asyncio
+import json
+import math
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from deploy.release_files import only_surface
+from deploy.search_view import render
+from deploy.workspace import Workspace
+from router.client import HeadraceClient
+from router.client_results import SearchResult
+
+
+def search(
+    query: Annotated[
+        str, typer.Argument(help="What to search for; empty browses, and then needs --user.")
+    ] = "",
+    user: Annotated[str, typer.Option(help="Id of the user who searches.")] = "",
+    surface: Annotated[str, typer.Option(help="The search product; default: the workspace's only one.")] = "",
+    explain: Annotated[bool, typer.Option(help="Show every stage's scores, models and timings.")] = False,
+    page_size: Annotated[int, typer.Option(min=1, max=500, help="Items wanted.")] = 10,
+    router: Annotated[str, typer.Option(help="HOST:PORT; default: the workspace's own cluster.")] = "",
+    timeout_s: Annotated[float, typer.Option(min=0.001, help="How long to wait for the answer.")] = 5.0,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Send one search and show the items, the channels that brought them, and why they stand there."""
+    folders = Workspace(workspace)
+    result = asyncio.run(
+        _search(
+            router or folders.running().router,
+            surface or only_surface(folders),
+            query,
+            user=user,
+            explain=explain,
+            page_size=page_size,
+            timeout_s=timeout_s,
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps(_as_document(result), indent=2))
+    else:
+        Console().print(render(result, query=query, user_id=user, explain=explain))
+
+
+async def _search(
+    target: str,
+    surface: str,
+    query: str,
+    *,
+    user: str,
+    explain: bool,
+    page_size: int,
+    timeout_s: float,
+) -> SearchResult:
+    async with HeadraceClient(target, timeout_s=timeout_s) as client:
+        return await client.search(surface, query, user_id=user, page_size=page_size, explain=explain)
+
+
+def _as_document(result: SearchResult) -> object:
+    """Return the result as plain values; NaN, which JSON lacks, becomes null."""
+    return _without_nan(asdict(result))
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nan(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(held) for held in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,92 @@
+"""`headrace train`: from a dataset to bundles, a release and users in the workspace."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.folders import cache_dir
+from deploy.training import TrainingOptions, train_release
+from deploy.workspace import Workspace
+from shards.errors import FieldViolation, InvalidInput
+from training.datasets import sources
+from training.pipeline import Trained
+from training.recipe import Recipe, with_overrides
+from training.recipes import RECIPES
+from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    dataset: Annotated[
+        str,
+        typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's."),
+    ] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, say two_tower.fit.epochs=3; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give bundles with equal scores.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; part of what makes runs equal.")] = 1,
+    version: Annotated[
+        str, typer.Option(help="Version of the bundles; default: made from recipe, data and seed.")
+    ] = "",
+    replace: Annotated[bool, typer.Option(help="Write bundles of the same version again.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
+    ] = None,
+) -> None:
+    """Train the models of a recipe and export them as a release."""
+    started = time.perf_counter()
+    chosen = with_overrides(recipe_named(recipe), overrides or ())
+    data = sources.load(dataset or chosen.name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    options = TrainingOptions(seed=seed, threads=threads, version=version, replace=replace)
+    console = Console(stderr=True)
+    with showing_progress(console) as observe:
+        trained = train_release(chosen, data, Workspace(workspace), options, observe)
+    _report(console, trained, time.perf_counter() - started)
+    typer.echo(f"{trained.release.surface} {trained.release.version}")
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return a recipe that comes with Headrace; raises `InvalidInput` for an unknown name."""
+    if name not in RECIPES:
+        raise InvalidInput(FieldViolation("recipe", f"{name!r} is none of {', '.join(RECIPES)}"))
+    return RECIPES[name]
+
+
+@contextmanager
+def showing_progress(console: Console) -> Iterator[Observer]:
+    """Show a bar for the phase under way and a line for each epoch."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("reading", total=None)
+
+        def observe(event: PhaseStarted | Advanced | EpochEnded) -> None:
+            match event:
+                case PhaseStarted():
+                    progress.reset(task, description=event.phase, total=event.total or None)
+                case Advanced():
+                    progress.advance(task, event.steps)
+                case EpochEnded():
+                    console.print(_line(event), highlight=False)
+
+        yield observe
+
+
+def _line(event: EpochEnded) -> str:
+    metric = "" if event.metric != event.metric else f"  {event.metric:.4f} held out"
+    return f"{event.model:<10} epoch {event.epoch:>2}  loss {event.loss:.4f}{metric}  {event.seconds:.1f} s"
+
+
+def _report(console: Console, trained: Trained, seconds: float) -> None:
+    for name, value in trained.figures.items():
+        console.print(f"{name}: {value:.4f} on queries held out of training", highlight=False)
+    console.print(f"Trained in {seconds:.0f} s. The queries are proxies.", highlight=False)

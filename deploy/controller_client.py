@@ -1,0 +1,52 @@
+"""What commands ask of a controller, with its errors as ours."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc.aio
+
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
+from services.chassis import channel_options
+from services.status import from_rpc_error
+
+if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
+    from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
+
+T = TypeVar("T")
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """A cluster at one moment."""
+
+    shards: list[pb.Shard]
+    models: list[pb.Model]
+    placement: pb.Placement
+
+
+def ask(address: str, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]") -> T:
+    """Return the controller's answer; raises the error that it answered with, or `Unavailable`."""
+
+    async def asked() -> T:
+        async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:
+            try:
+                return await question(ClusterServiceStub(channel))
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error) from error
+
+    return asyncio.run(asked())
+
+
+async def overview(stub: "ClusterServiceAsyncStub") -> Overview:
+    """Return all there is to show."""
+    shards, models, placement = await asyncio.gather(
+        stub.ListShards(pb.ListShardsRequest(), timeout=TIMEOUT_S),
+        stub.ListModels(pb.ListModelsRequest(), timeout=TIMEOUT_S),
+        stub.GetPlacement(pb.GetPlacementRequest(), timeout=TIMEOUT_S),
+    )
+    return Overview(shards=list(shards.shards), models=list(models.models), placement=placement.placement)

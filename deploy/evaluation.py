@@ -1,0 +1,198 @@
+"""An evaluation through the running cluster, and whether it agrees with the one in a single process.
+
+One explained search per query shows every ranking at once: the channels, the merged list, the pre-ranked
+and the ranked one. Only where the gate kept channels closed are those asked for on their own, through the
+router's retrieval proxy, so that "a channel alone" means the same in both evaluations.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc.aio
+import numpy as np
+
+from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
+from router.client import HeadraceClient
+from router.client_results import SearchResult
+from services.chassis import channel_options
+from services.codec import Retrieval, retrieve_to_proto
+from services.status import from_rpc_error
+from shards.errors import Unavailable
+from shards.placement import Release, ReleaseChannel
+from training.evaluation.judgements import Judged
+from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Difference, Ranks, rank_of
+
+if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
+    from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
+
+ATTEMPTS = 3
+"""A degraded answer is asked for again: this compares scores, not speed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineOptions:
+    """How the cluster is asked: `concurrency` searches at once, each with `timeout_s`."""
+
+    concurrency: int = 4
+    timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.timeout_s <= 0:
+            raise ValueError("concurrency and timeout_s must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineRun:
+    """What the cluster answered; `degraded` queries never got a complete answer."""
+
+    ranks: Ranks
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far online may be from offline before they disagree.
+
+    `figure` bounds the gap between two overall figures. Equal scores are broken by item id in both, but
+    floating-point sums may differ in the last bit between batches, so a share of `moved_far` queries
+    may have their relevant item more than one place away.
+    """
+
+    figure: float = 0.001
+    moved_far: float = 0.005
+
+
+async def run_online(
+    target: str,
+    release: Release,
+    judged: Sequence[Judged],
+    options: OnlineOptions,
+    *,
+    on_query: Callable[[], None] = lambda: None,
+) -> OnlineRun:
+    """Send every query to the router at `target` (HOST:PORT) and return where the relevant items stood.
+
+    Raises `Unavailable` if the router serves another release, and what a search or a retrieval raises.
+    """
+    limit = asyncio.Semaphore(options.concurrency)
+    async with (
+        HeadraceClient(target, timeout_s=options.timeout_s) as client,
+        grpc.aio.insecure_channel(target, options=channel_options()) as channel,
+    ):
+        replay = _Replay(client, RetrievalServiceStub(channel), release, options.timeout_s)
+
+        async def answer(query: Judged) -> _Answered:
+            async with limit:
+                answered = await replay.answer(query)
+            on_query()
+            return answered
+
+        return _as_run(judged, await _all([answer(query) for query in judged]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    ranks: dict[str, int]
+    complete: bool
+
+
+async def _all(answers: Sequence[Coroutine[None, None, _Answered]]) -> list[_Answered]:
+    """Await all of them; the first to fail ends the others, and is what is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answer) for answer in answers]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """Sends queries to one router for one release."""
+
+    client: HeadraceClient
+    retrieval: "RetrievalServiceAsyncStub"
+    release: Release
+    timeout_s: float
+
+    async def answer(self, query: Judged) -> _Answered:
+        result = await self._search(query)
+        seen = _rankings(result, self.release)
+        found = {}
+        for channel in self.release.channels:
+            shown = channel.name in seen
+            found[channel.name] = seen[channel.name] if shown else await self._retrieve(channel, query)
+        found |= seen
+        ranks = {name: rank_of(item_ids, query.relevant) for name, item_ids in found.items()}
+        return _Answered(ranks, result.complete)
+
+    async def _search(self, query: Judged) -> SearchResult:
+        context = query.context
+        for _ in range(ATTEMPTS):
+            result = await self.client.search(
+                self.release.surface,
+                context.query,
+                user_id=context.user.user_id,
+                page_size=DEPTH,
+                now_ms=context.now_ms,
+                explain=True,
+            )
+            if result.release != self.release.version:
+                raise Unavailable(f"the router serves release {result.release}, not {self.release.version}")
+            if result.complete:
+                break
+        return result
+
+    async def _retrieve(self, channel: ReleaseChannel, query: Judged) -> tuple[str, ...]:
+        """Return the items of a channel that the search left out because its gate was closed or it failed."""
+        call = Retrieval(model=channel.model, context=query.context, k=channel.k)
+        try:
+            response = await self.retrieval.Retrieve(retrieve_to_proto(call), timeout=self.timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return tuple(response.candidates.item_ids)
+
+
+def _rankings(result: SearchResult, release: Release) -> dict[str, tuple[str, ...]]:
+    """Return every ranking that the answer explains; a stage that did not run leaves the order as it was."""
+    seen = result.explanation
+    if seen is None:
+        raise Unavailable("the router did not explain its answer")
+    found = {name: tuple(candidates.item_ids) for name, candidates in seen.channels.items()}
+    found[HYBRID] = tuple(seen.merged.item_ids)
+    page = tuple(item.item_id for item in result.items)
+    if release.pre_ranker:
+        found[PRE_RANKED] = tuple(seen.pre_ranked.item_ids) or found[HYBRID]
+    if release.ranker:
+        found[RANKED] = page
+    return found
+
+
+def _as_run(judged: Sequence[Judged], answers: Sequence[_Answered]) -> OnlineRun:
+    names = answers[0].ranks if answers else {}
+    ranks = Ranks(
+        query_ids=tuple(query.query_id for query in judged),
+        with_history=np.array([bool(query.context.user.history.item_ids) for query in judged], np.bool_),
+        by_ranking={name: np.array([a.ranks[name] for a in answers], np.int64) for name in names},
+    )
+    pairs = zip(judged, answers, strict=True)
+    return OnlineRun(ranks=ranks, degraded=tuple(q.query_id for q, a in pairs if not a.complete))
+
+
+def disagreements(differences: Sequence[Difference], tolerance: Tolerance) -> tuple[str, ...]:
+    """Return one sentence for every ranking in which online and offline are too far apart."""
+    found = []
+    for difference in differences:
+        if difference.largest_figure > tolerance.figure:
+            found.append(
+                f"{difference.ranking}: a figure differs by {difference.largest_figure:.4f}, "
+                f"more than {tolerance.figure:g}"
+            )
+        if difference.moved_far > tolerance.moved_far:
+            found.append(
+                f"{difference.ranking}: {difference.moved_far:.1%} of the queries moved by more than one "
+                f"place, more than {tolerance.moved_far:.1%}"
+            )
+    return tuple(found)

@@ -1,0 +1,98 @@
+"""What a cluster on this machine is like, and what its processes get from the environment."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from deploy.workspace import Workspace
+from shards.json_codec import from_json, parse, render, to_json
+
+_MEMORY_SHARE = 0.7
+"""Of this host's memory, what bundles may use; the rest is for processes, page cache and Ray."""
+
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """A cluster on one machine; port 0 stands for any.
+
+    All `routers` listen on the one port, so that the kernel passes callers of a dead one on to the others.
+    `shard_memory_bytes` is what bundles may use on each shard; 0 divides most of the host's memory.
+    """
+
+    workspace: str
+    host: str = "127.0.0.1"
+    router_port: int = 0
+    controller_port: int = 0
+    routers: int = 2
+    shards: int = 2
+    replicas: int = 2
+    device: str = "cpu"
+    shard_memory_bytes: int = 0
+    ray_address: str = ""
+
+    def __post_init__(self) -> None:
+        if self.routers < 1:
+            raise ValueError("a cluster needs a router")
+        if not 1 <= self.replicas <= self.shards:
+            raise ValueError(f"{self.replicas} replicas do not fit {self.shards} shards")
+        if not all(0 <= port <= 65_535 for port in (self.router_port, self.controller_port)):
+            raise ValueError("a port must be 0 to 65535")
+        if self.shard_memory_bytes < 0:
+            raise ValueError("shard_memory_bytes must not be negative")
+
+    @property
+    def folders(self) -> Workspace:
+        """Return the workspace's folders."""
+        return Workspace(Path(self.workspace))
+
+    @property
+    def shard_ids(self) -> tuple[str, ...]:
+        """Return the ids of the shards."""
+        return tuple(f"shard-{n}" for n in range(self.shards))
+
+    @property
+    def shard_capacity_bytes(self) -> int:
+        """Return the memory that bundles may use on each shard."""
+        return self.shard_memory_bytes or round(memory_bytes() * _MEMORY_SHARE / self.shards)
+
+    def to_argument(self) -> str:
+        """Return the settings as an argument for a process of the cluster."""
+        return render(to_json(self)).decode()
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Self:
+        """Return the settings in such an argument."""
+        return from_json(cls, parse(argument.encode()))
+
+
+def child_environment(ray_token_path: Path) -> dict[str, str]:
+    """Return the environment of a cluster's processes: this one's, so that they find the same code.
+
+    Ray lets in only who knows the token in this file.
+    """
+    paths: Sequence[str] = (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUNBUFFERED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(ray_token_path),
+        # Without it, a Ray that finds an address here joins that cluster instead of starting its own.
+        "RAY_ADDRESS": "",
+    }
+
+
+def memory_bytes() -> int:
+    """Return the memory of this host, or of the container where that has less."""
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(host_bytes, int(_CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):  # No container, or one without a limit: "max".
+        return host_bytes

@@ -1,0 +1,187 @@
+"""Brings a cluster up on this machine, keeps its processes running and takes all of them down.
+
+    supervisor ── ray ── gcs_server, raylet ── shard-0, shard-1 …
+               ├─ controller
+               └─ router-0, router-1 …
+
+The controller joins the Ray of the first process, and the routers follow the controller. A process that
+dies is started again in its old place; when Ray dies, so do the shards, and the controller starts anew
+with the next Ray. Whatever else descends from the supervisor is ended with it, and if it is killed, the
+kernel tells its children.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploy.child import LOG_FORMAT
+from deploy.failures import unwrapped
+from deploy.kept_process import KeptProcess, ProcessSpec
+from deploy.ports import claim_port
+from deploy.processes import adopt_orphans, end_children
+from deploy.readiness import deploy_releases, wait_until_searchable
+from deploy.settings import ClusterSettings
+from deploy.workspace import Running
+
+Say = Callable[[str], None]
+"""Tells the operator what is going on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a cluster is, HOST:PORT each."""
+
+    router: str
+    controller: str
+
+
+WhileUp = Callable[[Addresses], Awaitable[None]]
+"""What to do with a cluster that is up; it goes down when this returns."""
+
+
+def run_cluster(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
+    """Bring a cluster up, run `while_up`, take the cluster down; SIGINT and SIGTERM end it early.
+
+    Raises `Conflict` when a cluster runs in the workspace already, and what keeps this one from coming
+    up. Leaves no process behind, however it ends.
+    """
+    with settings.folders.claim():
+        _log_to(settings.folders.logs_dir / "supervisor.log")
+        _write_secret(settings.folders.ray_token_path)
+        settings = replace(
+            settings,
+            router_port=claim_port(settings.host, settings.router_port),
+            controller_port=claim_port(settings.host, settings.controller_port),
+        )
+        adopt_orphans()
+        try:
+            with unwrapped():
+                asyncio.run(_until_told(_run(settings, while_up, say)))
+        finally:
+            end_children()
+
+
+async def _until_told(running: Awaitable[None]) -> None:
+    """Run until the end, or until the first signal; the end is orderly, and no signal cuts it short."""
+    task = asyncio.ensure_future(running)
+    loop = asyncio.get_running_loop()
+    told: list[signal.Signals] = []
+
+    def tell(number: signal.Signals) -> None:
+        if not told:
+            task.cancel()
+        told.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, tell, number)
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+async def _run(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
+    family = _Family(settings)
+    say("Starting Ray, the controller and the routers …")
+    async with family.kept():
+        try:
+            routers = [await router.served() for router in family.routers]
+            addresses = Addresses(routers[0], await family.controller.served())
+            surfaces = await deploy_releases(addresses.controller, settings.folders, say)
+            await wait_until_searchable(addresses.router, surfaces)
+            family.note(addresses)
+            await while_up(addresses)
+        finally:
+            say("Stopping …")
+
+
+class _Family:
+    """The processes of a cluster, and what each needs of the others."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+        self._birth = asyncio.Lock()
+        self._addresses = Addresses("", "")
+        self.ray = self._kept("ray", "ray", self._ray_settings, before_start=self._clear_orphans)
+        self.controller = self._kept("controller", "controller", self._controller_settings)
+        self.routers = [
+            self._kept(f"router-{n}", "router", self._router_settings) for n in range(settings.routers)
+        ]
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep all processes running inside the block; at its end stop the routers first and Ray last."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(process.keep()) for process in self._all()]
+            try:
+                yield
+            finally:
+                for task in reversed(tasks):
+                    # A task whose sibling failed is being cancelled already, and must finish its stop.
+                    if not task.cancelling():
+                        task.cancel()
+                    await asyncio.wait([task])
+
+    def note(self, addresses: Addresses) -> None:
+        """Write down for other commands where the cluster is, now and whenever a process is replaced."""
+        self._addresses = addresses
+        self._note()
+
+    def _all(self) -> list[KeptProcess]:
+        return [self.ray, self.controller, *self.routers]
+
+    def _kept(
+        self,
+        name: str,
+        kind: str,
+        settings: Callable[[], Awaitable[ClusterSettings]],
+        before_start: Callable[[], None] = lambda: None,
+    ) -> KeptProcess:
+        spec = ProcessSpec(
+            name=name,
+            module=f"deploy.{kind}_process",
+            log_path=self._settings.folders.logs_dir / f"{name}.log",
+            settings=settings,
+            before_start=before_start,
+        )
+        return KeptProcess(spec, self._birth, on_change=self._note)
+
+    async def _ray_settings(self) -> ClusterSettings:
+        # A controller that outlived its Ray is of no use: its shards are gone, and Ray's client with them.
+        self.controller.end()
+        return self._settings
+
+    async def _controller_settings(self) -> ClusterSettings:
+        return replace(self._settings, ray_address=await self.ray.served())
+
+    async def _router_settings(self) -> ClusterSettings:
+        return self._settings
+
+    def _note(self) -> None:
+        running = Running(
+            pid=os.getpid(),
+            router=self._addresses.router,
+            controller=self._addresses.controller,
+            processes={process.name: process.pid for process in self._all() if process.pid},
+        )
+        self._settings.folders.note(running)
+
+    def _clear_orphans(self) -> None:
+        """End what a Ray that was killed has left; the other processes are spared."""
+        end_children([process.pid for process in (self.controller, *self.routers) if process.pid])
+
+
+def _log_to(path: Path) -> None:
+    """Send the supervisor's own log to a file, as standard error is for the operator."""
+    logging.basicConfig(filename=path, level=logging.INFO, format=LOG_FORMAT)
+
+
+def _write_secret(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))

@@ -1,0 +1,76 @@
+"""Trains a recipe into a workspace: bundles, release and users appear together or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.release_files import write_release
+from deploy.user_loading import load_users
+from deploy.workspace import Workspace
+from router.gate import decide
+from shards.errors import FieldViolation, InvalidInput
+from shards.placement import ModelVersion
+from training.channels import Destination
+from training.datasets.digest import digest_of
+from training.datasets.tables import Dataset
+from training.pipeline import Run, Trained, models_of
+from training.recipe import Recipe, version_of
+from training.trainer import Observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """How to run a recipe; an empty `version` is made from the recipe, the data and the seed."""
+
+    seed: int = 0
+    threads: int = 1
+    version: str = ""
+    replace: bool = False
+    """Whether bundles of the same version are written again instead of refused."""
+
+
+def train_release(
+    recipe: Recipe, dataset: Dataset, workspace: Workspace, options: TrainingOptions, observe: Observer
+) -> Trained:
+    """Train every model of the recipe and put bundles, users and release into the workspace.
+
+    Raises `InvalidInput`, before training, where the version exists and `replace` is not set.
+    """
+    version = options.version or version_of(recipe, digest_of(dataset), options.seed)
+    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.models_dir, prefix=".training-") as folder:
+        destination = Destination(root=Path(folder), prefix=recipe.surface, version=version)
+        models = models_of(recipe, destination)
+        if not options.replace:
+            _refuse_existing(workspace, models)
+        run = Run(
+            recipe=recipe,
+            dataset=dataset,
+            seed=options.seed,
+            threads=options.threads,
+            gate=lambda context: decide(recipe.gate, context).open,
+            observe=observe,
+        )
+        trained = run.train(destination)
+        _publish(destination.root, workspace.models_dir, models)
+    load_users(dataset, workspace.users_path)
+    write_release(workspace, trained.release)
+    return trained
+
+
+def _refuse_existing(workspace: Workspace, models: Iterable[ModelVersion]) -> None:
+    for model in models:
+        if (workspace.models_dir / model.model / model.version).exists():
+            problem = f"{model} is in {workspace.models_dir} already; name another or replace it"
+            raise InvalidInput(FieldViolation("version", problem))
+
+
+def _publish(made: Path, models_dir: Path, models: Iterable[ModelVersion]) -> None:
+    for model in models:
+        target = models_dir / model.model / model.version
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
+        (made / model.model / model.version).rename(target)

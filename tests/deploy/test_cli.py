@@ -1,0 +1,64 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.settings import PROJECT_ROOT
+from tests.deploy.running_cluster import run
+
+COMMANDS = ("demo", "up", "down", "status", "search", "train", "eval", "release", "models", "shards")
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['headrace', '--help']\n"
+        "from deploy.cli import app\n"
+        "try: app()\n"
+        "finally: print([m for m in ('torch', 'ray', 'faiss', 'grpc', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(re.search(rf"\b{command}\b", done.stdout) for command in COMMANDS)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"{command} [OPTIONS]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["status"], "no cluster runs in"),
+        (["down"], "no cluster runs in"),
+        (["shards", "list"], "no cluster runs in"),
+        (["models", "list", "--json"], "no cluster runs in"),
+        (["release", "list"], "no cluster runs in"),
+        (["release", "deploy", "no-such-file.json"], "no-such-file.json: cannot be read: No such file"),
+        (["up", "--shards", "2", "--replicas", "3"], "settings: 3 replicas do not fit 2 shards"),
+        (["search", "x", "--router", "127.0.0.1:1", "--surface", "s"], "UNAVAILABLE"),
+        (["shards", "list", "--controller", "127.0.0.1:1"], "failed to connect"),
+    ],
+)
+def test_expected_errors_are_one_line_and_exit_code_1(
+    tmp_path: Path, arguments: list[str], error: str
+) -> None:
+    done = run(*arguments, "--workspace", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("headrace: ")
+    assert error in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_unknown_commands_and_options_are_usage_errors() -> None:
+    assert run("fly").returncode == 2
+    assert run("up", "--fast").returncode == 2
+    assert run("up", "--router-port", "70000").returncode == 2

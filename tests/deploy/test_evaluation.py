@@ -1,0 +1,188 @@
+import asyncio
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.evaluation import OnlineOptions, run_online
+from deploy.user_loading import load_users
+from deploy.workspace import Running, Workspace
+from router.client import SearchError
+from router.gate import decide
+from shards.errors import Unavailable
+from tests.deploy.small_cluster import QUERIES, RELEASE, serving, shop, write_workspace
+from training.evaluation.judgements import Judged, judged_queries
+from training.evaluation.offline import evaluate as evaluate_offline
+from training.evaluation.offline import open_cascade
+from training.evaluation.report import HYBRID, PRE_RANKED, RANKED, Ranks, compare
+
+RANKINGS = ["lexical", "memory", "neighbours", "again", "two_tower", HYBRID, PRE_RANKED, RANKED]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("written")
+    write_workspace(root)
+    return root
+
+
+@pytest.fixture
+def workspace(written: Path, tmp_path: Path) -> Path:
+    """A workspace of the test's own."""
+    return Path(shutil.copytree(written, tmp_path / "workspace"))
+
+
+def judged() -> list[Judged]:
+    return judged_queries(shop(), "test", limit=0, history_limit=RELEASE.history_limit)
+
+
+def offline(workspace: Path) -> Ranks:
+    cascade = open_cascade(RELEASE, workspace / "models")
+    return evaluate_offline(cascade, judged(), gate=lambda context: decide(RELEASE.gate, context).open)
+
+
+def test_the_cluster_ranks_as_one_process_does(workspace: Path) -> None:
+    async def main() -> None:
+        async with serving(workspace) as router:
+            run = await run_online(router, RELEASE, judged(), OnlineOptions(concurrency=2))
+        expected = offline(workspace)
+        assert run.degraded == ()
+        assert run.ranks.query_ids == expected.query_ids
+        assert run.ranks.with_history.tolist() == expected.with_history.tolist()
+        assert list(run.ranks.by_ranking) == list(expected.by_ranking) == RANKINGS
+        assert [d.ranking for d in compare(expected, run.ranks) if d.moved > 0] == []
+
+    asyncio.run(main())
+
+
+def test_the_rankings_of_the_test_differ_and_find_something(workspace: Path) -> None:
+    # Otherwise agreement would say nothing.
+    found = offline(workspace)
+    assert 0 < found.with_history.sum() < QUERIES
+    assert all(ranks.any() for ranks in found.by_ranking.values())
+    assert len({tuple(ranks.tolist()) for ranks in found.by_ranking.values()}) == len(RANKINGS)
+
+
+def test_a_channel_behind_a_closed_gate_is_still_judged(workspace: Path) -> None:
+    by_id = [query for query in judged() if query.context.query.startswith("item-")]
+
+    async def main() -> None:
+        async with serving(workspace) as router:
+            run = await run_online(router, RELEASE, by_id, OnlineOptions())
+        cascade = open_cascade(RELEASE, workspace / "models")
+        expected = evaluate_offline(cascade, by_id, gate=lambda _: False)
+        assert run.ranks.by_ranking["two_tower"].any()
+        assert run.ranks.by_ranking["two_tower"].tolist() == expected.by_ranking["two_tower"].tolist()
+        assert run.ranks.by_ranking[HYBRID].tolist() == expected.by_ranking[HYBRID].tolist()
+
+    asyncio.run(main())
+
+
+def test_another_release_than_the_workspace_has_is_refused(workspace: Path) -> None:
+    async def main() -> None:
+        newer = dataclasses.replace(RELEASE, version="r2")
+        async with serving(workspace) as router:
+            with pytest.raises(Unavailable, match="serves release r1, not r2"):
+                await run_online(router, newer, judged(), OnlineOptions())
+
+    asyncio.run(main())
+
+
+def test_a_router_that_is_not_there_is_an_error_and_no_hang() -> None:
+    options = OnlineOptions(timeout_s=0.5)
+    with pytest.raises(SearchError, match=r"UNAVAILABLE|DEADLINE_EXCEEDED"):
+        asyncio.run(run_online("127.0.0.1:1", RELEASE, judged(), options))
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A command line that has ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+async def headrace(*arguments: str) -> Finished:
+    """Run `headrace` in a process of its own: gRPC serves one event loop per process, which is the test's."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "deploy.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return Finished(process.returncode, stdout.decode(), stderr.decode())
+
+
+def eval_online(workspace: Path) -> Finished:
+    """Run `headrace eval` beside the running cluster of the workspace."""
+
+    async def main() -> Finished:
+        folders = Workspace(workspace)
+        async with serving(workspace) as router:
+            with folders.claim():
+                folders.note(Running(pid=os.getpid(), router=router, controller=router))
+                data = str(workspace / "data")
+                asked = ("--workspace", str(workspace), "--dataset", data, "--online", "up", "--json")
+                return await headrace("eval", *asked)
+
+    return asyncio.run(main())
+
+
+def test_eval_command_through_a_running_cluster(workspace: Path) -> None:
+    result = eval_online(workspace)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["agree"] is True
+    assert document["queries"] == QUERIES
+    assert [row["ranking"] for row in document["online"]] == RANKINGS
+    assert document["online"] == document["offline"]
+
+
+def test_eval_command_fails_when_the_cluster_knows_another_past(workspace: Path) -> None:
+    dataset = shop()
+    forgetful = dataclasses.replace(dataset, events=dataset.events.slice(0, 0))
+    load_users(forgetful, workspace / "users.lmdb")
+    result = eval_online(workspace)
+    assert result.exit_code == 1, result.stderr
+    document = json.loads(result.stdout)
+    assert document["agree"] is False
+    assert any(sentence.startswith("again: ") for sentence in document["disagreements"])
+
+
+def test_eval_command_offline_prints_a_table(workspace: Path) -> None:
+    data = str(workspace / "data")
+    asked = ("--workspace", str(workspace), "--dataset", data, "--limit", "10")
+    result = asyncio.run(headrace("eval", *asked))
+    assert result.exit_code == 0, result.stderr
+    for expected in ("data, test: 10 queries", "lexical (BM25)", "two_tower (two-tower)", RANKED, "proxies"):
+        assert expected in result.stdout
+
+
+def test_search_command(workspace: Path) -> None:
+    async def main() -> tuple[Finished, Finished]:
+        asked = ("search", "red mug", "--user", "u1", "--workspace", str(workspace))
+        async with serving(workspace) as router:
+            shown = await headrace(*asked, "--router", router, "--explain")
+            return shown, await headrace(*asked, "--router", router, "--json")
+
+    shown, as_json = asyncio.run(main())
+    assert shown.exit_code == 0, shown.stderr
+    for expected in ("“red mug” on shop for u1", "item-1", "two_tower #", "Gate open", "shard-0", "purchase"):
+        assert expected in shown.stdout
+    document = json.loads(as_json.stdout)
+    assert len(document["items"]) == 10
+    assert document["gate"]["reason"] == "default_open"
+
+
+def test_search_command_without_a_cluster_says_so(workspace: Path) -> None:
+    result = asyncio.run(headrace("search", "red mug", "--workspace", str(workspace)))
+    assert result.exit_code == 1
+    assert "no cluster runs" in result.stderr
