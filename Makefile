@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 WORKSPACE ?= .headrace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade format protos clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BIN)/.installed  ## make .venv with everything in it
 
@@ -46,6 +46,9 @@ contract: setup  ## the .proto files are clean; a unit test compares the generat
 
 unit: setup  ## the tests that need no cluster
 	$(BIN)/pytest -m 'not cluster'
+
+bench-cascade: setup  ## train both recipes and rank their held-out queries through a cluster (10+ minutes)
+	$(BIN)/python -m tests.bench.cascade
 
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
