@@ -107,8 +107,7 @@ def plan(
     """Return the placement nearest to `previous` within `limits`; `load` is in requests per second."""
     wanted = {m.model: limits.replicas(load.get(m.model, 0.0)) for m in models}
     board = _Board(now_ms, shards, models, limits)
-    dropped = _keep(board, previous)
-    dropped |= _trim(board, limits)
+    dropped = _keep(board, previous) | _trim(board, limits)
     unplaced = tuple(_fill(board, wanted))
     assignments = {model: tuple(sorted(holders)) for model, holders in sorted(board.holders.items())}
     _validate(board, assignments, limits)
@@ -222,7 +221,7 @@ def _why_unplaced(board: _Board, model: ModelVersion) -> str:
     free = _free_shards(board, model)
     if not free:
         answering = sum(shard.lost_since_ms is None for shard in board.shards.values())
-        return f"{answering} shards answer, and no other one is left for it"
+        return f"of the shards that answer ({answering}) none is left for it"
     room_bytes = max(board.room_bytes(shard_id, board.headroom) for shard_id in free)
     size_bytes = board.models[model].memory_bytes
     return f"it needs {size_bytes:,} bytes and the most room on a shard is {max(0, int(room_bytes)):,}"

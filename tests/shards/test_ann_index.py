@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shards.ann_index import AnnIndex
 from shards.errors import CorruptBundle, MismatchedBundle
 
-KINDS = ("Flat", "SQ8", "IVF16,Flat", "HNSW8", "PCA8,Flat", "PCA8,IVF16,Flat", "IVF16,PQ4x4fs,RFlat")
+KINDS = ("Flat", "SQ8", "IVF16,Flat", "HNSW8", "PCA8,Flat", "PCA8,IVF16,Flat", "IVF16,SQ8,RFlat")
 
 
 def vectors() -> NDArray[np.float32]:
@@ -74,7 +74,7 @@ def test_an_index_of_distances_is_refused(tmp_path: Path) -> None:
 
 def test_an_index_that_cannot_filter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MismatchedBundle, match=r"index\.faiss: is of a kind that cannot filter"):
-        AnnIndex.open(write_index(tmp_path / "index.faiss", "PQ4x4fs"))
+        AnnIndex.open(write_index(tmp_path / "index.faiss", "PQ2x4fs"))
 
 
 def test_a_file_that_is_no_index_is_corrupt(tmp_path: Path) -> None:
