@@ -31,11 +31,15 @@ class Retrieved:
 async def retrieve(search: Search, channels: Sequence[ReleaseChannel], stages: Stages) -> Retrieved:
     """Ask the channels at once; one that fails becomes a gap.
 
-    Raises the error that fits when there are channels and all of them fail: there is nothing to return.
+    When none answers within the release's budget and some were only late, those get what is left of
+    the search's own time: a late answer beats none. Raises the error that fits when there are channels
+    and all of them fail: there is nothing to return.
     """
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_ask(search, channel, stages)) for channel in channels]
-    outcomes = [task.result() for task in tasks]
+    budget_s = search.release.retrieval_budget_ms / 1e3
+    outcomes = await _ask_all(search, channels, stages, budget_s)
+    if late := _late(channels, outcomes):
+        again = await _ask_all(search, late, stages, search.deadline.remaining_s())
+        outcomes = [o for o in outcomes if not _was_late(o)] + again
     gaps = tuple(outcome.gap for outcome in outcomes if isinstance(outcome, _Failed))
     answered = [outcome for outcome in outcomes if isinstance(outcome, _Answered)]
     if channels and not answered:
@@ -60,8 +64,30 @@ class _Failed:
     gap: Gap
 
 
-async def _ask(search: Search, channel: ReleaseChannel, stages: Stages) -> _Answered | _Failed:
-    allowance = _allowance(search, channel)
+_Outcome = _Answered | _Failed
+
+
+async def _ask_all(
+    search: Search, channels: Sequence[ReleaseChannel], stages: Stages, budget_s: float
+) -> list[_Outcome]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_ask(search, channel, stages, budget_s)) for channel in channels]
+    return [task.result() for task in tasks]
+
+
+def _late(channels: Sequence[ReleaseChannel], outcomes: Sequence[_Outcome]) -> list[ReleaseChannel]:
+    """Return the channels that did not answer in time, if not a single one did."""
+    if any(isinstance(outcome, _Answered) for outcome in outcomes):
+        return []
+    return [c for c, outcome in zip(channels, outcomes, strict=True) if _was_late(outcome)]
+
+
+def _was_late(outcome: _Outcome) -> bool:
+    return isinstance(outcome, _Failed) and outcome.gap.reason is GapReason.DEADLINE
+
+
+async def _ask(search: Search, channel: ReleaseChannel, stages: Stages, budget_s: float) -> _Outcome:
+    allowance = _allowance(search, channel, budget_s)
     if allowance is None:
         error = DeadlineExceeded("no time was left to ask")
         return _Failed(error, _gap(channel, GapReason.SKIPPED, error))
@@ -76,10 +102,10 @@ async def _ask(search: Search, channel: ReleaseChannel, stages: Stages) -> _Answ
     return _Answered(result, _timing(channel, answer, -started.remaining_s()))
 
 
-def _allowance(search: Search, channel: ReleaseChannel) -> Allowance | None:
+def _allowance(search: Search, channel: ReleaseChannel, budget_s: float) -> Allowance | None:
     return allow(
         remaining_s=search.deadline.remaining_s(),
-        budget_s=search.release.retrieval_budget_ms / 1e3,
+        budget_s=budget_s,
         wanted=channel.k,
         least=channel.k,
     )

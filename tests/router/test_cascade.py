@@ -114,6 +114,23 @@ def test_each_stage_is_asked_what_it_needs() -> None:
     assert (heavy.keep, heavy.task_exponents, heavy.attribute_count) == (2, {"buy": 2.0}, 2)
 
 
+def test_channels_that_are_all_late_get_the_rest_of_the_time() -> None:
+    stages = with_answers()
+    stages.takes_s = {"words": 0.4, "tower": 0.4}
+    answer = searched(stages, seconds=3.0)
+    assert page_of(answer) == ("c", "d")
+    assert answer.gaps == ()
+
+
+def test_a_late_channel_is_not_waited_for_while_another_answers() -> None:
+    stages = with_answers()
+    stages.takes_s = {"tower": 0.4}
+    answer = searched(stages, seconds=3.0)
+    assert page_of(answer) == ("c", "a")
+    assert gaps_of(answer) == [(Stage.RETRIEVAL, "ann", GapReason.DEADLINE)]
+    assert stages.now_s == 0.3
+
+
 def test_timings_and_explanation_tell_what_happened() -> None:
     stages = with_answers()
     stages.takes_s = {"heavy": 0.03}
