@@ -19,6 +19,7 @@ from deploy.release_files import only_surface, read_release
 from deploy.workspace import Workspace
 from router.gate import decide
 from shards.bundle import read_manifest
+from shards.manifest import Manifest
 from shards.placement import Release
 from training.datasets import sources
 from training.evaluation.baselines import BASELINES
@@ -110,8 +111,12 @@ def _labels(release: Release, models_dir: Path) -> dict[str, str]:
     manifests = {
         c.name: read_manifest(models_dir / c.model.model / c.model.version) for c in release.channels
     }
-    known = {name: manifest.engine for name, manifest in manifests.items() if manifest.engine in _ENGINES}
-    return {name: f"{name} ({_ENGINES[engine]})" for name, engine in known.items()}
+    return {name: f"{name} ({_engine(m)})" for name, m in manifests.items() if m.engine in _ENGINES}
+
+
+def _engine(manifest: Manifest) -> str:
+    prior = manifest.params.get("prior")
+    return f"{_ENGINES[manifest.engine]} and {prior}" if prior else _ENGINES[manifest.engine]
 
 
 @contextmanager

@@ -5,12 +5,12 @@ network, budgets or degradation. What the cluster answers has to agree with it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from shards.bundle import open_bundle
+from shards.bundle import Bundle, open_bundle
 from shards.candidates import Candidates
 from shards.errors import MismatchedBundle
 from shards.manifest import MANIFEST_FILE
@@ -20,7 +20,7 @@ from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.stages import Retriever, Scorer, Servable
 from training.evaluation.judgements import Judged
-from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Ranks, rank_of
+from training.evaluation.report import BM25, DEPTH, HYBRID, PRE_RANKED, RANKED, Ranks, rank_of
 
 GateRule = Callable[[SearchContext], bool]
 """Whether a search runs the gated channels."""
@@ -35,6 +35,8 @@ class Cascade:
     """By channel."""
     pre_ranker: Scorer | None
     ranker: Scorer | None
+    yardsticks: Mapping[str, Retriever] = field(default_factory=dict)
+    """By ranking: what no channel serves but a reader wants to compare with, such as BM25 alone."""
 
 
 def open_cascade(release: Release, models_dir: Path, *, device: str = "cpu") -> Cascade:
@@ -43,17 +45,23 @@ def open_cascade(release: Release, models_dir: Path, *, device: str = "cpu") -> 
     Raises `BundleError` for one that must not be served or is of another stage than the release says.
     """
 
-    def opened(model: ModelVersion) -> Servable:
-        return open_servable(open_bundle(models_dir / model.model / model.version, expect=model), device)
+    def bundle(model: ModelVersion) -> Bundle:
+        return open_bundle(models_dir / model.model / model.version, expect=model)
 
     def scorer(pinned: ReleaseScorer | None) -> Scorer | None:
-        return None if pinned is None else _as_scorer(opened(pinned.model), pinned.model)
+        return (
+            None if pinned is None else _as_scorer(open_servable(bundle(pinned.model), device), pinned.model)
+        )
 
+    bundles = {channel.name: bundle(channel.model) for channel in release.channels}
     return Cascade(
         release=release,
-        retrievers={c.name: _as_retriever(opened(c.model), c.model) for c in release.channels},
+        retrievers={
+            c.name: _as_retriever(open_servable(bundles[c.name], device), c.model) for c in release.channels
+        },
         pre_ranker=scorer(release.pre_ranker),
         ranker=scorer(release.ranker),
+        yardsticks=_yardsticks(bundles.values()),
     )
 
 
@@ -92,7 +100,11 @@ def rankings(cascade: Cascade, context: SearchContext, *, gate_open: bool) -> di
     """
     release = cascade.release
     retrieved = retrieve(cascade, context)
-    found = {name: candidates.item_ids for name, candidates in retrieved.items()}
+    found = {
+        name: retriever.retrieve(context, DEPTH, (), (), 0).item_ids
+        for name, retriever in cascade.yardsticks.items()
+    }
+    found |= {name: candidates.item_ids for name, candidates in retrieved.items()}
     best = merged(release, retrieved, gate_open=gate_open)
     found[HYBRID] = best.item_ids
     if cascade.pre_ranker and release.pre_ranker:
@@ -125,6 +137,18 @@ def merged(release: Release, retrieved: Mapping[str, Candidates], *, gate_open: 
 
 def _as_result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:
     return ChannelResult(name=channel.name, weight=channel.weight, quota=channel.quota, candidates=candidates)
+
+
+def _yardsticks(bundles: Iterable[Bundle]) -> dict[str, Retriever]:
+    """Return what a lexical channel finds by its texts alone, if it lets anything else count."""
+    found = {}
+    for bundle in bundles:
+        manifest = bundle.manifest
+        if manifest.engine == "lexical" and manifest.params.get("prior"):
+            params = {**manifest.params, "prior": ""}
+            plain = replace(bundle, manifest=replace(manifest, params=params))
+            found[BM25] = _as_retriever(open_servable(plain, "cpu"), manifest.model_version)
+    return found
 
 
 def _as_retriever(servable: Servable, model: ModelVersion) -> Retriever:

@@ -18,6 +18,8 @@ Bools = NDArray[np.bool_]
 DEPTH = 100
 """Lists are judged to this depth; an item further down counts as not found."""
 
+BM25 = "BM25"
+"""A lexical channel without its prior, where it has one; offline only, as no shard serves it."""
 HYBRID = "hybrid"
 PRE_RANKED = "hybrid + pre-rank"
 RANKED = "hybrid + pre-rank + rank"

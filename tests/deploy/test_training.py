@@ -1,0 +1,73 @@
+"""Training into a workspace: all of it appears, or none."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.release_files import read_release
+from deploy.training import TrainingOptions, train_release
+from deploy.workspace import Workspace
+from services.user_store import LmdbUserStore
+from shards.bundle import open_bundle
+from shards.errors import InvalidInput
+from tests.training.shop_dataset import shop_dataset
+from tests.training.shop_recipe import RECIPE
+from training.recipe import with_overrides
+from training.trainer import Advanced, EpochEnded, PhaseStarted
+
+QUICK = with_overrides(RECIPE, ["two_tower.fit.epochs=1", "ranker.training.fit.epochs=1"])
+
+
+def ignore(event: PhaseStarted | Advanced | EpochEnded) -> None:
+    """Hear nothing."""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    train_release(QUICK, shop_dataset(), workspace, TrainingOptions(seed=1), ignore)
+    return workspace
+
+
+def bundles(workspace: Workspace) -> dict[str, bytes]:
+    return {
+        str(path.parent.relative_to(workspace.models_dir)): path.read_bytes()
+        for path in workspace.models_dir.glob("*/*/manifest.json")
+    }
+
+
+def test_a_release_with_bundles_and_users_is_there(workspace: Workspace) -> None:
+    release = read_release(workspace, "shop")
+    for model in release.models():
+        open_bundle(workspace.models_dir / model.model / model.version, expect=model)
+    assert {path.name for path in workspace.models_dir.iterdir()} == {m.model for m in release.models()}
+    assert release.as_of_ms is not None
+    with LmdbUserStore.open(workspace.users_path) as users:
+        user = users.get("u1", release.as_of_ms, 5)
+    assert user.features["country"] == "uk"
+    assert len(user.history.item_ids) == 5
+
+
+def test_the_same_version_is_refused_unless_it_shall_be_replaced(workspace: Workspace) -> None:
+    before = bundles(workspace)
+    with pytest.raises(InvalidInput, match="already"):
+        train_release(QUICK, shop_dataset(), workspace, TrainingOptions(seed=1), ignore)
+    assert bundles(workspace) == before
+    train_release(QUICK, shop_dataset(), workspace, TrainingOptions(seed=1, replace=True), ignore)
+    assert bundles(workspace).keys() == before.keys()
+
+
+def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    broken = with_overrides(QUICK, ["ranking_days=1000"])
+    with pytest.raises(ValueError, match="both sides"):
+        train_release(broken, shop_dataset(), workspace, TrainingOptions(version="1"), ignore)
+    assert list(workspace.models_dir.iterdir()) == []
+    assert not workspace.users_path.exists()
+
+
+def test_a_version_can_be_named(workspace: Workspace, tmp_path: Path) -> None:
+    trained = train_release(
+        QUICK, shop_dataset(), Workspace(tmp_path), TrainingOptions(seed=1, version="first"), ignore
+    )
+    assert trained.release.version == "first" != read_release(workspace, "shop").version
