@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -9,6 +10,10 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import shard_service_pb2, types_pb2
 
 _STATE_STYLES = {"serving": "green", "ready": "green", "down": "red", "failed": "red"}
+
+_NUMERIC = frozenset({"pid", "memory", "of", "on disk", "shards"})
+_LONG = frozenset({"model", "live on", "pins"})
+"""Columns that may take several lines where the terminal is narrow."""
 
 
 def processes_table(rows: Iterable[tuple[str, int, int]]) -> Table:
@@ -21,7 +26,7 @@ def processes_table(rows: Iterable[tuple[str, int, int]]) -> Table:
 
 def shards_table(shards: Iterable[pb.Shard]) -> Table:
     """Return a table of the shards and what they hold."""
-    table = _table("Shards", "shard", "state", "address", "pid", "models", "memory", "of")
+    table = _table("Shards", "shard", "state", "address", "pid", "ready", "memory", "of")
     for shard in shards:
         ready = sum(r.state == shard_service_pb2.REPLICA_STATE_READY for r in shard.replicas)
         table.add_row(
@@ -29,7 +34,7 @@ def shards_table(shards: Iterable[pb.Shard]) -> Table:
             _state(pb.ShardState.Name(shard.state), "SHARD_STATE_"),
             shard.address,
             str(shard.pid or ""),
-            f"{ready} of {len(shard.replicas)} ready",
+            f"{ready} of {len(shard.replicas)}",
             _megabytes(shard.memory_bytes),
             _megabytes(shard.capacity_bytes),
         )
@@ -38,15 +43,14 @@ def shards_table(shards: Iterable[pb.Shard]) -> Table:
 
 def models_table(models: Iterable[pb.Model]) -> Table:
     """Return a table of the bundles, where they are and what they are for."""
-    table = _table("Models", "model", "version", "stage", "engine", "on disk", "shards", "live on")
+    table = _table("Models", "model", "version", "stage", "on disk", "shards", "live on")
     for model in models:
         table.add_row(
             model.model.model,
             model.model.version,
             types_pb2.Stage.Name(model.stage).removeprefix("STAGE_").lower().replace("_", "-"),
-            model.engine,
             _megabytes(model.size_bytes),
-            ", ".join(model.shard_ids) or "-",
+            str(len(model.shard_ids)),
             ", ".join(model.surfaces) or "-",
         )
     return table
@@ -63,10 +67,12 @@ def releases_table(placement: pb.Placement) -> Table:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in headings:
-        numeric = heading in ("pid", "memory", "of", "on disk")
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        numeric = heading in _NUMERIC
+        table.add_column(
+            heading, justify="right" if numeric else "left", overflow="fold", no_wrap=heading not in _LONG
+        )
     return table
 
 
