@@ -34,6 +34,8 @@ def enter() -> ClusterSettings:
     parent_pid, argument = sys.argv[1:]
     die_with_parent(int(parent_pid))
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    # It tells of every request, and Consul is asked about once a second.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     return ClusterSettings.from_argument(argument)
 
 

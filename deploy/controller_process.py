@@ -7,11 +7,13 @@ from collections.abc import Callable
 import ray
 
 from deploy import child
+from deploy.consul import listed, placement_store
 from deploy.settings import ClusterSettings
 from services import chassis, cluster_servicer
 from services.bundle_catalogue import BundleCatalogue
+from services.consul_registration import ServiceName
 from services.controller_driver import ControllerDriver, DriverConfig
-from services.placement_store import FilePlacementStore
+from services.placement_store import PlacementStore
 from services.shard_actor import NAMESPACE
 from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
@@ -25,24 +27,28 @@ _GRACE_S = 0.5
 
 async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> None:
     """Control the cluster until cancelled; the shards live on."""
-    folders = settings.folders
-    driver = ControllerDriver(
-        DriverConfig(shard_ids=settings.shard_ids, settings=_controller_settings(settings)),
-        FilePlacementStore(folders.placement_path),
-        RayShardHost(_shard_configs(settings), num_gpus=_gpus_per_shard(settings)),
-        BundleCatalogue(folders.models_dir),
-    )
     async with (
-        driver,
+        placement_store(settings) as store,
+        _driver(settings, store) as driver,
         chassis.serve(
             f"{settings.host}:{settings.controller_port}",
             register=[cluster_servicer.register(driver)],
             service_names=[cluster_servicer.SERVICE_NAME],
             options=chassis.ChassisOptions(grace_s=_GRACE_S),
         ) as server,
+        listed(settings, ServiceName.CONTROLLER, server.address),
     ):
         announce(server.address)
         await asyncio.Event().wait()
+
+
+def _driver(settings: ClusterSettings, store: PlacementStore) -> ControllerDriver:
+    return ControllerDriver(
+        DriverConfig(shard_ids=settings.shard_ids, settings=_controller_settings(settings)),
+        store,
+        RayShardHost(_shard_configs(settings), num_gpus=_gpus_per_shard(settings)),
+        BundleCatalogue(settings.folders.models_dir),
+    )
 
 
 def _controller_settings(settings: ClusterSettings) -> ControllerSettings:

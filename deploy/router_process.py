@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 from deploy import child
-from deploy.settings import ClusterSettings
+from deploy.consul import listed
+from deploy.settings import ClusterSettings, consul_settings
 from router.router_server import Router, RouterConfig
+from services.consul_registration import ServiceName
 from services.user_store import LmdbUserStore
 
 
@@ -19,11 +21,12 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         host=settings.host,
         port=settings.router_port,
         controller=f"{settings.host}:{settings.controller_port}",
+        consul=consul_settings(settings),
         cache_path=folders.router_cache_path,
         user_store_path=folders.users_path,
         reuse_port=True,
     )
-    async with Router(config) as router:
+    async with Router(config) as router, listed(settings, ServiceName.ROUTER, router.address):
         announce(router.address)
         await asyncio.Event().wait()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from deploy.workspace import Workspace
+from services.consul_settings import ConsulSettings
 from shards.json_codec import from_json, parse, render, to_json
 
 _MEMORY_SHARE = 0.7
@@ -35,6 +36,9 @@ class ClusterSettings:
     device: str = "cpu"
     shard_memory_bytes: int = 0
     ray_address: str = ""
+    consul_address: str = ""
+    """HOST:PORT of the agent that keeps the placement; empty for a cluster without Consul."""
+    consul_prefix: str = "headrace"
 
     def __post_init__(self) -> None:
         if self.routers < 1:
@@ -45,6 +49,7 @@ class ClusterSettings:
             raise ValueError("a port must be 0 to 65535")
         if self.shard_memory_bytes < 0:
             raise ValueError("shard_memory_bytes must not be negative")
+        consul_settings(self)
 
     @property
     def folders(self) -> Workspace:
@@ -69,6 +74,17 @@ class ClusterSettings:
     def from_argument(cls, argument: str) -> Self:
         """Return the settings in such an argument."""
         return from_json(cls, parse(argument.encode()))
+
+
+def consul_settings(settings: ClusterSettings) -> ConsulSettings | None:
+    """Return how the cluster reaches Consul, or None; the token is `HEADRACE_CONSUL_TOKEN`."""
+    if not settings.consul_address:
+        return None
+    return ConsulSettings(
+        address=settings.consul_address,
+        prefix=settings.consul_prefix,
+        token=os.environ.get("HEADRACE_CONSUL_TOKEN", ""),
+    )
 
 
 def child_environment(ray_token_path: Path) -> dict[str, str]:

@@ -34,6 +34,10 @@ def up(
     shard_memory_mb: Annotated[
         int, typer.Option(min=0, help="Memory for models on each shard; 0 divides most of the host's.")
     ] = 0,
+    consul: Annotated[
+        str, typer.Option(help="HOST:PORT of a Consul agent that keeps the placement; see docs/consul.md.")
+    ] = "",
+    consul_prefix: Annotated[str, typer.Option(help="Where in Consul; one per cluster.")] = "headrace",
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
@@ -49,6 +53,8 @@ def up(
         controller_port=controller_port,
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
+        consul_address=consul,
+        consul_prefix=consul_prefix,
     )
     run_cluster(settings, _announce_and_stay, say)
 
