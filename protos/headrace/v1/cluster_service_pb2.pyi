@@ -300,7 +300,7 @@ class ReleaseScorer(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     BUDGET_MS_FIELD_NUMBER: _builtins.int
     candidates: _builtins.int
-    """Candidates it is given at most."""
+    """Candidates it is given at most; a longer page raises it, so that one stage scores the whole page."""
     budget_ms: _builtins.int
     """Time it may take, in milliseconds."""
     @_builtins.property
@@ -365,7 +365,7 @@ class Release(_message.Message):
     version: _builtins.str
     """Version of the release."""
     merged: _builtins.int
-    """Candidates kept after the merge."""
+    """Candidates kept after the merge; a longer page raises it."""
     retrieval_budget_ms: _builtins.int
     """Time that retrieval may take, in milliseconds."""
     history_limit: _builtins.int

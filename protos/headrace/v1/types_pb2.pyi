@@ -29,7 +29,7 @@ class _Stage:
 class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STAGE_UNSPECIFIED: _Stage.ValueType  # 0
-    """Never sent."""
+    """No stage; in a coverage gap, what every stage then lacks: the user's features and history."""
     STAGE_RETRIEVAL: _Stage.ValueType  # 1
     """Finds candidates in the whole catalogue."""
     STAGE_PRE_RANKING: _Stage.ValueType  # 2
@@ -41,7 +41,7 @@ class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """A stage of the cascade."""
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
-"""Never sent."""
+"""No stage; in a coverage gap, what every stage then lacks: the user's features and history."""
 STAGE_RETRIEVAL: Stage.ValueType  # 1
 """Finds candidates in the whole catalogue."""
 STAGE_PRE_RANKING: Stage.ValueType  # 2
