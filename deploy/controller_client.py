@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc.aio
 
+from deploy.caller_channel import caller_channel
+from deploy.settings import caller_token
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
-from services.chassis import channel_options
 from services.status import from_rpc_error
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
@@ -30,10 +31,14 @@ class Overview:
 
 
 def ask(address: str, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]") -> T:
-    """Return the controller's answer; raises the error that it answered with, or `Unavailable`."""
+    """Return the controller's answer to whoever HEADRACE_TOKEN stands for.
+
+    Raises the error that it answered with, or `Unavailable`.
+    """
+    token = caller_token()
 
     async def asked() -> T:
-        async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:
+        async with caller_channel(address, token) as channel:
             try:
                 return await question(ClusterServiceStub(channel))
             except grpc.aio.AioRpcError as error:

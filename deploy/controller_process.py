@@ -7,6 +7,7 @@ from collections.abc import Callable
 import ray
 
 from deploy import child
+from deploy.cluster_access import access_rules
 from deploy.consul import listed, placement_store
 from deploy.settings import ClusterSettings
 from services import chassis, cluster_servicer
@@ -35,6 +36,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
             register=[cluster_servicer.register(driver)],
             service_names=[cluster_servicer.SERVICE_NAME],
             options=chassis.ChassisOptions(grace_s=_GRACE_S),
+            access=access_rules(settings),
         ) as server,
         listed(settings, ServiceName.CONTROLLER, server.address),
     ):

@@ -7,16 +7,16 @@ router's retrieval proxy, so that "a channel alone" means the same in both evalu
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import grpc.aio
 import numpy as np
 
+from deploy.caller_channel import caller_channel
 from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from router.client import HeadraceClient
 from router.client_results import SearchResult
-from services.chassis import channel_options
 from services.codec import Retrieval, retrieve_to_proto
 from services.status import from_rpc_error
 from shards.errors import Unavailable
@@ -33,10 +33,11 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineOptions:
-    """How the cluster is asked: `concurrency` searches at once, each with `timeout_s`."""
+    """How the cluster is asked: `concurrency` searches at once, each with `timeout_s` and the `token`."""
 
     concurrency: int = 4
     timeout_s: float = 10.0
+    token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.timeout_s <= 0:
@@ -78,8 +79,8 @@ async def run_online(
     """
     limit = asyncio.Semaphore(options.concurrency)
     async with (
-        HeadraceClient(target, timeout_s=options.timeout_s) as client,
-        grpc.aio.insecure_channel(target, options=channel_options()) as channel,
+        HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client,
+        caller_channel(target, options.token) as channel,
     ):
         replay = _Replay(client, RetrievalServiceStub(channel), release, options.timeout_s)
 

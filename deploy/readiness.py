@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import grpc
 
+from deploy.caller_channel import caller_channel
 from deploy.release_files import read_release, surfaces
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import cluster_service_pb2_grpc
 from router.client import HeadraceClient, SearchError
-from services.chassis import channel_options
 from services.codec import release_to_proto
 from services.status import from_rpc_error
 from shards.errors import HeadraceError, Unavailable
@@ -24,7 +24,7 @@ _LOOK_EVERY_S = 0.1
 
 
 async def deploy_releases(
-    controller: str, workspace: Workspace, say: Callable[[str], None]
+    controller: str, workspace: Workspace, say: Callable[[str], None], token: str | None
 ) -> tuple[str, ...]:
     """Bring every release of the workspace live; returns their surfaces.
 
@@ -34,7 +34,7 @@ async def deploy_releases(
     found = surfaces(workspace)
     if not found:
         say(f"No release in {workspace.releases_dir}: nothing to search yet.")
-    async with grpc.aio.insecure_channel(controller, options=channel_options()) as channel:
+    async with caller_channel(controller, token) as channel:
         for surface in found:
             release = read_release(workspace, surface)
             say(f"Deploying {surface} {release.version} …")
@@ -92,12 +92,12 @@ async def _live_version(channel: grpc.aio.Channel, surface: str) -> str | None:
     return next((r.version for r in response.placement.releases if r.surface == surface), None)
 
 
-async def wait_until_searchable(router: str, wanted: Sequence[str]) -> None:
+async def wait_until_searchable(router: str, wanted: Sequence[str], token: str | None) -> None:
     """Return when the router answers a search on every surface in full.
 
     Raises `Unavailable` with what was missing last when that takes longer than a minute.
     """
-    async with HeadraceClient(router, timeout_s=5.0) as client:
+    async with HeadraceClient(router, token, timeout_s=5.0) as client:
         for surface in wanted:
             late_s = time.monotonic() + _SEARCHABLE_TIMEOUT_S
             while problem := await _problem(client, surface):

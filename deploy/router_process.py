@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from deploy import child
+from deploy.cluster_access import ROUTER, access_rules, own_token
 from deploy.consul import listed
 from deploy.settings import ClusterSettings, consul_settings
 from router.router_server import Router, RouterConfig
@@ -25,6 +26,8 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         cache_path=folders.router_cache_path,
         user_store_path=folders.users_path,
         reuse_port=True,
+        access=access_rules(settings),
+        controller_token=own_token(settings, ROUTER),
     )
     async with Router(config) as router, listed(settings, ServiceName.ROUTER, router.address):
         announce(router.address)

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Self
 
 from deploy.workspace import Workspace
+from router.bearer import bearer
 from services.consul_settings import ConsulSettings
+from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse, render, to_json
 
 _MEMORY_SHARE = 0.7
 """Of this host's memory, what bundles may use; the rest is for processes, page cache and Ray."""
 
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+_TOKEN_VARIABLE = "HEADRACE_TOKEN"
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +28,7 @@ class ClusterSettings:
 
     All `routers` listen on the one port, so that the kernel passes callers of a dead one on to the others.
     `shard_memory_bytes` is what bundles may use on each shard; 0 divides most of the host's memory.
+    `access_path` is the file that says who may call; without one everybody may.
     """
 
     workspace: str
@@ -39,6 +44,7 @@ class ClusterSettings:
     consul_address: str = ""
     """HOST:PORT of the agent that keeps the placement; empty for a cluster without Consul."""
     consul_prefix: str = "headrace"
+    access_path: str = ""
 
     def __post_init__(self) -> None:
         if self.routers < 1:
@@ -87,14 +93,27 @@ def consul_settings(settings: ClusterSettings) -> ConsulSettings | None:
     )
 
 
+def caller_token() -> str | None:
+    """Return the token that commands show to routers and controllers, None where the environment has none.
+
+    Raises `InvalidInput`, which does not repeat it, for what cannot be sent as a token.
+    """
+    token = os.environ.get(_TOKEN_VARIABLE, "").strip()
+    try:
+        bearer(token)
+    except ValueError as error:
+        raise InvalidInput(FieldViolation(_TOKEN_VARIABLE, str(error))) from error
+    return token or None
+
+
 def child_environment(ray_token_path: Path) -> dict[str, str]:
     """Return the environment of a cluster's processes: this one's, so that they find the same code.
 
-    Ray lets in only who knows the token in this file.
+    Ray lets in only who knows the token in this file. The operator's own token is nothing they need.
     """
     paths: Sequence[str] = (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != _TOKEN_VARIABLE},
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",

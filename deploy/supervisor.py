@@ -13,7 +13,6 @@ kernel tells its children.
 import asyncio
 import logging
 import os
-import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,11 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.child import LOG_FORMAT
+from deploy.cluster_access import SUPERVISOR, issue_tokens, own_token
 from deploy.failures import unwrapped
 from deploy.kept_process import KeptProcess, ProcessSpec
 from deploy.ports import claim_port
 from deploy.processes import adopt_orphans, end_children
 from deploy.readiness import deploy_releases, wait_until_searchable
+from deploy.secret_file import write_secret
 from deploy.settings import ClusterSettings
 from deploy.workspace import Running
 
@@ -53,7 +54,8 @@ def run_cluster(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
     """
     with settings.folders.claim():
         _log_to(settings.folders.logs_dir / "supervisor.log")
-        _write_secret(settings.folders.ray_token_path)
+        write_secret(settings.folders.ray_token_path)
+        issue_tokens(settings)
         settings = replace(
             settings,
             router_port=claim_port(settings.host, settings.router_port),
@@ -92,8 +94,9 @@ async def _run(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
         try:
             routers = [await router.served() for router in family.routers]
             addresses = Addresses(routers[0], await family.controller.served())
-            surfaces = await deploy_releases(addresses.controller, settings.folders, say)
-            await wait_until_searchable(addresses.router, surfaces)
+            token = own_token(settings, SUPERVISOR)
+            surfaces = await deploy_releases(addresses.controller, settings.folders, say, token)
+            await wait_until_searchable(addresses.router, surfaces, token)
             family.note(addresses)
             await while_up(addresses)
         finally:
@@ -179,9 +182,3 @@ class _Family:
 def _log_to(path: Path) -> None:
     """Send the supervisor's own log to a file, as standard error is for the operator."""
     logging.basicConfig(filename=path, level=logging.INFO, format=LOG_FORMAT)
-
-
-def _write_secret(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(secrets.token_hex(32))

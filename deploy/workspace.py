@@ -77,6 +77,10 @@ class Workspace:
         """Return the secret that Ray asks of whoever joins it."""
         return self.state_dir / "ray-token"
 
+    def caller_token_path(self, name: str) -> Path:
+        """Return the secret by which a process of the cluster calls others, where access is ruled."""
+        return self.state_dir / f"{name}-token"
+
     @property
     def _running_path(self) -> Path:
         return self.state_dir / "up.json"

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc, types_pb2
+from router.bearer import bearer
 from router.client_results import SearchResult, decode
 from router.retry_policy import Backoff, RetryBudget
 
@@ -78,12 +79,14 @@ class HeadraceClient:
 
     Use as `async with HeadraceClient("host:port") as client`. Calls that find the router
     unavailable or overloaded are retried with back-off, at most `max_attempts` times in all and
-    only while most calls succeed; never beyond the timeout of the search.
+    only while most calls succeed; never beyond the timeout of the search. A `token` goes along with
+    every search; it travels in the clear, as the connection has no TLS.
     """
 
     def __init__(
         self,
         target: str,
+        token: str | None = None,
         *,
         timeout_s: float = 2.0,
         max_attempts: int = 5,
@@ -91,6 +94,7 @@ class HeadraceClient:
         rng: random.Random | None = None,
     ) -> None:
         self._target = target
+        self._metadata = bearer(token)
         self._timeout_s = timeout_s
         self._max_attempts = max_attempts
         # A channel that lost its router connects anew after 100 ms; until then every attempt fails at once.
@@ -146,7 +150,9 @@ class HeadraceClient:
         attempt = 0
         while True:
             try:
-                response = await self._stub.Search(request, timeout=max(0.0, deadline - time.monotonic()))
+                response = await self._stub.Search(
+                    request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata
+                )
             except grpc.aio.AioRpcError as refusal:
                 error = _search_error(refusal)
                 delay_s = self._backoff.delay_s(attempt, self._rng) + (error.retry_after_s or 0.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
+from router.bearer import bearer
 from router.placement_cache import read_cache, write_cache
 from router.placement_source import PlacementSource
 from router.retry_policy import Backoff
@@ -29,7 +30,7 @@ class PlacementWatch:
 
     Generations only rise: what is older than the table in use is ignored, so that a controller and a
     `source` may be followed at once. Without either the cache file alone decides. `on_change` is awaited
-    with each new table, once it is in use.
+    with each new table, once it is in use. The controller is shown the `token`.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class PlacementWatch:
         rng: random.Random,
         backoff: Backoff | None = None,
         source: PlacementSource | None = None,
+        token: str | None = None,
     ) -> None:
         self._controller = controller
+        self._metadata = bearer(token)
         self._source = source
         self._cache_path = cache_path
         self._on_change = on_change
@@ -100,7 +103,8 @@ class PlacementWatch:
         """
         taken = 0
         stream = stub.WatchPlacement(
-            cluster_service_pb2.WatchPlacementRequest(known_generation=self.table.generation)
+            cluster_service_pb2.WatchPlacementRequest(known_generation=self.table.generation),
+            metadata=self._metadata,
         )
         try:
             async for response in stream:

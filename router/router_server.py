@@ -3,7 +3,7 @@
 import asyncio
 import random
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from router.shard_calls import ShardCalls
 from router.shard_channels import ShardChannels
 from router.stage_proxy import StageProxy
 from services import chassis
+from services.access import AccessRules
 from services.consul_settings import ConsulSettings
 from services.user_store import LmdbUserStore, MemoryUserStore, UserStore
 
@@ -37,7 +38,8 @@ class RouterConfig:
     """How a router listens, whom it follows and what it admits.
 
     It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
-    is. Without a `user_store_path` every user is unknown. Port 0 stands for any.
+    is. Without a `user_store_path` every user is unknown. Port 0 stands for any. Without `access` everybody
+    may call; the controller is shown the `controller_token`.
     """
 
     host: str = "127.0.0.1"
@@ -52,6 +54,8 @@ class RouterConfig:
     max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
     grace_s: float = 5.0
     reuse_port: bool = False
+    access: AccessRules | None = None
+    controller_token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.default_deadline_s <= self.max_deadline_s:
@@ -87,6 +91,7 @@ class Router:
             on_change=self._use,
             rng=random.Random(),
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
+            token=config.controller_token,
         )
         self._ready = asyncio.Event()
 
@@ -156,6 +161,7 @@ class Router:
                 default_deadline_s=config.max_deadline_s,
             ),
             serving=False,
+            access=config.access,
         )
 
     async def _use(self, table: RoutingTable) -> None:

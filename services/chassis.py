@@ -15,6 +15,8 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from services.access import AccessRules
+from services.access_interceptor import AccessInterceptor
 from services.error_interceptor import ErrorInterceptor
 from shards.errors import Unavailable
 
@@ -80,16 +82,19 @@ async def serve(
     service_names: Sequence[str],
     options: ChassisOptions = ChassisOptions(),
     serving: bool = True,
+    access: AccessRules | None = None,
 ) -> AsyncIterator[Server]:
     """Serve on HOST:PORT (port 0 for any) until the block ends, then stop gracefully.
 
     `service_names` are full names ("headrace.v1.SearchService"), for health and reflection. Health
-    starts as `serving`; `set_serving` changes it.
+    starts as `serving`; `set_serving` changes it. With `access` only callers whom the rules allow a
+    method may call it; health, reflection and channelz stay open.
     Raises `Unavailable` when the address is taken.
     """
-    server = grpc.aio.server(
-        interceptors=[ErrorInterceptor(options.default_deadline_s)], options=_server_options(options)
-    )
+    interceptors: list[grpc.aio.ServerInterceptor] = [ErrorInterceptor(options.default_deadline_s)]
+    if access is not None:
+        interceptors.append(AccessInterceptor(access, _STANDARD_SERVICES))
+    server = grpc.aio.server(interceptors=interceptors, options=_server_options(options))
     checks = health.aio.HealthServicer()
     add_HealthServicer_to_server(checks, server)
     channelz.add_channelz_servicer(server)

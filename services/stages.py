@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from shards.residency import Residency
 
 from protos.headrace.v1 import (
     pre_ranking_service_pb2,
@@ -20,6 +19,7 @@ from services.worker_pool import WorkerPool
 from shards.candidates import Candidates
 from shards.errors import Unavailable
 from shards.placement import ModelVersion, Stage
+from shards.residency import Residency
 from shards.stages import Retriever, Scorer, Servable
 
 SERVICE_NAMES = (

@@ -16,6 +16,7 @@ from deploy.evaluation import OnlineOptions, OnlineRun, Tolerance, disagreements
 from deploy.evaluation_table import Evaluation, as_document, render
 from deploy.folders import cache_dir
 from deploy.release_files import only_surface, read_release
+from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.gate import decide
 from shards.bundle import read_manifest
@@ -73,7 +74,8 @@ def evaluate(
     judged = judged_queries(data, split, limit=limit, history_limit=release.history_limit)
     offline = _offline(release, folders.models_dir, judged)
     target = folders.running().router if online == WORKSPACE_ROUTER else online
-    run = _online(target, release, judged, OnlineOptions(concurrency=concurrency)) if target else None
+    options = OnlineOptions(concurrency=concurrency, token=caller_token())
+    run = _online(target, release, judged, options) if target else None
     evaluation = Evaluation(
         dataset=data.name,
         split=split,

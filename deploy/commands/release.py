@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
-import grpc.aio
 import typer
 from google.protobuf.json_format import MessageToJson
 from rich.console import Console
 
+from deploy.caller_channel import caller_channel
 from deploy.cluster_view import releases_table
 from deploy.commands.options import (
     DEFAULT_WORKSPACE,
@@ -20,9 +20,9 @@ from deploy.commands.options import (
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.readiness import deploy as deploy_through
 from deploy.release_files import read_release_file, write_release
+from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
-from services.chassis import channel_options
 from shards.placement import Release
 
 app = typer.Typer(no_args_is_help=True)
@@ -51,7 +51,7 @@ def deploy(
 
 
 async def _deploy(controller: str, wanted: Release) -> pb.Operation:
-    async with grpc.aio.insecure_channel(controller, options=channel_options()) as channel:
+    async with caller_channel(controller, caller_token()) as channel:
         return await deploy_through(channel, wanted, lambda line: typer.echo(line, err=True))
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from deploy.release_files import only_surface
 from deploy.search_view import render
+from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from router.client_results import SearchResult
@@ -59,7 +60,7 @@ async def _search(
     page_size: int,
     timeout_s: float,
 ) -> SearchResult:
-    async with HeadraceClient(target, timeout_s=timeout_s) as client:
+    async with HeadraceClient(target, caller_token(), timeout_s=timeout_s) as client:
         return await client.search(surface, query, user_id=user, page_size=page_size, explain=explain)
 
 

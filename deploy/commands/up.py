@@ -38,6 +38,9 @@ def up(
         str, typer.Option(help="HOST:PORT of a Consul agent that keeps the placement; see docs/consul.md.")
     ] = "",
     consul_prefix: Annotated[str, typer.Option(help="Where in Consul; one per cluster.")] = "headrace",
+    access: Annotated[
+        Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
+    ] = None,
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
@@ -55,6 +58,7 @@ def up(
         shard_memory_bytes=shard_memory_mb * 2**20,
         consul_address=consul,
         consul_prefix=consul_prefix,
+        access_path=str(access.absolute()) if access else "",
     )
     run_cluster(settings, _announce_and_stay, say)
 

@@ -22,6 +22,7 @@ from deploy.release_files import read_release
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from router.client_results import SearchResult
+from services.access import digest
 from services.codec import release_to_proto
 from shards.placement import ModelVersion, ReleaseScorer
 from tests.deploy.running_cluster import (
@@ -253,3 +254,28 @@ def test_a_cluster_that_cannot_start_says_why(tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith("headrace: controller does not start: placement snapshot")
     assert str(workspace.placement_path) in last
+
+
+def test_rules_let_in_those_who_may_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    roles = {"web": ["search"], "oncall": ["operator"]}
+    callers = [{"name": name, "token_sha256": digest(name), "roles": held} for name, held in roles.items()]
+    access = tmp_path / "access.json"
+    access.write_text(json.dumps({"callers": callers}))
+    where = ("--workspace", str(workspace.root))
+    wanted = {"web": (0, 1), "oncall": (1, 0), "nobody": (1, 1)}
+    with running_cluster(workspace, "--routers", "1", "--shards", "1", "--access", str(access)):
+        for token, codes in wanted.items():
+            monkeypatch.setenv("HEADRACE_TOKEN", token)
+            search, status = run("search", "red mug", *where), run("status", *where)
+            assert (search.returncode, status.returncode) == codes, f"{token}: {search} {status}"
+            assert "Traceback" not in search.stderr + status.stderr
+
+
+def test_rules_that_are_wrong_stop_a_cluster_before_it_starts(tmp_path: Path) -> None:
+    access = tmp_path / "access.json"
+    access.write_text('{"callers": [{"name": "web", "token_sha256": "web", "roles": ["search"]}]}')
+    done = run("up", "--workspace", str(tmp_path / "w"), "--access", str(access))
+    assert done.returncode == 1
+    assert "callers[0]: token_sha256 is not 64 lower-case hex digits" in done.stderr
+    assert "Traceback" not in done.stderr

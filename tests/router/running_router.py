@@ -6,6 +6,7 @@ from pathlib import Path
 
 from router.placement_cache import write_cache
 from router.router_server import Router, RouterConfig
+from services.access import AccessRules
 from shards.placement import Assignment, ModelVersion, Placement, Release, Stage
 
 
@@ -36,6 +37,7 @@ async def running(
     users: Path | None = None,
     max_in_flight: int = 256,
     default_deadline_s: float = 5.0,
+    access: AccessRules | None = None,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
@@ -44,6 +46,7 @@ async def running(
         max_in_flight=max_in_flight,
         default_deadline_s=default_deadline_s,
         grace_s=0.0,
+        access=access,
     )
     assert config.cache_path is not None
     await write_cache(config.cache_path, placement)

@@ -11,6 +11,7 @@ import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2
 from services import chassis
+from services.access import AccessRules
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -22,9 +23,15 @@ class ScriptedController:
     order is sent out of order.
     """
 
-    def __init__(self, *published: cluster_service_pb2.Placement, address: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        *published: cluster_service_pb2.Placement,
+        address: str = "127.0.0.1:0",
+        access: AccessRules | None = None,
+    ) -> None:
         self.address = address
         self.known_generations: list[int] = []
+        self._access = access
         self._published = list(published)
         self._news = asyncio.Condition()
 
@@ -62,6 +69,7 @@ class ScriptedController:
                 register=[self._register],
                 service_names=["headrace.v1.ClusterService"],
                 options=chassis.ChassisOptions(grace_s=0.0),
+                access=self._access,
             )
         )
         self.address = server.address

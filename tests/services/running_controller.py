@@ -15,6 +15,7 @@ from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
 from services import chassis, cluster_servicer
+from services.access import AccessRules
 from services.bundle_catalogue import BundleCatalogue
 from services.codec import placement_from_proto, release_to_proto
 from services.controller_driver import ControllerDriver, DriverConfig
@@ -66,7 +67,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = 
 
 @asynccontextmanager
 async def running_controller(
-    root: Path, host: ShardHost, shard_ids: tuple[str, ...] = SHARDS
+    root: Path, host: ShardHost, shard_ids: tuple[str, ...] = SHARDS, access: AccessRules | None = None
 ) -> AsyncIterator[RunningController]:
     """Run a controller over the bundles in `root`/models, its snapshot in `root`/state."""
     config = DriverConfig(
@@ -85,6 +86,7 @@ async def running_controller(
             register=[cluster_servicer.register(driver)],
             service_names=[cluster_servicer.SERVICE_NAME],
             options=chassis.ChassisOptions(grace_s=0),
+            access=access,
         ) as server,
         grpc.aio.insecure_channel(server.address, options=chassis.channel_options()) as channel,
     ):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 LIGHT = (
+    "services.access_interceptor",
     "services.chassis",
     "services.codec",
     "services.consul_leadership",

@@ -1,0 +1,40 @@
+"""Channels that show a caller's token with every call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc.aio
+
+from router.bearer import bearer
+from services.chassis import channel_options
+
+
+def caller_channel(target: str, token: str | None) -> grpc.aio.Channel:
+    """Return a channel to HOST:PORT whose unary calls carry the token, where there is one.
+
+    Raises ValueError for what cannot be sent as a token.
+    """
+    interceptors = [_ShowToken(bearer(token))] if token else []
+    return grpc.aio.insecure_channel(target, options=channel_options(), interceptors=interceptors)
+
+
+class _ShowToken(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._metadata = metadata
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[..., Any],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Any,
+    ) -> Any:
+        """Add the metadata to the call's own."""
+        given = client_call_details
+        details = grpc.aio.ClientCallDetails(
+            method=given.method,
+            timeout=given.timeout,
+            metadata=grpc.aio.Metadata(*(given.metadata or ()), *self._metadata),
+            credentials=given.credentials,
+            wait_for_ready=given.wait_for_ready,
+        )
+        return await continuation(details, request)

@@ -1,0 +1,112 @@
+import asyncio
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+from deploy.caller_channel import caller_channel
+from deploy.cluster_access import ROUTER, SUPERVISOR, access_rules, issue_tokens, own_token
+from deploy.controller_client import ask, overview
+from deploy.settings import ClusterSettings, caller_token, child_environment
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
+from services.access import Role, authorise, digest
+from shards.errors import InvalidInput, PermissionDenied, Unauthenticated
+from tests.services.callers import RULES
+from tests.services.in_process_shards import in_process_shards
+from tests.services.running_controller import running_controller
+
+
+def settings_with(folder: Path, *names: str) -> ClusterSettings:
+    callers = [{"name": name, "token_sha256": digest(name), "roles": ["search"]} for name in names]
+    path = folder / "access.json"
+    path.write_text(json.dumps({"callers": callers}))
+    (folder / "state").mkdir()
+    return ClusterSettings(workspace=str(folder), access_path=str(path))
+
+
+def test_the_clusters_own_callers_get_new_tokens_and_least_roles(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, "web")
+    issue_tokens(settings)
+    first = own_token(settings, ROUTER)
+    issue_tokens(settings)
+    router, supervisor = own_token(settings, ROUTER), own_token(settings, SUPERVISOR)
+    assert len({first, router, supervisor}) == 3
+    rules = access_rules(settings)
+    assert rules is not None
+    assert authorise(rules, "Bearer web", (Role.SEARCH,)) == "web"
+    assert authorise(rules, f"Bearer {router}", (Role.INTERNAL,)) == ROUTER
+    with pytest.raises(PermissionDenied):
+        authorise(rules, f"Bearer {router}", (Role.OPERATOR, Role.SEARCH))
+    for role in (Role.OPERATOR, Role.SEARCH):
+        assert authorise(rules, f"Bearer {supervisor}", (role,)) == SUPERVISOR
+    for name in (ROUTER, SUPERVISOR):
+        assert settings.folders.caller_token_path(name).stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_file_there_are_neither_rules_nor_tokens(tmp_path: Path) -> None:
+    settings = ClusterSettings(workspace=str(tmp_path))
+    issue_tokens(settings)
+    assert access_rules(settings) is None
+    assert own_token(settings, ROUTER) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_clusters_own_names_are_taken(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="'supervisor' is there twice"):
+        issue_tokens(settings_with(tmp_path, "supervisor"))
+
+
+def test_the_token_comes_from_the_environment_and_stays_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADRACE_TOKEN", raising=False)
+    assert caller_token() is None
+    monkeypatch.setenv("HEADRACE_TOKEN", "abc\n")
+    assert caller_token() == "abc"
+    assert "HEADRACE_TOKEN" not in child_environment(tmp_path)
+    monkeypatch.setenv("HEADRACE_TOKEN", "two words")
+    with pytest.raises(InvalidInput, match="HEADRACE_TOKEN: a token is made of") as caught:
+        caller_token()
+    assert "two words" not in str(caught.value)
+
+
+def test_commands_show_their_token_to_the_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+
+    async def main() -> None:
+        async with (
+            in_process_shards(tmp_path / "state") as shards,
+            running_controller(tmp_path, shards, access=RULES) as controller,
+        ):
+            monkeypatch.setenv("HEADRACE_TOKEN", "operator-token")
+            seen = await asyncio.to_thread(ask, controller.address, overview)
+            assert len(seen.shards) == 2
+            monkeypatch.setenv("HEADRACE_TOKEN", "search-token")
+            with pytest.raises(PermissionDenied, match="'operator'"):
+                await asyncio.to_thread(ask, controller.address, overview)
+            monkeypatch.delenv("HEADRACE_TOKEN")
+            with pytest.raises(Unauthenticated, match="no token"):
+                await asyncio.to_thread(ask, controller.address, overview)
+
+    asyncio.run(main())
+
+
+def test_a_channel_keeps_the_metadata_of_its_calls(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+
+    async def main() -> None:
+        async with (
+            in_process_shards(tmp_path / "state") as shards,
+            running_controller(tmp_path, shards, access=RULES) as controller,
+            caller_channel(controller.address, "search-token") as channel,
+        ):
+            stub = ClusterServiceStub(channel)
+            call = stub.ListShards(pb.ListShardsRequest(), timeout=10, metadata=(("x-request-id", "id-7"),))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert b"id-7" in dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
+
+    asyncio.run(main())
