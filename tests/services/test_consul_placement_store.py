@@ -177,6 +177,7 @@ def test_what_is_committed_survives_the_agent(durable: ConsulAgent) -> None:
     async def main() -> None:
         async with opened(durable, "kept") as store, watching(store) as watch:
             await store.commit(0, placement(1))
+            await watch.reaches(1)
             await asyncio.to_thread(durable.restart)
             assert await store.read() == placement(1)
             await store.commit(1, placement(2))
