@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable
 
+import typer
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +18,14 @@ _STATE_STYLES = {"serving": "green", "ready": "green", "down": "red", "failed": 
 _NUMERIC = frozenset({"pid", "memory", "of", "on disk", "shards"})
 _LONG = frozenset({"model", "live on", "pins"})
 """Columns that may take several lines where the terminal is narrow."""
+
+
+def show(answer: Message, table: Table, *, as_json: bool) -> None:
+    """Print what a controller answered: for scripts every field as JSON, for people the table."""
+    if as_json:
+        typer.echo(MessageToJson(answer, always_print_fields_with_no_presence=True))
+    else:
+        Console().print(table)
 
 
 def processes_table(rows: Iterable[tuple[str, int, int]]) -> Table:

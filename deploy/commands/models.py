@@ -1,10 +1,8 @@
 """`headrace models`: the bundles that a cluster knows."""
 
 import typer
-from google.protobuf.json_format import MessageToJson
-from rich.console import Console
 
-from deploy.cluster_view import models_table
+from deploy.cluster_view import models_table, show
 from deploy.commands.options import (
     DEFAULT_WORKSPACE,
     ControllerOption,
@@ -32,7 +30,4 @@ def list_models(
     """Show every model, its stage and the shards that serve it."""
     address = controller_address(controller, workspace)
     response = ask(address, lambda stub: stub.ListModels(pb.ListModelsRequest(), timeout=TIMEOUT_S))
-    if as_json:
-        typer.echo(MessageToJson(response, always_print_fields_with_no_presence=True))
-    else:
-        Console().print(models_table(response.models))
+    show(response, models_table(response.models), as_json=as_json)

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToJson
-from rich.console import Console
 
 from deploy.caller_channel import caller_channel
-from deploy.cluster_view import releases_table
+from deploy.cluster_view import releases_table, show
 from deploy.commands.options import (
     DEFAULT_WORKSPACE,
     ControllerOption,
@@ -64,7 +62,4 @@ def list_releases(
     """Show the live release of every surface."""
     address = controller_address(controller, workspace)
     response = ask(address, lambda stub: stub.GetPlacement(pb.GetPlacementRequest(), timeout=TIMEOUT_S))
-    if as_json:
-        typer.echo(MessageToJson(response.placement, always_print_fields_with_no_presence=True))
-    else:
-        Console().print(releases_table(response.placement))
+    show(response.placement, releases_table(response.placement), as_json=as_json)

@@ -1,10 +1,8 @@
 """`headrace shards`: what holds the models."""
 
 import typer
-from google.protobuf.json_format import MessageToJson
-from rich.console import Console
 
-from deploy.cluster_view import shards_table
+from deploy.cluster_view import shards_table, show
 from deploy.commands.options import (
     DEFAULT_WORKSPACE,
     ControllerOption,
@@ -32,7 +30,4 @@ def list_shards(
     """Show every shard, its state and its memory."""
     address = controller_address(controller, workspace)
     response = ask(address, lambda stub: stub.ListShards(pb.ListShardsRequest(), timeout=TIMEOUT_S))
-    if as_json:
-        typer.echo(MessageToJson(response, always_print_fields_with_no_presence=True))
-    else:
-        Console().print(shards_table(response.shards))
+    show(response, shards_table(response.shards), as_json=as_json)
