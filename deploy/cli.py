@@ -60,7 +60,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 def app() -> None:
     """Run the command line; expected errors end in one line on standard error and exit code 1."""
     # OpenMP reads it when torch is first loaded. Threads that spin while they wait for each other make
-    # training ten times slower where others use the cores too.
+    # training many times slower where others use the cores too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         build(sys.argv[1:])()
