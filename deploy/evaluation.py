@@ -20,7 +20,7 @@ from router.client_results import SearchResult
 from services.codec import Retrieval, retrieve_to_proto
 from services.status import from_rpc_error
 from shards.errors import Unavailable
-from shards.placement import Release, ReleaseChannel
+from shards.release import Release, ReleaseChannel
 from training.evaluation.judgements import Judged
 from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Difference, Ranks, rank_of
 

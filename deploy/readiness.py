@@ -15,7 +15,7 @@ from router.client import HeadraceClient, SearchError
 from services.codec import release_to_proto
 from services.status import from_rpc_error
 from shards.errors import HeadraceError, Unavailable
-from shards.placement import Release
+from shards.release import Release
 
 _CALL_TIMEOUT_S = 10.0
 _DEPLOY_TIMEOUT_S = 900.0

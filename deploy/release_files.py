@@ -9,7 +9,7 @@ from protos.headrace.v1 import cluster_service_pb2
 from services.codec import release_from_proto, release_to_proto
 from services.durable_file import replace_file
 from shards.errors import FieldViolation, InvalidInput, NotFound
-from shards.placement import Release
+from shards.release import Release
 
 
 def surfaces(workspace: Workspace) -> tuple[str, ...]:

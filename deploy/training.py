@@ -11,7 +11,7 @@ from deploy.user_loading import load_users
 from deploy.workspace import Workspace
 from router.gate import decide
 from shards.errors import FieldViolation, InvalidInput
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 from training.channels import Destination
 from training.datasets.digest import digest_of
 from training.datasets.tables import Dataset

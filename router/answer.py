@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from router.coverage import Gap
 from router.gate import GateDecision
 from shards.candidates import EMPTY, Candidates
-from shards.placement import ModelVersion, Release, Stage
+from shards.release import ModelVersion, Release, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

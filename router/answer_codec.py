@@ -7,7 +7,7 @@ from router.answer import Answer, Explanation, Item, StageTiming
 from router.coverage import Gap, GapReason
 from router.gate import GateDecision
 from services.codec import STAGE_TO_PROTO, candidates_to_proto, duration_to_proto
-from shards.placement import Release
+from shards.release import Release
 
 REASON_TO_PROTO: Mapping[GapReason, types_pb2.GapReason.ValueType] = {
     GapReason.NO_REPLICA: types_pb2.GAP_REASON_NO_REPLICA,

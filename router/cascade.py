@@ -12,7 +12,7 @@ from router.scoring import PREFIXES, Scored, ScoringStage
 from router.search import Search, Stages
 from shards.candidates import Candidates
 from shards.merging import MERGE_SCORE, merge
-from shards.placement import Stage
+from shards.release import Stage
 
 
 async def run(search: Search, stages: Stages) -> Answer:

@@ -12,7 +12,7 @@ from shards.errors import (
     NotOwner,
     Unavailable,
 )
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 
 
 class GapReason(enum.Enum):

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shards.placement import GateRules
+from shards.release import GateRules
 from shards.search_context import SearchContext
 
 

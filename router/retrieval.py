@@ -12,7 +12,7 @@ from services.codec import Retrieval, StageAnswer
 from shards.candidates import Candidates
 from shards.errors import DeadlineExceeded, HeadraceError
 from shards.merging import ChannelResult
-from shards.placement import ReleaseChannel, Stage
+from shards.release import ReleaseChannel, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from shards.errors import FieldViolation, InvalidInput, NotFound
-from shards.placement import ModelVersion, Placement, Release
+from shards.placement import Placement
+from shards.release import ModelVersion, Release
 
 
 @dataclass(frozen=True, slots=True, order=True)

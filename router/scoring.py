@@ -11,7 +11,7 @@ from services.codec import Scoring, StageAnswer
 from shards.candidates import EMPTY, Candidates
 from shards.errors import HeadraceError
 from shards.merging import with_columns
-from shards.placement import ReleaseScorer, Stage
+from shards.release import ReleaseScorer, Stage
 
 PREFIXES = {Stage.PRE_RANKING: "pre_rank", Stage.RANKING: "rank"}
 """What a stage's columns are called when they flow on: "pre_rank.score", "rank.purchase"."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from router.budget import Deadline
 from services.codec import Retrieval, Scoring, SearchRequest, StageAnswer
-from shards.placement import Release
+from shards.release import Release
 from shards.search_context import SearchContext
 
 

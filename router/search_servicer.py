@@ -21,7 +21,7 @@ from router.stage_client import StageClient
 from services.codec import SearchRequest, search_from_proto
 from services.user_store import UserStore
 from shards.errors import CorruptRecord
-from shards.placement import Release
+from shards.release import Release
 from shards.search_context import SearchContext, UserState
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from router.routing_table import Endpoint, RoutingTable
 from router.shard_channels import ShardChannels
 from services.status import from_rpc_error
 from shards.errors import HeadraceError, NotFound, NotOwner, Unavailable
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 
 
 class ShardCalls:

@@ -18,7 +18,7 @@ from services.codec import (
 )
 from services.status import from_rpc_error
 from shards.errors import HeadraceError, InvalidInput
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 
 RETRIEVE = "/headrace.v1.RetrievalService/Retrieve"
 PRE_RANK = "/headrace.v1.PreRankingService/PreRank"

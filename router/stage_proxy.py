@@ -12,7 +12,7 @@ from router.shard_calls import ShardCalls
 from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from router.wire import read_model, with_version
 from shards.errors import FieldViolation, InvalidInput
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Forward = Callable[[bytes, Context], Awaitable[bytes]]

@@ -36,6 +36,7 @@ _ROLES: Mapping[str, tuple[Role, ...]] = {
     "headrace.v1.ClusterService": (Role.OPERATOR,),
     "headrace.v1.ClusterService/GetPlacement": (Role.OPERATOR, Role.INTERNAL),
     "headrace.v1.ClusterService/WatchPlacement": (Role.OPERATOR, Role.INTERNAL),
+    "headrace.v1.ClusterService/ReportShadow": (Role.INTERNAL,),
     "headrace.v1.CascadeService": (Role.INTERNAL,),
     "headrace.v1.ShardService": (Role.INTERNAL,),
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from shards.cluster_state import BundleFacts
 from shards.errors import CorruptBundle, FieldViolation, InvalidInput, NotFound
 from shards.manifest import MANIFEST_FILE, parse_manifest
-from shards.placement import ModelVersion, Release
+from shards.release import ModelVersion, Release
 
 
 class BundleCatalogue:

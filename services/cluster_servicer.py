@@ -8,7 +8,8 @@ import grpc
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import cluster_service_pb2_grpc
 from services.codec import placement_to_proto, release_from_proto
-from services.codec.cluster import models_to_proto, operation_to_proto, shards_to_proto
+from services.codec.cluster import models_to_proto, shards_to_proto
+from services.codec.intent import operation_to_proto
 from services.controller_driver import ControllerDriver
 
 SERVICE_NAME = "headrace.v1.ClusterService"

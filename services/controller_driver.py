@@ -26,11 +26,13 @@ from shards.cluster_events import (
     Tick,
     UnloadModel,
 )
-from shards.cluster_state import BundleFacts, ClusterState, ControllerSettings, Operation
+from shards.cluster_state import BundleFacts, ClusterState, ControllerSettings
 from shards.controller import step
 from shards.errors import HeadraceError, NotFound
+from shards.intent import Operation
 from shards.observation import initial_state
-from shards.placement import Placement, Release
+from shards.placement import Placement
+from shards.release import Release
 
 log = logging.getLogger(__name__)
 

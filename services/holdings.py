@@ -7,7 +7,7 @@ from pathlib import Path
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import CorruptRecord, HeadraceError
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 from shards.residency import Residency
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.durable_file import replace_file
 from shards.errors import CorruptRecord
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 
 _STORE = "shard record"
 

@@ -18,7 +18,7 @@ from services.chassis import STAGE_DEADLINE_S, remaining_s
 from services.worker_pool import WorkerPool
 from shards.candidates import Candidates
 from shards.errors import Unavailable
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 from shards.residency import Residency
 from shards.stages import Retriever, Scorer, Servable
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.features import FEATURES_FILE, FeatureSpec
 from shards.manifest import MANIFEST_FILE, FileDigest, Manifest, ProgramSpec, parse_manifest, render_manifest
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 
 

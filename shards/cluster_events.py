@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shards.cluster_state import BundleFacts, Operation, Replica
-from shards.placement import ModelVersion, Placement, Release
+from shards.cluster_state import BundleFacts, Replica
+from shards.intent import Operation
+from shards.placement import Placement
+from shards.release import ModelVersion, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shards.placement import ModelVersion, Placement, Release, Stage
+from shards.intent import Operation
+from shards.placement import Placement
 from shards.planner import Assigned, Limits
+from shards.release import ModelVersion, Stage
 
 Held = tuple[str, ModelVersion]
 """A bundle on a shard: shard id and bundle."""
@@ -17,11 +19,16 @@ class ReplicaState(enum.Enum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    COLD = "cold"
+    """Held on demand and not in memory now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """One bundle on one shard, as the shard reports it; `memory_bytes` is measured while loading."""
+    """One bundle on one shard, as the shard reports it; memory is measured while loading.
+
+    `requests` counts what it has answered in this life of the shard.
+    """
 
     model: ModelVersion
     stage: Stage
@@ -29,6 +36,8 @@ class Replica:
     memory_bytes: int = 0
     error: str = ""
     load_time_ms: int = 0
+    gpu_memory_bytes: int = 0
+    requests: int = 0
 
 
 class ShardState(enum.Enum):
@@ -44,7 +53,8 @@ class ShardView:
     """One shard as it was last seen; an empty `incarnation` means never.
 
     `silent_since_ms` is None while it answers; `refused` tells that nothing listens at its address, so that
-    it is gone rather than slow. `started_ms` is when Ray was last asked to start it.
+    it is gone rather than slow. `started_ms` is when Ray was last asked to start it. `recycle_reason` is why
+    its process asks to be restarted.
     """
 
     shard_id: str
@@ -52,6 +62,10 @@ class ShardView:
     incarnation: str = ""
     pid: int = 0
     memory_bytes: int = 0
+    node_id: str = ""
+    capacity_bytes: int = 0
+    gpu_capacity_bytes: int = 0
+    recycle_reason: str = ""
     replicas: Mapping[ModelVersion, Replica] = field(default_factory=dict)
     silent_since_ms: int | None = None
     refused: bool = False
@@ -59,8 +73,8 @@ class ShardView:
 
     @property
     def node(self) -> str:
-        """Return the host of its address: the node it runs on."""
-        return self.address.rpartition(":")[0]
+        """Return the Ray node it runs on, or else the host of its address."""
+        return self.node_id or self.address.rpartition(":")[0]
 
     def ready(self, model: ModelVersion) -> bool:
         """Return whether the shard was last seen to serve the bundle."""
@@ -77,35 +91,6 @@ class BundleFacts:
     engine: str = ""
     size_bytes: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class OperationState(enum.Enum):
-    """State of an operation."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A long-running change; a running deploy carries the release that it brings."""
-
-    operation_id: str
-    kind: str
-    state: OperationState = OperationState.RUNNING
-    steps_done: int = 0
-    steps_total: int = 0
-    detail: str = ""
-    start_ms: int
-    end_ms: int | None = None
-    release: Release
-
-    @property
-    def running(self) -> bool:
-        """Return whether it is still under way."""
-        return self.state is OperationState.RUNNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,11 +30,12 @@ from shards.cluster_events import (
     StartShard,
     UnloadModel,
 )
-from shards.cluster_state import ClusterState, Held, OperationState, ReplicaState, ShardView
+from shards.cluster_state import ClusterState, Held, ReplicaState, ShardView
+from shards.intent import OperationState
 from shards.observation import observe, with_shard
-from shards.placement import ModelVersion
 from shards.placement_table import placement_of
 from shards.planner import ModelFacts, ShardFacts, plan
+from shards.release import ModelVersion
 
 _Step = tuple[ClusterState, tuple[Action, ...]]
 
@@ -118,7 +119,7 @@ def _models(state: ClusterState, now_ms: int) -> list[ModelFacts]:
     """Return the facts of every bundle that a release needs; deploys wait until the shards are there."""
     releases = list(state.placement.releases.values())
     if not deployment.awaited(state, now_ms):
-        releases += [operation.release for operation in deployment.running(state)]
+        releases += [deployment.release_of(operation) for operation in deployment.running(state)]
     pinned: dict[ModelVersion, set[str]] = {}
     for release in releases:
         for model in release.models():
@@ -171,8 +172,8 @@ def _commit(state: ClusterState, now_ms: int) -> _Step:
         return replace(state, committing=True), (commit,)
     actions: list[Action] = []
     for operation in deployment.running(state):
-        if deployment.complete(state, operation.release, now_ms):
-            detail = deployment.success(state, operation.release)
+        if deployment.complete(state, deployment.release_of(operation), now_ms):
+            detail = deployment.success(state, deployment.release_of(operation))
             state, finished = deployment.finish(state, operation, OperationState.SUCCEEDED, detail, now_ms)
             actions.append(finished)
     return state, tuple(actions)

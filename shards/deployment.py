@@ -3,14 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from shards.changes import DeployRelease
 from shards.cluster_events import FinishOperation
-from shards.cluster_state import ClusterState, Operation, OperationState
-from shards.placement import ModelVersion, Release
+from shards.cluster_state import ClusterState
+from shards.intent import Operation, OperationState
+from shards.release import ModelVersion, Release
 
 
 def running(state: ClusterState) -> list[Operation]:
     """Return the deploys under way, oldest first."""
     return [operation for operation in state.operations.values() if operation.running]
+
+
+def release_of(operation: Operation) -> Release:
+    """Return the release that a deploy brings."""
+    assert isinstance(operation.change, DeployRelease)
+    return operation.change.release
 
 
 def complete(state: ClusterState, release: Release, now_ms: int) -> bool:
@@ -33,19 +41,19 @@ def awaited(state: ClusterState, now_ms: int) -> list[str]:
 def unplaceable(state: ClusterState) -> Iterator[tuple[Operation, ModelVersion]]:
     """Yield the running deploys with a bundle for which the plan has no shard at all."""
     for operation in running(state):
-        for model in operation.release.models():
+        for model in release_of(operation).models():
             if state.planned.get(model) == ():
                 yield operation, model
 
 
 def reason_to_end(state: ClusterState, operation: Operation, now_ms: int) -> tuple[OperationState, str]:
     """Return how a running deploy must end now and why; no reason means that it goes on."""
-    newest = [o for o in running(state) if o.release.surface == operation.release.surface][-1]
+    newest = [o for o in running(state) if release_of(o).surface == release_of(operation).surface][-1]
     if newest.operation_id != operation.operation_id:
-        return OperationState.CANCELLED, f"superseded by release {newest.release.version!r}"
+        return OperationState.CANCELLED, f"superseded by release {release_of(newest).version!r}"
     for (shard_id, model), failure in sorted(state.failures.items(), key=lambda item: item[0]):
         hopeless = failure.refused or failure.attempts >= state.settings.load_attempts
-        if hopeless and model in operation.release.models():
+        if hopeless and model in release_of(operation).models():
             return OperationState.FAILED, f"{shard_id} cannot serve {model}: {failure.error}"
     timeout_ms = state.settings.deploy_timeout_ms
     if now_ms - operation.start_ms > timeout_ms:
@@ -69,7 +77,7 @@ def report(state: ClusterState, now_ms: int) -> ClusterState:
 
 
 def _told(state: ClusterState, operation: Operation, now_ms: int) -> Operation:
-    wanted = [(m, s) for m in operation.release.models() for s in state.planned.get(m, ())]
+    wanted = [(m, s) for m in release_of(operation).models() for s in state.planned.get(m, ())]
     missing = [(m, s) for m, s in wanted if not state.shards[s].ready(m)]
     detail = f"loading {missing[0][0]} on {missing[0][1]}" if missing else "waiting to go live"
     if shard_ids := awaited(state, now_ms):

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shards.json_codec import from_json, parse, render, to_json
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import assert_never
 
+from shards.changes import DeployRelease
 from shards.cluster_events import (
     DeployRequested,
     Event,
@@ -20,14 +21,11 @@ from shards.cluster_state import (
     ClusterState,
     ControllerSettings,
     LoadFailure,
-    Operation,
     ReplicaState,
     ShardView,
 )
+from shards.intent import Operation
 from shards.placement import Placement
-
-DEPLOY_RELEASE = "deploy-release"
-"""Kind of the operation that a deploy is."""
 
 _OPERATIONS_KEPT = 100
 _LONGEST_RETRY_MS = 60_000
@@ -105,9 +103,8 @@ def _observe_shard(state: ClusterState, event: ShardSeen) -> ClusterState:
 
 
 def _observe_deploy(state: ClusterState, event: DeployRequested, now_ms: int) -> ClusterState:
-    operation = Operation(
-        operation_id=event.operation_id, kind=DEPLOY_RELEASE, start_ms=now_ms, release=event.release
-    )
+    change = DeployRelease(release=event.release)
+    operation = Operation(operation_id=event.operation_id, change=change, start_ms=now_ms)
     operations = [*state.operations.values(), operation]
     pinned = event.release.models()
     return replace(

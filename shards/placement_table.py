@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from shards.cluster_state import ClusterState
-from shards.deployment import complete, running
-from shards.placement import Assignment, ModelVersion, Placement
+from shards.deployment import complete, release_of, running
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion
 
 
 def placement_of(state: ClusterState, now_ms: int) -> Placement:
     """Return the placement as it should be now, with the generation of the committed one."""
     releases = dict(state.placement.releases)
     for operation in running(state):
-        if complete(state, operation.release, now_ms):
-            releases[operation.release.surface] = operation.release
+        if complete(state, release_of(operation), now_ms):
+            releases[release_of(operation).surface] = release_of(operation)
     stages = {model: stage for release in releases.values() for model, stage in release.models().items()}
     assignments = {
         model: Assignment(model=model, stage=stage, shard_ids=_holders(state, model, now_ms))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 
 Assigned = Mapping[ModelVersion, tuple[str, ...]]
 """Bundle to ids of the shards that hold it, sorted."""
@@ -27,7 +27,9 @@ class ShardFacts:
     shard_id: str
     node: str
     capacity_bytes: int
+    gpu_capacity_bytes: int = 0
     lost_since_ms: int | None = None
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,13 @@ class ModelFacts:
 
     model: ModelVersion
     memory_bytes: int
+    gpu_memory_bytes: int = 0
     releases: frozenset[str] = frozenset()
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    group: str = ""
+    optional: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from shards.bundle import Bundle, open_bundle, read_manifest
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import FieldViolation, InvalidInput, MismatchedBundle, NotOwner, Unavailable
 from shards.golden import GOLDEN_FILE, read_golden, replay
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 from shards.servable import open_servable
 from shards.stages import Servable
 

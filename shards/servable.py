@@ -8,7 +8,7 @@ from shards.lexical import open_lexical
 from shards.lookup_table import open_lookup_table
 from shards.manifest import MANIFEST_FILE
 from shards.multi_task import open_multi_task
-from shards.placement import Stage
+from shards.release import Stage
 from shards.stages import Retriever, Scorer, Servable
 from shards.three_tower import open_three_tower
 from shards.two_tower import open_two_tower

@@ -16,7 +16,7 @@ from shards.json_codec import to_json
 from shards.lexical import LexicalParams
 from shards.lookup_table import TABLE_FILE, LookupParams
 from shards.manifest import Manifest
-from shards.placement import ModelVersion, ReleaseChannel, Stage
+from shards.release import ModelVersion, ReleaseChannel, Stage
 from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.stages import Retriever

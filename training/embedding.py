@@ -21,7 +21,7 @@ from shards.features import FEATURES_FILE, FeatureSpec
 from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
 from shards.manifest import Manifest
-from shards.placement import Stage
+from shards.release import Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 from shards.two_tower import INDEX_FILE

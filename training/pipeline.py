@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shards.candidates import Candidates
 from shards.column_encoder import texts
-from shards.placement import ModelVersion, Release, ReleaseScorer
+from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.channels import Destination, release_channel, write_channel

@@ -13,7 +13,7 @@ from shards.errors import FieldViolation, InvalidInput
 from shards.features import Feature
 from shards.json_codec import render, to_json
 from shards.lexical import LexicalParams
-from shards.placement import GateRules
+from shards.release import GateRules
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining

@@ -21,7 +21,7 @@ from deploy.workspace import Workspace
 from router.gate import decide
 from shards.bundle import read_manifest
 from shards.manifest import Manifest
-from shards.placement import Release
+from shards.release import Release
 from training.datasets import sources
 from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import Judged, judged_queries

@@ -21,7 +21,7 @@ from deploy.release_files import read_release_file, write_release
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
-from shards.placement import Release
+from shards.release import Release
 
 app = typer.Typer(no_args_is_help=True)
 

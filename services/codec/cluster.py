@@ -1,24 +1,16 @@
-"""What the controller tells of its cluster: shards, models and operations. One way: nobody sends them in."""
+"""What the controller tells of its cluster: shards and models. One way: nobody sends them in."""
 
 from collections.abc import Mapping
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
-from services.codec.moments import timestamp_to_proto
 from services.codec.replica import replica_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
-from shards.cluster_state import BundleFacts, ClusterState, Operation, OperationState, ShardState, ShardView
+from shards.cluster_state import BundleFacts, ClusterState, ShardState, ShardView
 
 _SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
     ShardState.STARTING: pb.SHARD_STATE_STARTING,
     ShardState.SERVING: pb.SHARD_STATE_SERVING,
     ShardState.DOWN: pb.SHARD_STATE_DOWN,
-}
-
-_OPERATION_STATES: Mapping[OperationState, pb.OperationState.ValueType] = {
-    OperationState.RUNNING: pb.OPERATION_STATE_RUNNING,
-    OperationState.SUCCEEDED: pb.OPERATION_STATE_SUCCEEDED,
-    OperationState.FAILED: pb.OPERATION_STATE_FAILED,
-    OperationState.CANCELLED: pb.OPERATION_STATE_CANCELLED,
 }
 
 
@@ -57,18 +49,4 @@ def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
         shard_ids=assignment.shard_ids if assignment else (),
         surfaces=sorted(surface for surface, release in releases if bundle.model in release.models()),
         metrics=dict(bundle.metrics),
-    )
-
-
-def operation_to_proto(operation: Operation) -> pb.Operation:
-    """Return the message of an operation."""
-    return pb.Operation(
-        operation_id=operation.operation_id,
-        kind=operation.kind,
-        state=_OPERATION_STATES[operation.state],
-        steps_done=operation.steps_done,
-        steps_total=operation.steps_total,
-        detail=operation.detail,
-        start_time=timestamp_to_proto(operation.start_ms),
-        end_time=None if operation.end_ms is None else timestamp_to_proto(operation.end_ms),
     )

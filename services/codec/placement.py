@@ -1,10 +1,14 @@
 """Placements: which shard holds which bundle, and which release answers for which surface."""
 
+from typing import Literal
+
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.codec.intent import intent_to_proto, read_intent
 from services.codec.release import read_release, release_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto, read_model_version, read_stage
 from services.codec.violations import Field, collecting
 from shards.placement import Assignment, Placement
+from shards.release import Release, Traffic
 
 
 def placement_to_proto(placement: Placement) -> pb.Placement:
@@ -17,6 +21,21 @@ def placement_to_proto(placement: Placement) -> pb.Placement:
         ],
         assignments=[assignment_to_proto(assignment) for assignment in placement.assignments.values()],
         releases=[release_to_proto(release) for release in placement.releases.values()],
+        traffic=[traffic_to_proto(surface, traffic) for surface, traffic in placement.traffic.items()],
+        aliases=dict(placement.aliases),
+        intent=intent_to_proto(placement.intent),
+    )
+
+
+def traffic_to_proto(surface: str, traffic: Traffic) -> pb.Traffic:
+    """Return the message of what else of a surface is loaded."""
+    return pb.Traffic(
+        surface=surface,
+        canary=release_to_proto(traffic.canary) if traffic.canary else None,
+        canary_percent=traffic.canary_percent,
+        shadow=release_to_proto(traffic.shadow) if traffic.shadow else None,
+        shadow_percent=traffic.shadow_percent,
+        previous=release_to_proto(traffic.previous) if traffic.previous else None,
     )
 
 
@@ -49,6 +68,29 @@ def _read_placement(message: pb.Placement, field: Field) -> Placement:
         endpoints={endpoint.shard_id: endpoint.address for endpoint in message.endpoints},
         assignments={assignment.model: assignment for assignment in assignments},
         releases={release.surface: release for release in releases},
+        traffic={
+            traffic.surface: _read_traffic(traffic, field.child("traffic").element(i))
+            for i, traffic in enumerate(message.traffic)
+        },
+        aliases=dict(message.aliases),
+        intent=read_intent(message.intent, field.child("intent")),
+    )
+
+
+def _read_traffic(message: pb.Traffic, field: Field) -> Traffic:
+    def read(name: Literal["canary", "shadow", "previous"]) -> Release | None:
+        if not message.HasField(name):
+            return None
+        return read_release(getattr(message, name), field.child(name))
+
+    for percent in ("canary_percent", "shadow_percent"):
+        field.child(percent).check_finite(getattr(message, percent))
+    return Traffic(
+        canary=read("canary"),
+        canary_percent=message.canary_percent,
+        shadow=read("shadow"),
+        shadow_percent=message.shadow_percent,
+        previous=read("previous"),
     )
 
 

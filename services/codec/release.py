@@ -9,11 +9,12 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.moments import read_timestamp, timestamp_to_proto
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
-from shards.placement import GateRules, Release, ReleaseChannel, ReleaseScorer
+from shards.release import GateRules, Release, ReleaseChannel, ReleaseScorer
 
 MAX_RETRIEVED = 10_000
 MAX_PRE_RANKED = 20_000
 MAX_RANKED = 5_000
+MAX_PARTITIONS = 256
 GATE_MODES = ("rules", "always", "never")
 
 _LONGEST_BUDGET_MS = 60_000
@@ -35,6 +36,7 @@ def release_to_proto(release: Release) -> pb.Release:
         retrieval_budget_ms=release.retrieval_budget_ms,
         history_limit=release.history_limit,
         as_of=None if release.as_of_ms is None else timestamp_to_proto(release.as_of_ms),
+        on_demand=release.on_demand,
     )
 
 
@@ -56,6 +58,7 @@ def _channel_to_proto(channel: ReleaseChannel) -> pb.ReleaseChannel:
         quota=channel.quota,
         weight=channel.weight,
         gated=channel.gated,
+        partitions=channel.partitions,
     )
 
 
@@ -95,6 +98,7 @@ def read_release(message: pb.Release, field: Field) -> Release:
         retrieval_budget_ms=message.retrieval_budget_ms,
         history_limit=message.history_limit,
         as_of_ms=None if as_of is None else read_timestamp(as_of, field.child("as_of")),
+        on_demand=message.on_demand,
     )
 
 
@@ -143,6 +147,7 @@ def _read_channel(message: pb.ReleaseChannel, field: Field) -> ReleaseChannel:
     field.child("name").check_set(message.name)
     field.child("k").check_between(message.k, 1, MAX_RETRIEVED)
     field.child("quota").check_between(message.quota, 0, MAX_RETRIEVED)
+    field.child("partitions").check_between(message.partitions, 0, MAX_PARTITIONS)
     if field.child("weight").check_finite(message.weight):
         field.child("weight").check(message.weight >= 0, "must not be negative")
     return ReleaseChannel(
@@ -152,6 +157,7 @@ def _read_channel(message: pb.ReleaseChannel, field: Field) -> ReleaseChannel:
         quota=message.quota,
         weight=_shortest(message.weight),
         gated=message.gated,
+        partitions=max(1, message.partitions),
     )
 
 

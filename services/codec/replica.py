@@ -12,6 +12,7 @@ REPLICA_STATE_TO_PROTO: Mapping[ReplicaState, pb.ReplicaState.ValueType] = {
     ReplicaState.LOADING: pb.REPLICA_STATE_LOADING,
     ReplicaState.READY: pb.REPLICA_STATE_READY,
     ReplicaState.FAILED: pb.REPLICA_STATE_FAILED,
+    ReplicaState.COLD: pb.REPLICA_STATE_COLD,
 }
 """The wire's number of each state."""
 
@@ -27,6 +28,8 @@ def replica_to_proto(replica: Replica) -> pb.Replica:
         memory_bytes=replica.memory_bytes,
         error=replica.error,
         load_time=duration_to_proto(replica.load_time_ms / 1000),
+        gpu_memory_bytes=replica.gpu_memory_bytes,
+        requests=replica.requests,
     )
 
 
@@ -42,4 +45,6 @@ def replica_from_proto(message: pb.Replica) -> Replica:
             memory_bytes=message.memory_bytes,
             error=message.error,
             load_time_ms=round(duration_from_proto(message.load_time) * 1000),
+            gpu_memory_bytes=message.gpu_memory_bytes,
+            requests=message.requests,
         )

@@ -14,7 +14,7 @@ from services.codec.release import MAX_PRE_RANKED, MAX_RANKED, MAX_RETRIEVED, re
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
 from shards.candidates import Candidates
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 from shards.search_context import Filter, SearchContext
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from protos.headrace.v1 import types_pb2 as pb
 from services.codec.violations import Field
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 
 STAGE_TO_PROTO: Mapping[Stage, pb.Stage.ValueType] = {
     Stage.RETRIEVAL: pb.STAGE_RETRIEVAL,

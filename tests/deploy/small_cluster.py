@@ -19,7 +19,7 @@ from services.chassis import channel_options
 from services.codec import model_version_to_proto
 from services.shard_config import ShardConfig
 from services.shard_server import ShardServer
-from shards.placement import GateRules
+from shards.release import GateRules
 from tests.router.running_router import placed, running
 from tests.shards import bundles
 from training.datasets import parquet

@@ -24,7 +24,7 @@ from router.client import HeadraceClient
 from router.client_results import SearchResult
 from services.access import digest
 from services.codec import release_to_proto
-from shards.placement import ModelVersion, ReleaseScorer
+from shards.release import ModelVersion, ReleaseScorer
 from tests.deploy.running_cluster import (
     PATIENT,
     RunningCluster,

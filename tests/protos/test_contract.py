@@ -29,8 +29,9 @@ METHODS = {
     cluster_service_pb2: {
         "ClusterService": [
             *("ListShards", "ListModels", "GetPlacement", "WatchPlacement", "PlanRebalance", "ApplyPlan"),
-            *("GetOperation", "CancelOperation", "DrainShard", "UndrainShard", "ScaleShards"),
-            *("DeployRelease", "RollbackRelease", "SetTraffic"),
+            *("ListOperations", "GetOperation", "CancelOperation", "DrainShard", "UndrainShard"),
+            *("RestartShards", "FreezeCluster", "HoldModel", "DropModel", "ScaleShards", "ListReleases"),
+            *("DeployRelease", "RollbackRelease", "SetTraffic", "SetAlias", "ReportShadow"),
         ]
     },
 }

@@ -8,7 +8,7 @@ import numpy as np
 from services.codec import Retrieval, Scoring, StageAnswer
 from shards.candidates import Candidates
 from shards.errors import DeadlineExceeded, HeadraceError
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 
 
 def ranked(*item_ids: str, titles: int = 0, **tasks: float) -> Candidates:

@@ -11,7 +11,8 @@ from services.shard_config import ShardConfig
 from services.shard_record import HeldBundle, ShardRecord, write_record
 from services.shard_server import ShardServer
 from shards.cluster_state import ReplicaState
-from shards.placement import Placement, Release
+from shards.placement import Placement
+from shards.release import Release
 from tests.router.running_router import placed
 from tests.services.shard_client import connect
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from router.placement_cache import write_cache
 from router.router_server import Router, RouterConfig
 from services.access import AccessRules
-from shards.placement import Assignment, ModelVersion, Placement, Release, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Release, Stage
 
 
 def placed(

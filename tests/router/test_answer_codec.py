@@ -4,7 +4,7 @@ from router.answer_codec import REASON_TO_PROTO, answer_to_proto
 from router.coverage import Gap, GapReason
 from router.gate import GateDecision
 from shards.candidates import EMPTY
-from shards.placement import ModelVersion, Release, ReleaseChannel, Stage
+from shards.release import ModelVersion, Release, ReleaseChannel, Stage
 
 RELEASE = Release(
     surface="gifts",

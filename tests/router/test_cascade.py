@@ -20,7 +20,7 @@ from shards.errors import (
     NotFound,
     Unavailable,
 )
-from shards.placement import GateRules, ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
+from shards.release import GateRules, ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
 from shards.search_context import SearchContext
 from tests.router.memory_stages import MemoryStages, ranked
 

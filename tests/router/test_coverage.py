@@ -11,7 +11,7 @@ from shards.errors import (
     Overloaded,
     Unavailable,
 )
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from router.client import Clause, HeadraceClient
 from router.client_results import Explanation, SearchResult
 from services.codec import context_to_proto
 from services.user_store import LmdbUserStore, UserEvent
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 from tests.router.real_shards import Models, real_shards, shard_process
 from tests.router.running_router import running
 from tests.services.shard_client import connect

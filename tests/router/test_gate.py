@@ -1,7 +1,7 @@
 import pytest
 
 from router.gate import GateDecision, decide
-from shards.placement import GateRules
+from shards.release import GateRules
 from shards.search_context import History, SearchContext, UserState
 
 RULES = GateRules(

@@ -13,7 +13,8 @@ from router.router_server import Router, RouterConfig
 from router.routing_table import RoutingTable
 from services.consul_client import ConsulClient
 from services.consul_placement_store import ConsulPlacementStore
-from shards.placement import Assignment, ModelVersion, Placement, Release, ReleaseChannel, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Release, ReleaseChannel, Stage
 from tests.services.consul_agent import ConsulAgent
 
 WORDS = ModelVersion("words", "1")

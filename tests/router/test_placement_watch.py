@@ -14,7 +14,8 @@ from router.retry_policy import Backoff
 from router.routing_table import RoutingTable
 from services.codec import placement_to_proto
 from shards.errors import Unavailable
-from shards.placement import Assignment, ModelVersion, Placement, Release, ReleaseChannel, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Release, ReleaseChannel, Stage
 from tests.router.scripted_controller import ScriptedController
 
 WORDS = ModelVersion("words", "1")

@@ -18,7 +18,8 @@ from router.router_server import SERVICES, Router, RouterConfig
 from services.codec import placement_to_proto
 from shards.candidates import Candidates
 from shards.errors import NotFound, Unavailable
-from shards.placement import ModelVersion, Placement, Release, ReleaseChannel
+from shards.placement import Placement
+from shards.release import ModelVersion, Release, ReleaseChannel
 from tests.router.memory_stages import ranked
 from tests.router.running_router import placed, running
 from tests.router.scripted_controller import ScriptedController

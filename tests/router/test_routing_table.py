@@ -2,7 +2,8 @@ import pytest
 
 from router.routing_table import NO_PLACEMENT, Endpoint, RoutingTable
 from shards.errors import InvalidInput, NotFound
-from shards.placement import Assignment, ModelVersion, Placement, Release, ReleaseChannel, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Release, ReleaseChannel, Stage
 
 TOWER_1, TOWER_2 = ModelVersion("tower", "1"), ModelVersion("tower", "2")
 WORDS = ModelVersion("words", "1")

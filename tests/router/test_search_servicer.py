@@ -18,7 +18,8 @@ from services.codec import Retrieval, Scoring
 from services.user_store import LmdbUserStore, UserEvent
 from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput, Unavailable
-from shards.placement import ModelVersion, Placement, Release, ReleaseChannel, ReleaseScorer
+from shards.placement import Placement
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
 from shards.search_context import FilterClause
 from tests.router.memory_stages import ranked
 from tests.router.running_router import placed, running

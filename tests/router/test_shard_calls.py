@@ -27,7 +27,8 @@ from shards.errors import (
     NotOwner,
     Unavailable,
 )
-from shards.placement import Assignment, ModelVersion, Placement, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Stage
 from shards.search_context import History, SearchContext, UserState
 from tests.router.memory_stages import ranked
 from tests.router.scripted_shard import Call, ScriptedShard, hang

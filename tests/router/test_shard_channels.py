@@ -8,7 +8,7 @@ from router.stage_client import RETRIEVE
 from services.chassis import channel_options
 from services.codec import Retrieval, retrieve_to_proto
 from shards.candidates import Candidates
-from shards.placement import ModelVersion
+from shards.release import ModelVersion
 from shards.search_context import SearchContext
 from tests.router.memory_stages import ranked
 from tests.router.scripted_shard import Call, ScriptedShard

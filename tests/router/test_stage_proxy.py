@@ -15,7 +15,8 @@ from router.shard_channels import RawCall
 from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from services import chassis
 from shards.errors import FieldViolation, InvalidInput, NotOwner, Overloaded, Unavailable
-from shards.placement import Assignment, ModelVersion, Placement, Release, ReleaseChannel, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Release, ReleaseChannel, Stage
 from tests.router.running_router import running
 
 V1, V2 = ModelVersion("tower", "1"), ModelVersion("tower", "2")

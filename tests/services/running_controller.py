@@ -22,8 +22,9 @@ from services.controller_driver import ControllerDriver, DriverConfig
 from services.placement_store import FilePlacementStore
 from services.shard_host import ShardHost
 from shards.cluster_state import ControllerSettings
-from shards.placement import Placement, Release
+from shards.placement import Placement
 from shards.planner import Limits
+from shards.release import Release
 
 SHARDS = ("shard-0", "shard-1")
 

@@ -18,7 +18,7 @@ from protos.headrace.v1.shard_service_pb2_grpc import ShardServiceStub
 from services import chassis, codec, status
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
-from shards.placement import ModelVersion, Release
+from shards.release import ModelVersion, Release
 from shards.search_context import SearchContext
 
 NOW_MS = 1_700_000_000_000

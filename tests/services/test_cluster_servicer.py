@@ -13,7 +13,8 @@ from protos.headrace.v1 import shard_service_pb2
 from services.codec import placement_from_proto, release_to_proto
 from services.status import from_rpc_error
 from shards.errors import InvalidInput, NotFound
-from shards.placement import ModelVersion, Placement, Release, ReleaseChannel, ReleaseScorer
+from shards.placement import Placement
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
 from tests.services.in_process_shards import InProcessShards, in_process_shards
 from tests.services.running_controller import SHARDS, RunningController, eventually, running_controller
 from tests.shards.bundles import RELEASE, SURFACE, build_models

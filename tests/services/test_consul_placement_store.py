@@ -13,7 +13,8 @@ from services.consul_placement_store import VALUE_LIMIT_BYTES, ConsulPlacementSt
 from services.mirrored_placement_store import MirroredPlacementStore
 from services.placement_store import Committed, Conflict, FilePlacementStore
 from shards.errors import CorruptRecord, InvalidInput, Unavailable
-from shards.placement import Assignment, ModelVersion, Placement, Stage
+from shards.placement import Assignment, Placement
+from shards.release import ModelVersion, Stage
 from tests.services.consul_agent import ConsulAgent
 
 

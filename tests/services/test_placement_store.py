@@ -19,16 +19,8 @@ from services.placement_store import (
     PlacementStore,
 )
 from shards.errors import CorruptRecord
-from shards.placement import (
-    Assignment,
-    GateRules,
-    ModelVersion,
-    Placement,
-    Release,
-    ReleaseChannel,
-    ReleaseScorer,
-    Stage,
-)
+from shards.placement import Assignment, Placement
+from shards.release import GateRules, ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
 from tests.services.consul_agent import ConsulAgent
 
 Opened = AbstractAsyncContextManager[PlacementStore]

@@ -6,7 +6,7 @@ import pytest
 
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
 from shards.errors import CorruptRecord
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 
 MODEL = ModelVersion("tower", "1")
 

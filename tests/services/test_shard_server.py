@@ -13,7 +13,7 @@ from services.shard_record import HeldBundle, ShardRecord, read_record, write_re
 from services.shard_server import ShardServer
 from shards.cluster_state import ReplicaState
 from shards.errors import CorruptBundle, InvalidInput, MismatchedBundle, NotOwner, Unavailable
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 from tests.services.shard_client import Models, connect
 
 READY = ReplicaState.READY

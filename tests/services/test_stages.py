@@ -12,7 +12,7 @@ from services import codec
 from services.shard_config import ShardConfig
 from services.shard_server import ShardServer
 from shards.errors import InvalidInput, NotOwner, Overloaded, Unavailable
-from shards.placement import ModelVersion, ReleaseScorer
+from shards.release import ModelVersion, ReleaseScorer
 from shards.search_context import FilterClause, SearchContext
 from tests.services.shard_client import NOW_MS, Models, ShardClient, connect
 

@@ -27,7 +27,7 @@ from shards.forward_index import ITEMS_FILE
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
 from shards.lookup_table import TABLE_FILE
 from shards.manifest import Manifest
-from shards.placement import ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
 from shards.search_context import History, SearchContext, UserState
 from shards.servable import open_servable
 from shards.stages import Retriever

@@ -27,7 +27,7 @@ from shards.manifest import (
     parse_manifest,
     render_manifest,
 )
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 from shards.tokenizer import Tokenizer
 
 MANIFEST = Manifest(
@@ -288,7 +288,7 @@ WRITE_A_MEGABYTE = """
 import pathlib, resource, sys
 from shards.bundle import write_bundle
 from shards.manifest import Manifest
-from shards.placement import Stage
+from shards.release import Stage
 
 root, limit = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 if limit:

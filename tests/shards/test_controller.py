@@ -27,16 +27,16 @@ from shards.cluster_events import (
 from shards.cluster_state import (
     BundleFacts,
     ControllerSettings,
-    Operation,
-    OperationState,
     Replica,
     ReplicaState,
     ShardState,
 )
 from shards.controller import step
+from shards.intent import Operation, OperationState
 from shards.observation import initial_state
-from shards.placement import ModelVersion, Placement, Release, ReleaseChannel, ReleaseScorer, Stage
+from shards.placement import Placement
 from shards.planner import Limits
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
 
 Kind = TypeVar("Kind")
 

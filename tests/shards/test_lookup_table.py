@@ -12,7 +12,7 @@ from shards.candidates import Candidates
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.forward_index import ForwardIndex
 from shards.lookup_table import LookupParams, LookupTable, open_lookup_table, read_table
-from shards.placement import Stage
+from shards.release import Stage
 from shards.search_context import FilterClause, History, SearchContext, UserState
 from shards.stages import Retriever
 from tests.shards.bundles import DAY_MS, NOW_MS, context, lookup, manifest, write_items

@@ -10,7 +10,7 @@ from shards.bundle import open_bundle, write_bundle
 from shards.candidates import EMPTY, Candidates
 from shards.errors import InvalidInput, MismatchedBundle
 from shards.merging import fuse
-from shards.placement import Stage
+from shards.release import Stage
 from shards.servable import open_servable
 from shards.stages import Scorer
 from tests.shards.bundles import (

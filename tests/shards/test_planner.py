@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.placement import ModelVersion
 from shards.planner import Assigned, Limits, ModelFacts, Plan, ShardFacts, plan
+from shards.release import ModelVersion
 
 NOW_MS = 1_000_000
 

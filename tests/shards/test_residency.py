@@ -19,7 +19,7 @@ from shards.errors import (
     Unavailable,
 )
 from shards.golden import Golden, golden_of, read_golden, write_golden
-from shards.placement import ModelVersion, Stage
+from shards.release import ModelVersion, Stage
 from shards.residency import Residency
 from shards.stages import Retriever
 from tests.shards.bundles import RELEASE, VERSION, context, manifest, write_items

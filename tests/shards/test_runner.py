@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from shards.bundle import Bundle, open_bundle, write_bundle
 from shards.errors import MismatchedBundle, Unavailable
 from shards.manifest import ProgramSpec, TensorSpec
-from shards.placement import Stage
+from shards.release import Stage
 from shards.runner import open_runner
 from tests.shards.bundles import manifest
 from tests.shards.programs import export, spec

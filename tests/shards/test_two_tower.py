@@ -7,7 +7,7 @@ import pytest
 
 from shards.bundle import Bundle, open_bundle, write_bundle
 from shards.errors import InvalidInput, MismatchedBundle, Unavailable
-from shards.placement import Stage
+from shards.release import Stage
 from shards.search_context import FilterClause
 from shards.servable import open_servable
 from shards.stages import Retriever

@@ -2,7 +2,7 @@
 
 from shards.cross_kinds import ChannelColumn, HistoryCount, QueryOverlap, ReciprocalRank
 from shards.feature_kinds import HistoryAges, HistoryItems, ItemId, Ngrams, Tokens
-from shards.placement import GateRules
+from shards.release import GateRules
 from shards.search_context import SearchContext
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shards.candidates import Candidates
-from shards.placement import ModelVersion, Release, ReleaseChannel, ReleaseScorer
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
 from shards.search_context import Filter, SearchContext
 from tests.training.small_dataset import small_dataset
 from training.evaluation.judgements import judged_queries

@@ -15,7 +15,7 @@ from shards.candidates import Candidates
 from shards.errors import MismatchedBundle
 from shards.manifest import MANIFEST_FILE
 from shards.merging import ChannelResult, merge, with_columns
-from shards.placement import ModelVersion, Release, ReleaseChannel, ReleaseScorer
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
 from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.stages import Retriever, Scorer, Servable

@@ -13,7 +13,7 @@ from shards.cross_kinds import (
 from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ngrams, Number, Tokens
 from shards.features import Feature
 from shards.lexical import LexicalParams
-from shards.placement import GateRules
+from shards.release import GateRules
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining

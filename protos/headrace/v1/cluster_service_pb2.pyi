@@ -40,6 +40,8 @@ class _ShardStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ShardState
     """Not answering."""
     SHARD_STATE_DRAINING: _ShardState.ValueType  # 4
     """Being emptied."""
+    SHARD_STATE_DRAINED: _ShardState.ValueType  # 5
+    """Emptied by an operator; holds nothing until it is undrained."""
 
 class ShardState(_ShardState, metaclass=_ShardStateEnumTypeWrapper):
     """State of a shard, as the controller sees it."""
@@ -54,6 +56,8 @@ SHARD_STATE_DOWN: ShardState.ValueType  # 3
 """Not answering."""
 SHARD_STATE_DRAINING: ShardState.ValueType  # 4
 """Being emptied."""
+SHARD_STATE_DRAINED: ShardState.ValueType  # 5
+"""Emptied by an operator; holds nothing until it is undrained."""
 Global___ShardState: _TypeAlias = ShardState  # noqa: Y015
 
 class _OperationState:
@@ -88,6 +92,34 @@ OPERATION_STATE_CANCELLED: OperationState.ValueType  # 4
 """Cancelled by an operator."""
 Global___OperationState: _TypeAlias = OperationState  # noqa: Y015
 
+class _ReleaseRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReleaseRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReleaseRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RELEASE_ROLE_UNSPECIFIED: _ReleaseRole.ValueType  # 0
+    """The live one."""
+    RELEASE_ROLE_LIVE: _ReleaseRole.ValueType  # 1
+    """The live one: answers for the surface."""
+    RELEASE_ROLE_CANARY: _ReleaseRole.ValueType  # 2
+    """Answers a share of the users."""
+    RELEASE_ROLE_SHADOW: _ReleaseRole.ValueType  # 3
+    """Sees a share of the searches; its answers are compared, never sent."""
+
+class ReleaseRole(_ReleaseRole, metaclass=_ReleaseRoleEnumTypeWrapper):
+    """What a release is deployed as."""
+
+RELEASE_ROLE_UNSPECIFIED: ReleaseRole.ValueType  # 0
+"""The live one."""
+RELEASE_ROLE_LIVE: ReleaseRole.ValueType  # 1
+"""The live one: answers for the surface."""
+RELEASE_ROLE_CANARY: ReleaseRole.ValueType  # 2
+"""Answers a share of the users."""
+RELEASE_ROLE_SHADOW: ReleaseRole.ValueType  # 3
+"""Sees a share of the searches; its answers are compared, never sent."""
+Global___ReleaseRole: _TypeAlias = ReleaseRole  # noqa: Y015
+
 @_typing.final
 class Shard(_message.Message):
     """One shard."""
@@ -103,6 +135,10 @@ class Shard(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    GPU_CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    RECYCLE_REASON_FIELD_NUMBER: _builtins.int
     shard_id: _builtins.str
     """Id of the shard."""
     address: _builtins.str
@@ -119,6 +155,14 @@ class Shard(_message.Message):
     """Id of this life of the shard."""
     pid: _builtins.int
     """Process id on its node."""
+    gpu_capacity_bytes: _builtins.int
+    """Memory that bundles may use on its GPU; 0 on a CPU."""
+    resident_bytes: _builtins.int
+    """Resident memory of its process."""
+    load: _builtins.float
+    """Requests per second that it answers."""
+    recycle_reason: _builtins.str
+    """Why its process asks to be restarted; empty when it does not."""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[_shard_service_pb2.Replica]:
         """The bundles it holds."""
@@ -135,10 +179,14 @@ class Shard(_message.Message):
         replicas: _abc.Iterable[_shard_service_pb2.Replica] | None = ...,
         incarnation: _builtins.str = ...,
         pid: _builtins.int = ...,
+        gpu_capacity_bytes: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        load: _builtins.float = ...,
+        recycle_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity_bytes", b"capacity_bytes", "incarnation", b"incarnation", "memory_bytes", b"memory_bytes", "node", b"node", "pid", b"pid", "replicas", b"replicas", "shard_id", b"shard_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity_bytes", b"capacity_bytes", "gpu_capacity_bytes", b"gpu_capacity_bytes", "incarnation", b"incarnation", "load", b"load", "memory_bytes", b"memory_bytes", "node", b"node", "pid", b"pid", "recycle_reason", b"recycle_reason", "replicas", b"replicas", "resident_bytes", b"resident_bytes", "shard_id", b"shard_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,6 +264,7 @@ class ReleaseChannel(_message.Message):
     QUOTA_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     GATED_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the channel, unique in the release."""
     k: _builtins.int
@@ -226,6 +275,8 @@ class ReleaseChannel(_message.Message):
     """Weight in reciprocal rank fusion."""
     gated: _builtins.bool
     """True when the gate decides whether it runs."""
+    partitions: _builtins.int
+    """Partitions that share its catalogue, each a bundle named `<model>.<i>-of-<partitions>`; 0 and 1: unsplit."""
     @_builtins.property
     def model(self) -> _types_pb2.ModelVersion:
         """The bundle that retrieves."""
@@ -239,10 +290,11 @@ class ReleaseChannel(_message.Message):
         quota: _builtins.int = ...,
         weight: _builtins.float = ...,
         gated: _builtins.bool = ...,
+        partitions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gated", b"gated", "k", b"k", "model", b"model", "name", b"name", "quota", b"quota", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gated", b"gated", "k", b"k", "model", b"model", "name", b"name", "partitions", b"partitions", "quota", b"quota", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,6 +412,7 @@ class Release(_message.Message):
     RETRIEVAL_BUDGET_MS_FIELD_NUMBER: _builtins.int
     HISTORY_LIMIT_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The surface."""
     version: _builtins.str
@@ -370,6 +423,8 @@ class Release(_message.Message):
     """Time that retrieval may take, in milliseconds."""
     history_limit: _builtins.int
     """Events of a user that travel with a search."""
+    on_demand: _builtins.bool
+    """True when its bundles are loaded when first asked for and may be evicted again."""
     @_builtins.property
     def gate(self) -> Global___GateRules:
         """The gate."""
@@ -413,14 +468,159 @@ class Release(_message.Message):
         retrieval_budget_ms: _builtins.int = ...,
         history_limit: _builtins.int = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        on_demand: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "gate", b"gate", "pre_ranker", b"pre_ranker", "ranker", b"ranker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class Traffic(_message.Message):
+    """What else of a surface is loaded beside the live release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURFACE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    SHADOW_PERCENT_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    surface: _builtins.str
+    """The surface."""
+    canary_percent: _builtins.float
+    """That share in percent, above 0 and below 100."""
+    shadow_percent: _builtins.float
+    """That share in percent, above 0 and at most 100."""
+    @_builtins.property
+    def canary(self) -> Global___Release:
+        """The release that answers a share of the users; absent for none."""
+
+    @_builtins.property
+    def shadow(self) -> Global___Release:
+        """The release that sees a share of the searches and whose answers are compared, never sent; absent for none."""
+
+    @_builtins.property
+    def previous(self) -> Global___Release:
+        """The release that was live before, kept for a rollback; absent for none."""
+
+    def __init__(
+        self,
+        *,
+        surface: _builtins.str = ...,
+        canary: Global___Release | None = ...,
+        canary_percent: _builtins.float = ...,
+        shadow: Global___Release | None = ...,
+        shadow_percent: _builtins.float = ...,
+        previous: Global___Release | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "previous", b"previous", "shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "canary_percent", b"canary_percent", "previous", b"previous", "shadow", b"shadow", "shadow_percent", b"shadow_percent", "surface", b"surface"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Traffic: _TypeAlias = Traffic  # noqa: Y015
+
+@_typing.final
+class ModelPolicy(_message.Message):
+    """How one bundle is held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    MIN_REPLICAS_FIELD_NUMBER: _builtins.int
+    MAX_REPLICAS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
+    STANDALONE_FIELD_NUMBER: _builtins.int
+    min_replicas: _builtins.int
+    """Fewest replicas; 0 for the cluster's default."""
+    max_replicas: _builtins.int
+    """Most replicas; 0 for the cluster's default."""
+    pinned: _builtins.bool
+    """True when it is never evicted."""
+    on_demand: _builtins.bool
+    """True when it is loaded when first asked for and may be evicted again."""
+    standalone: _builtins.bool
+    """True when it is held even if no release pins it."""
+    @_builtins.property
+    def model(self) -> _types_pb2.ModelVersion:
+        """The bundle."""
+
+    def __init__(
+        self,
+        *,
+        model: _types_pb2.ModelVersion | None = ...,
+        min_replicas: _builtins.int = ...,
+        max_replicas: _builtins.int = ...,
+        pinned: _builtins.bool = ...,
+        on_demand: _builtins.bool = ...,
+        standalone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_replicas", b"max_replicas", "min_replicas", b"min_replicas", "model", b"model", "on_demand", b"on_demand", "pinned", b"pinned", "standalone", b"standalone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPolicy: _TypeAlias = ModelPolicy  # noqa: Y015
+
+@_typing.final
+class Intent(_message.Message):
+    """What operators have asked for, kept with the placement so that one compare-and-set commits both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_IDS_FIELD_NUMBER: _builtins.int
+    GPU_FRACTION_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    gpu_fraction: _builtins.float
+    """Share of a GPU that each shard gets; absent: as it was started."""
+    frozen: _builtins.bool
+    """True when the controller moves nothing by itself."""
+    @_builtins.property
+    def shard_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Shards that the cluster shall have; empty: those that it was started with."""
+
+    @_builtins.property
+    def drained(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Shards that shall hold nothing."""
+
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPolicy]:
+        """How single bundles are held."""
+
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
+        """Operations under way and the last that ended, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        shard_ids: _abc.Iterable[_builtins.str] | None = ...,
+        gpu_fraction: _builtins.float | None = ...,
+        drained: _abc.Iterable[_builtins.str] | None = ...,
+        frozen: _builtins.bool = ...,
+        policies: _abc.Iterable[Global___ModelPolicy] | None = ...,
+        operations: _abc.Iterable[Global___Operation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_fraction", b"_gpu_fraction", "gpu_fraction", b"gpu_fraction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_fraction", b"_gpu_fraction", "drained", b"drained", "frozen", b"frozen", "gpu_fraction", b"gpu_fraction", "operations", b"operations", "policies", b"policies", "shard_ids", b"shard_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gpu_fraction: _TypeAlias = _typing.Literal["gpu_fraction"]  # noqa: Y015
+    _WhichOneofArgType__gpu_fraction: _TypeAlias = _typing.Literal["_gpu_fraction", b"_gpu_fraction"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_fraction) -> _WhichOneofReturnType__gpu_fraction | None: ...
+
+Global___Intent: _TypeAlias = Intent  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
@@ -428,10 +628,33 @@ class Placement(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AliasesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     GENERATION_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    INTENT_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """Rises by one with every commit."""
     @_builtins.property
@@ -446,6 +669,18 @@ class Placement(_message.Message):
     def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Release]:
         """The live release of each surface."""
 
+    @_builtins.property
+    def traffic(self) -> _containers.RepeatedCompositeFieldContainer[Global___Traffic]:
+        """What else of a surface is loaded."""
+
+    @_builtins.property
+    def aliases(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Other names: alias to a surface, or to `surface@release`."""
+
+    @_builtins.property
+    def intent(self) -> Global___Intent:
+        """What operators have asked for; controllers only, never sent to routers."""
+
     def __init__(
         self,
         *,
@@ -453,10 +688,13 @@ class Placement(_message.Message):
         endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
         assignments: _abc.Iterable[Global___Assignment] | None = ...,
         releases: _abc.Iterable[Global___Release] | None = ...,
+        traffic: _abc.Iterable[Global___Traffic] | None = ...,
+        aliases: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        intent: Global___Intent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "endpoints", b"endpoints", "generation", b"generation", "releases", b"releases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "assignments", b"assignments", "endpoints", b"endpoints", "generation", b"generation", "intent", b"intent", "releases", b"releases", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -476,6 +714,18 @@ class Operation(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    DEPLOY_RELEASE_FIELD_NUMBER: _builtins.int
+    ROLLBACK_RELEASE_FIELD_NUMBER: _builtins.int
+    SET_TRAFFIC_FIELD_NUMBER: _builtins.int
+    SET_ALIAS_FIELD_NUMBER: _builtins.int
+    APPLY_PLAN_FIELD_NUMBER: _builtins.int
+    DRAIN_SHARD_FIELD_NUMBER: _builtins.int
+    UNDRAIN_SHARD_FIELD_NUMBER: _builtins.int
+    SCALE_SHARDS_FIELD_NUMBER: _builtins.int
+    RESTART_SHARDS_FIELD_NUMBER: _builtins.int
+    HOLD_MODEL_FIELD_NUMBER: _builtins.int
+    DROP_MODEL_FIELD_NUMBER: _builtins.int
+    FREEZE_CLUSTER_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """Id of the operation."""
     kind: _builtins.str
@@ -496,6 +746,54 @@ class Operation(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def deploy_release(self) -> Global___DeployReleaseRequest:
+        """A release."""
+
+    @_builtins.property
+    def rollback_release(self) -> Global___RollbackReleaseRequest:
+        """A rollback."""
+
+    @_builtins.property
+    def set_traffic(self) -> Global___SetTrafficRequest:
+        """A share of traffic."""
+
+    @_builtins.property
+    def set_alias(self) -> Global___SetAliasRequest:
+        """An alias."""
+
+    @_builtins.property
+    def apply_plan(self) -> Global___ApplyPlanRequest:
+        """A plan."""
+
+    @_builtins.property
+    def drain_shard(self) -> Global___DrainShardRequest:
+        """A drain."""
+
+    @_builtins.property
+    def undrain_shard(self) -> Global___UndrainShardRequest:
+        """The end of a drain."""
+
+    @_builtins.property
+    def scale_shards(self) -> Global___ScaleShardsRequest:
+        """A number of shards."""
+
+    @_builtins.property
+    def restart_shards(self) -> Global___RestartShardsRequest:
+        """A rolling restart."""
+
+    @_builtins.property
+    def hold_model(self) -> Global___HoldModelRequest:
+        """A bundle to hold."""
+
+    @_builtins.property
+    def drop_model(self) -> Global___DropModelRequest:
+        """A bundle to let go."""
+
+    @_builtins.property
+    def freeze_cluster(self) -> Global___FreezeClusterRequest:
+        """A freeze or its end."""
+
     def __init__(
         self,
         *,
@@ -507,12 +805,26 @@ class Operation(_message.Message):
         detail: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        deploy_release: Global___DeployReleaseRequest | None = ...,
+        rollback_release: Global___RollbackReleaseRequest | None = ...,
+        set_traffic: Global___SetTrafficRequest | None = ...,
+        set_alias: Global___SetAliasRequest | None = ...,
+        apply_plan: Global___ApplyPlanRequest | None = ...,
+        drain_shard: Global___DrainShardRequest | None = ...,
+        undrain_shard: Global___UndrainShardRequest | None = ...,
+        scale_shards: Global___ScaleShardsRequest | None = ...,
+        restart_shards: Global___RestartShardsRequest | None = ...,
+        hold_model: Global___HoldModelRequest | None = ...,
+        drop_model: Global___DropModelRequest | None = ...,
+        freeze_cluster: Global___FreezeClusterRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["apply_plan", b"apply_plan", "change", b"change", "deploy_release", b"deploy_release", "drain_shard", b"drain_shard", "drop_model", b"drop_model", "end_time", b"end_time", "freeze_cluster", b"freeze_cluster", "hold_model", b"hold_model", "restart_shards", b"restart_shards", "rollback_release", b"rollback_release", "scale_shards", b"scale_shards", "set_alias", b"set_alias", "set_traffic", b"set_traffic", "start_time", b"start_time", "undrain_shard", b"undrain_shard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "end_time", b"end_time", "kind", b"kind", "operation_id", b"operation_id", "start_time", b"start_time", "state", b"state", "steps_done", b"steps_done", "steps_total", b"steps_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_plan", b"apply_plan", "change", b"change", "deploy_release", b"deploy_release", "detail", b"detail", "drain_shard", b"drain_shard", "drop_model", b"drop_model", "end_time", b"end_time", "freeze_cluster", b"freeze_cluster", "hold_model", b"hold_model", "kind", b"kind", "operation_id", b"operation_id", "restart_shards", b"restart_shards", "rollback_release", b"rollback_release", "scale_shards", b"scale_shards", "set_alias", b"set_alias", "set_traffic", b"set_traffic", "start_time", b"start_time", "state", b"state", "steps_done", b"steps_done", "steps_total", b"steps_total", "undrain_shard", b"undrain_shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["deploy_release", "rollback_release", "set_traffic", "set_alias", "apply_plan", "drain_shard", "undrain_shard", "scale_shards", "restart_shards", "hold_model", "drop_model", "freeze_cluster"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
@@ -567,10 +879,14 @@ class Plan(_message.Message):
     MOVES_FIELD_NUMBER: _builtins.int
     UNPLACED_FIELD_NUMBER: _builtins.int
     EXPECTED_DURATION_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """Id of the plan."""
     generation: _builtins.int
     """The generation that it was computed on."""
+    deferred: _builtins.int
+    """Moves that wait for a later round, as the churn budget is used up."""
     @_builtins.property
     def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Move]:
         """The changes."""
@@ -583,6 +899,10 @@ class Plan(_message.Message):
     def expected_duration(self) -> _duration_pb2.Duration:
         """Time that it is expected to take."""
 
+    @_builtins.property
+    def shards(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShardForecast]:
+        """What it does to every shard."""
+
     def __init__(
         self,
         *,
@@ -591,14 +911,58 @@ class Plan(_message.Message):
         moves: _abc.Iterable[Global___Move] | None = ...,
         unplaced: _abc.Iterable[_builtins.str] | None = ...,
         expected_duration: _duration_pb2.Duration | None = ...,
+        shards: _abc.Iterable[Global___ShardForecast] | None = ...,
+        deferred: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expected_duration", b"expected_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_duration", b"expected_duration", "generation", b"generation", "moves", b"moves", "plan_id", b"plan_id", "unplaced", b"unplaced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "expected_duration", b"expected_duration", "generation", b"generation", "moves", b"moves", "plan_id", b"plan_id", "shards", b"shards", "unplaced", b"unplaced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class ShardForecast(_message.Message):
+    """One shard before and after a plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_ID_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    BEFORE_BYTES_FIELD_NUMBER: _builtins.int
+    AFTER_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_BEFORE_FIELD_NUMBER: _builtins.int
+    LOAD_AFTER_FIELD_NUMBER: _builtins.int
+    shard_id: _builtins.str
+    """Id of the shard."""
+    capacity_bytes: _builtins.int
+    """Memory that bundles may use."""
+    before_bytes: _builtins.int
+    """Memory that they use now."""
+    after_bytes: _builtins.int
+    """Memory that they will use."""
+    load_before: _builtins.float
+    """Requests per second now."""
+    load_after: _builtins.float
+    """Requests per second that are expected."""
+    def __init__(
+        self,
+        *,
+        shard_id: _builtins.str = ...,
+        capacity_bytes: _builtins.int = ...,
+        before_bytes: _builtins.int = ...,
+        after_bytes: _builtins.int = ...,
+        load_before: _builtins.float = ...,
+        load_after: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_bytes", b"after_bytes", "before_bytes", b"before_bytes", "capacity_bytes", b"capacity_bytes", "load_after", b"load_after", "load_before", b"load_before", "shard_id", b"shard_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShardForecast: _TypeAlias = ShardForecast  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -633,12 +997,20 @@ class Model(_message.Message):
     SHARD_IDS_FIELD_NUMBER: _builtins.int
     SURFACES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     stage: _types_pb2.Stage.ValueType
     """The stage it serves."""
     engine: _builtins.str
     """The engine that runs it."""
     size_bytes: _builtins.int
     """Size on disk."""
+    memory_bytes: _builtins.int
+    """Memory that a replica was measured to use; 0 before the first load."""
+    load: _builtins.float
+    """Requests per second over all replicas."""
     @_builtins.property
     def model(self) -> _types_pb2.ModelVersion:
         """The bundle."""
@@ -655,6 +1027,14 @@ class Model(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Figures from its evaluation."""
 
+    @_builtins.property
+    def policy(self) -> Global___ModelPolicy:
+        """How it is held."""
+
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShardReplica]:
+        """Replicas by state, as the shards report them."""
+
     def __init__(
         self,
         *,
@@ -665,14 +1045,46 @@ class Model(_message.Message):
         shard_ids: _abc.Iterable[_builtins.str] | None = ...,
         surfaces: _abc.Iterable[_builtins.str] | None = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        memory_bytes: _builtins.int = ...,
+        load: _builtins.float = ...,
+        policy: Global___ModelPolicy | None = ...,
+        replicas: _abc.Iterable[Global___ShardReplica] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "metrics", b"metrics", "model", b"model", "shard_ids", b"shard_ids", "size_bytes", b"size_bytes", "stage", b"stage", "surfaces", b"surfaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "load", b"load", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "model", b"model", "policy", b"policy", "replicas", b"replicas", "shard_ids", b"shard_ids", "size_bytes", b"size_bytes", "stage", b"stage", "surfaces", b"surfaces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ShardReplica(_message.Message):
+    """A bundle on a shard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_ID_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
+    shard_id: _builtins.str
+    """Id of the shard."""
+    @_builtins.property
+    def replica(self) -> _shard_service_pb2.Replica:
+        """The bundle there."""
+
+    def __init__(
+        self,
+        *,
+        shard_id: _builtins.str = ...,
+        replica: _shard_service_pb2.Replica | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica", "shard_id", b"shard_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShardReplica: _TypeAlias = ShardReplica  # noqa: Y015
 
 @_typing.final
 class ListShardsRequest(_message.Message):
@@ -853,12 +1265,19 @@ class PlanRebalanceRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    MOVES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Move]:
+        """Moves to try in place of what the planner would do."""
+
     def __init__(
         self,
+        *,
+        moves: _abc.Iterable[Global___Move] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moves", b"moves"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -935,6 +1354,47 @@ class ApplyPlanResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApplyPlanResponse: _TypeAlias = ApplyPlanResponse  # noqa: Y015
+
+@_typing.final
+class ListOperationsRequest(_message.Message):
+    """Asks for the operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperationsRequest: _TypeAlias = ListOperationsRequest  # noqa: Y015
+
+@_typing.final
+class ListOperationsResponse(_message.Message):
+    """The operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        operations: _abc.Iterable[Global___Operation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y015
 
 @_typing.final
 class GetOperationRequest(_message.Message):
@@ -1121,6 +1581,222 @@ class UndrainShardResponse(_message.Message):
 Global___UndrainShardResponse: _TypeAlias = UndrainShardResponse  # noqa: Y015
 
 @_typing.final
+class RestartShardsRequest(_message.Message):
+    """Asks to restart shards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class IncarnationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SHARD_IDS_FIELD_NUMBER: _builtins.int
+    INCARNATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shard_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the shards, in order; empty for all."""
+
+    @_builtins.property
+    def incarnations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Filled in by the controller: the life of each shard that is to end."""
+
+    def __init__(
+        self,
+        *,
+        shard_ids: _abc.Iterable[_builtins.str] | None = ...,
+        incarnations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnations", b"incarnations", "shard_ids", b"shard_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartShardsRequest: _TypeAlias = RestartShardsRequest  # noqa: Y015
+
+@_typing.final
+class RestartShardsResponse(_message.Message):
+    """The operation that restarts them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """The operation."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartShardsResponse: _TypeAlias = RestartShardsResponse  # noqa: Y015
+
+@_typing.final
+class FreezeClusterRequest(_message.Message):
+    """Asks to freeze a cluster, or to let it go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROZEN_FIELD_NUMBER: _builtins.int
+    frozen: _builtins.bool
+    """True when the controller shall move nothing by itself."""
+    def __init__(
+        self,
+        *,
+        frozen: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frozen", b"frozen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeClusterRequest: _TypeAlias = FreezeClusterRequest  # noqa: Y015
+
+@_typing.final
+class FreezeClusterResponse(_message.Message):
+    """The cluster is frozen, or goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """The operation."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeClusterResponse: _TypeAlias = FreezeClusterResponse  # noqa: Y015
+
+@_typing.final
+class HoldModelRequest(_message.Message):
+    """Asks to hold a bundle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___ModelPolicy:
+        """The bundle and how it is held; it must be in the cluster's model folder."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___ModelPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldModelRequest: _TypeAlias = HoldModelRequest  # noqa: Y015
+
+@_typing.final
+class HoldModelResponse(_message.Message):
+    """The operation that loads it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """The operation."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldModelResponse: _TypeAlias = HoldModelResponse  # noqa: Y015
+
+@_typing.final
+class DropModelRequest(_message.Message):
+    """Asks to let a bundle go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _types_pb2.ModelVersion:
+        """The bundle."""
+
+    def __init__(
+        self,
+        *,
+        model: _types_pb2.ModelVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropModelRequest: _TypeAlias = DropModelRequest  # noqa: Y015
+
+@_typing.final
+class DropModelResponse(_message.Message):
+    """The operation that unloads it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """The operation."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropModelResponse: _TypeAlias = DropModelResponse  # noqa: Y015
+
+@_typing.final
 class ScaleShardsRequest(_message.Message):
     """Asks for a number of shards."""
 
@@ -1173,12 +1849,179 @@ class ScaleShardsResponse(_message.Message):
 Global___ScaleShardsResponse: _TypeAlias = ScaleShardsResponse  # noqa: Y015
 
 @_typing.final
+class ListReleasesRequest(_message.Message):
+    """Asks for the releases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleasesRequest: _TypeAlias = ListReleasesRequest  # noqa: Y015
+
+@_typing.final
+class ListReleasesResponse(_message.Message):
+    """The releases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AliasesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SURFACES_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def surfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___SurfaceReleases]:
+        """One entry for each surface."""
+
+    @_builtins.property
+    def aliases(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Other names: alias to a surface, or to `surface@release`."""
+
+    def __init__(
+        self,
+        *,
+        surfaces: _abc.Iterable[Global___SurfaceReleases] | None = ...,
+        aliases: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "surfaces", b"surfaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleasesResponse: _TypeAlias = ListReleasesResponse  # noqa: Y015
+
+@_typing.final
+class SurfaceReleases(_message.Message):
+    """The releases of a surface."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURFACE_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
+    SHADOW_REPORT_FIELD_NUMBER: _builtins.int
+    surface: _builtins.str
+    """The surface."""
+    @_builtins.property
+    def live(self) -> Global___Release:
+        """The release that answers."""
+
+    @_builtins.property
+    def traffic(self) -> Global___Traffic:
+        """What else is loaded."""
+
+    @_builtins.property
+    def shadow_report(self) -> Global___ShadowReport:
+        """How the shadow compares, since it was deployed or the controller started."""
+
+    def __init__(
+        self,
+        *,
+        surface: _builtins.str = ...,
+        live: Global___Release | None = ...,
+        traffic: Global___Traffic | None = ...,
+        shadow_report: Global___ShadowReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "shadow_report", b"shadow_report", "traffic", b"traffic"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "shadow_report", b"shadow_report", "surface", b"surface", "traffic", b"traffic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SurfaceReleases: _TypeAlias = SurfaceReleases  # noqa: Y015
+
+@_typing.final
+class ShadowReport(_message.Message):
+    """How the answers of a shadow compare with those that were sent; sums, so that reports add up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURFACE_FIELD_NUMBER: _builtins.int
+    RELEASE_VERSION_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    OVERLAP_SUM_FIELD_NUMBER: _builtins.int
+    COMMON_ITEMS_FIELD_NUMBER: _builtins.int
+    SCORE_DIFFERENCE_SUM_FIELD_NUMBER: _builtins.int
+    RANK_DIFFERENCE_SUM_FIELD_NUMBER: _builtins.int
+    EXTRA_SECONDS_SUM_FIELD_NUMBER: _builtins.int
+    surface: _builtins.str
+    """The surface."""
+    release_version: _builtins.str
+    """Version of the release that was compared."""
+    searches: _builtins.int
+    """Searches that both answered."""
+    failures: _builtins.int
+    """Searches that the shadow did not answer."""
+    overlap_sum: _builtins.float
+    """Sum over searches: share of the page's items that both had."""
+    common_items: _builtins.int
+    """Items that both had, over all searches."""
+    score_difference_sum: _builtins.float
+    """Sum over common items: absolute difference of the scores."""
+    rank_difference_sum: _builtins.float
+    """Sum over common items: absolute difference of the ranks."""
+    extra_seconds_sum: _builtins.float
+    """Sum over searches: the shadow's time less the other's, in seconds."""
+    def __init__(
+        self,
+        *,
+        surface: _builtins.str = ...,
+        release_version: _builtins.str = ...,
+        searches: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        overlap_sum: _builtins.float = ...,
+        common_items: _builtins.int = ...,
+        score_difference_sum: _builtins.float = ...,
+        rank_difference_sum: _builtins.float = ...,
+        extra_seconds_sum: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["common_items", b"common_items", "extra_seconds_sum", b"extra_seconds_sum", "failures", b"failures", "overlap_sum", b"overlap_sum", "rank_difference_sum", b"rank_difference_sum", "release_version", b"release_version", "score_difference_sum", b"score_difference_sum", "searches", b"searches", "surface", b"surface"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowReport: _TypeAlias = ShadowReport  # noqa: Y015
+
+@_typing.final
 class DeployReleaseRequest(_message.Message):
     """Asks to deploy a release."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RELEASE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    role: Global___ReleaseRole.ValueType
+    """What it is deployed as."""
+    percent: _builtins.float
+    """Share in percent of a canary or shadow."""
     @_builtins.property
     def release(self) -> Global___Release:
         """The release; its bundles must be in the cluster's model folder."""
@@ -1187,10 +2030,12 @@ class DeployReleaseRequest(_message.Message):
         self,
         *,
         release: Global___Release | None = ...,
+        role: Global___ReleaseRole.ValueType = ...,
+        percent: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "release", b"release", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1268,7 +2113,7 @@ Global___RollbackReleaseResponse: _TypeAlias = RollbackReleaseResponse  # noqa: 
 
 @_typing.final
 class SetTrafficRequest(_message.Message):
-    """Asks to set the traffic of a release."""
+    """Asks to set the traffic of a release that is loaded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1278,15 +2123,15 @@ class SetTrafficRequest(_message.Message):
     surface: _builtins.str
     """The surface."""
     release_version: _builtins.str
-    """The release."""
-    percent: _builtins.int
-    """Share of users in percent, 0 to 100."""
+    """Version of its canary or shadow."""
+    percent: _builtins.float
+    """Share in percent, 0 to 100; 0 ends it, 100 makes a canary the live release."""
     def __init__(
         self,
         *,
         surface: _builtins.str = ...,
         release_version: _builtins.str = ...,
-        percent: _builtins.int = ...,
+        percent: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1298,22 +2143,117 @@ Global___SetTrafficRequest: _TypeAlias = SetTrafficRequest  # noqa: Y015
 
 @_typing.final
 class SetTrafficResponse(_message.Message):
-    """The traffic is set."""
+    """The operation that sets it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    GENERATION_FIELD_NUMBER: _builtins.int
-    generation: _builtins.int
-    """Generation of the placement from which on it holds."""
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """The operation."""
+
     def __init__(
         self,
         *,
-        generation: _builtins.int = ...,
+        operation: Global___Operation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetTrafficResponse: _TypeAlias = SetTrafficResponse  # noqa: Y015
+
+@_typing.final
+class SetAliasRequest(_message.Message):
+    """Asks to name a surface in another way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """The other name; must not be a surface."""
+    target: _builtins.str
+    """A surface, or `surface@release` where release is "live", "canary", "previous" or a loaded version; empty
+    removes the alias.
+    """
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAliasRequest: _TypeAlias = SetAliasRequest  # noqa: Y015
+
+@_typing.final
+class SetAliasResponse(_message.Message):
+    """The operation that sets it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """The operation."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAliasResponse: _TypeAlias = SetAliasResponse  # noqa: Y015
+
+@_typing.final
+class ReportShadowRequest(_message.Message):
+    """Tells what a router has compared since its last report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowReport]:
+        """One entry for each shadow."""
+
+    def __init__(
+        self,
+        *,
+        reports: _abc.Iterable[Global___ShadowReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reports", b"reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportShadowRequest: _TypeAlias = ReportShadowRequest  # noqa: Y015
+
+@_typing.final
+class ReportShadowResponse(_message.Message):
+    """The report was added to those before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportShadowResponse: _TypeAlias = ReportShadowResponse  # noqa: Y015

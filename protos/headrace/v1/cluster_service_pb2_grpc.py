@@ -66,6 +66,11 @@ class ClusterServiceStub:
                 request_serializer=headrace_dot_v1_dot_cluster__service__pb2.ApplyPlanRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ApplyPlanResponse.FromString,
                 _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/headrace.v1.ClusterService/ListOperations',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ListOperationsResponse.FromString,
+                _registered_method=True)
         self.GetOperation = channel.unary_unary(
                 '/headrace.v1.ClusterService/GetOperation',
                 request_serializer=headrace_dot_v1_dot_cluster__service__pb2.GetOperationRequest.SerializeToString,
@@ -86,10 +91,35 @@ class ClusterServiceStub:
                 request_serializer=headrace_dot_v1_dot_cluster__service__pb2.UndrainShardRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.UndrainShardResponse.FromString,
                 _registered_method=True)
+        self.RestartShards = channel.unary_unary(
+                '/headrace.v1.ClusterService/RestartShards',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.RestartShardsRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.RestartShardsResponse.FromString,
+                _registered_method=True)
+        self.FreezeCluster = channel.unary_unary(
+                '/headrace.v1.ClusterService/FreezeCluster',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.FreezeClusterRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.FreezeClusterResponse.FromString,
+                _registered_method=True)
+        self.HoldModel = channel.unary_unary(
+                '/headrace.v1.ClusterService/HoldModel',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.HoldModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.HoldModelResponse.FromString,
+                _registered_method=True)
+        self.DropModel = channel.unary_unary(
+                '/headrace.v1.ClusterService/DropModel',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.DropModelRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.DropModelResponse.FromString,
+                _registered_method=True)
         self.ScaleShards = channel.unary_unary(
                 '/headrace.v1.ClusterService/ScaleShards',
                 request_serializer=headrace_dot_v1_dot_cluster__service__pb2.ScaleShardsRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ScaleShardsResponse.FromString,
+                _registered_method=True)
+        self.ListReleases = channel.unary_unary(
+                '/headrace.v1.ClusterService/ListReleases',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.ListReleasesRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ListReleasesResponse.FromString,
                 _registered_method=True)
         self.DeployRelease = channel.unary_unary(
                 '/headrace.v1.ClusterService/DeployRelease',
@@ -105,6 +135,16 @@ class ClusterServiceStub:
                 '/headrace.v1.ClusterService/SetTraffic',
                 request_serializer=headrace_dot_v1_dot_cluster__service__pb2.SetTrafficRequest.SerializeToString,
                 response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.SetTrafficResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/headrace.v1.ClusterService/SetAlias',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.ReportShadow = channel.unary_unary(
+                '/headrace.v1.ClusterService/ReportShadow',
+                request_serializer=headrace_dot_v1_dot_cluster__service__pb2.ReportShadowRequest.SerializeToString,
+                response_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ReportShadowResponse.FromString,
                 _registered_method=True)
 
 
@@ -154,6 +194,13 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOperations(self, request, context):
+        """Lists the operations under way and the last that ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOperation(self, request, context):
         """Returns a long-running operation.
         """
@@ -182,6 +229,34 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RestartShards(self, request, context):
+        """Restarts shards one after the other, each once its models answer elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FreezeCluster(self, request, context):
+        """Stops, or lets go on, whatever the controller does by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldModel(self, request, context):
+        """Has a bundle held on its own, or sets how it is held: replicas, pinned, on demand.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropModel(self, request, context):
+        """Ends that a bundle is held on its own; one that a release pins stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ScaleShards(self, request, context):
         """Sets the number of shards.
         """
@@ -189,8 +264,15 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReleases(self, request, context):
+        """Lists the releases of every surface, and how shadows compare.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeployRelease(self, request, context):
-        """Loads a release everywhere it must be and then flips its surface to it.
+        """Loads a release everywhere it must be and then flips its surface to it, or lets it answer a share.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,7 +286,21 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetTraffic(self, request, context):
-        """Sets the share of traffic that a release gets.
+        """Sets the share of traffic that a loaded release gets: 0 ends it, 100 promotes a canary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Names a surface, or one release of it, in another way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportShadow(self, request, context):
+        """Internal: a router tells how a shadow's answers compare with those that were sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +339,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ApplyPlanRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_cluster__service__pb2.ApplyPlanResponse.SerializeToString,
             ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ListOperationsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.ListOperationsResponse.SerializeToString,
+            ),
             'GetOperation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOperation,
                     request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.GetOperationRequest.FromString,
@@ -263,10 +364,35 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.UndrainShardRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_cluster__service__pb2.UndrainShardResponse.SerializeToString,
             ),
+            'RestartShards': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartShards,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.RestartShardsRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.RestartShardsResponse.SerializeToString,
+            ),
+            'FreezeCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.FreezeCluster,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.FreezeClusterRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.FreezeClusterResponse.SerializeToString,
+            ),
+            'HoldModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldModel,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.HoldModelRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.HoldModelResponse.SerializeToString,
+            ),
+            'DropModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropModel,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.DropModelRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.DropModelResponse.SerializeToString,
+            ),
             'ScaleShards': grpc.unary_unary_rpc_method_handler(
                     servicer.ScaleShards,
                     request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ScaleShardsRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_cluster__service__pb2.ScaleShardsResponse.SerializeToString,
+            ),
+            'ListReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReleases,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ListReleasesRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.ListReleasesResponse.SerializeToString,
             ),
             'DeployRelease': grpc.unary_unary_rpc_method_handler(
                     servicer.DeployRelease,
@@ -282,6 +408,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.SetTraffic,
                     request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.SetTrafficRequest.FromString,
                     response_serializer=headrace_dot_v1_dot_cluster__service__pb2.SetTrafficResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.SetAliasRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'ReportShadow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportShadow,
+                    request_deserializer=headrace_dot_v1_dot_cluster__service__pb2.ReportShadowRequest.FromString,
+                    response_serializer=headrace_dot_v1_dot_cluster__service__pb2.ReportShadowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -458,6 +594,33 @@ class ClusterService:
             _registered_method=True)
 
     @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/ListOperations',
+            headrace_dot_v1_dot_cluster__service__pb2.ListOperationsRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetOperation(request,
             target,
             options=(),
@@ -566,6 +729,114 @@ class ClusterService:
             _registered_method=True)
 
     @staticmethod
+    def RestartShards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/RestartShards',
+            headrace_dot_v1_dot_cluster__service__pb2.RestartShardsRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.RestartShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FreezeCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/FreezeCluster',
+            headrace_dot_v1_dot_cluster__service__pb2.FreezeClusterRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.FreezeClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/HoldModel',
+            headrace_dot_v1_dot_cluster__service__pb2.HoldModelRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.HoldModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/DropModel',
+            headrace_dot_v1_dot_cluster__service__pb2.DropModelRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.DropModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ScaleShards(request,
             target,
             options=(),
@@ -582,6 +853,33 @@ class ClusterService:
             '/headrace.v1.ClusterService/ScaleShards',
             headrace_dot_v1_dot_cluster__service__pb2.ScaleShardsRequest.SerializeToString,
             headrace_dot_v1_dot_cluster__service__pb2.ScaleShardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/ListReleases',
+            headrace_dot_v1_dot_cluster__service__pb2.ListReleasesRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.ListReleasesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -663,6 +961,60 @@ class ClusterService:
             '/headrace.v1.ClusterService/SetTraffic',
             headrace_dot_v1_dot_cluster__service__pb2.SetTrafficRequest.SerializeToString,
             headrace_dot_v1_dot_cluster__service__pb2.SetTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/SetAlias',
+            headrace_dot_v1_dot_cluster__service__pb2.SetAliasRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportShadow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.ClusterService/ReportShadow',
+            headrace_dot_v1_dot_cluster__service__pb2.ReportShadowRequest.SerializeToString,
+            headrace_dot_v1_dot_cluster__service__pb2.ReportShadowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class ClusterServiceStub:
     """Plans a rebalance without applying it."""
     ApplyPlan: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ApplyPlanRequest, _cluster_service_pb2.ApplyPlanResponse]
     """Applies a plan, unless the placement has moved on since."""
+    ListOperations: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListOperationsRequest, _cluster_service_pb2.ListOperationsResponse]
+    """Lists the operations under way and the last that ended."""
     GetOperation: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetOperationRequest, _cluster_service_pb2.GetOperationResponse]
     """Returns a long-running operation."""
     CancelOperation: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.CancelOperationRequest, _cluster_service_pb2.CancelOperationResponse]
@@ -54,14 +56,28 @@ class ClusterServiceStub:
     """Moves everything off a shard."""
     UndrainShard: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.UndrainShardRequest, _cluster_service_pb2.UndrainShardResponse]
     """Lets a drained shard hold models again."""
+    RestartShards: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.RestartShardsRequest, _cluster_service_pb2.RestartShardsResponse]
+    """Restarts shards one after the other, each once its models answer elsewhere."""
+    FreezeCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.FreezeClusterRequest, _cluster_service_pb2.FreezeClusterResponse]
+    """Stops, or lets go on, whatever the controller does by itself."""
+    HoldModel: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.HoldModelRequest, _cluster_service_pb2.HoldModelResponse]
+    """Has a bundle held on its own, or sets how it is held: replicas, pinned, on demand."""
+    DropModel: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.DropModelRequest, _cluster_service_pb2.DropModelResponse]
+    """Ends that a bundle is held on its own; one that a release pins stays."""
     ScaleShards: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ScaleShardsRequest, _cluster_service_pb2.ScaleShardsResponse]
     """Sets the number of shards."""
+    ListReleases: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListReleasesRequest, _cluster_service_pb2.ListReleasesResponse]
+    """Lists the releases of every surface, and how shadows compare."""
     DeployRelease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.DeployReleaseRequest, _cluster_service_pb2.DeployReleaseResponse]
-    """Loads a release everywhere it must be and then flips its surface to it."""
+    """Loads a release everywhere it must be and then flips its surface to it, or lets it answer a share."""
     RollbackRelease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.RollbackReleaseRequest, _cluster_service_pb2.RollbackReleaseResponse]
     """Flips a surface back to the release before."""
     SetTraffic: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.SetTrafficRequest, _cluster_service_pb2.SetTrafficResponse]
-    """Sets the share of traffic that a release gets."""
+    """Sets the share of traffic that a loaded release gets: 0 ends it, 100 promotes a canary."""
+    SetAlias: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.SetAliasRequest, _cluster_service_pb2.SetAliasResponse]
+    """Names a surface, or one release of it, in another way."""
+    ReportShadow: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ReportShadowRequest, _cluster_service_pb2.ReportShadowResponse]
+    """Internal: a router tells how a shadow's answers compare with those that were sent."""
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -80,6 +96,8 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Plans a rebalance without applying it."""
     ApplyPlan: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ApplyPlanRequest, _cluster_service_pb2.ApplyPlanResponse]  # type: ignore[assignment]
     """Applies a plan, unless the placement has moved on since."""
+    ListOperations: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListOperationsRequest, _cluster_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """Lists the operations under way and the last that ended."""
     GetOperation: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetOperationRequest, _cluster_service_pb2.GetOperationResponse]  # type: ignore[assignment]
     """Returns a long-running operation."""
     CancelOperation: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.CancelOperationRequest, _cluster_service_pb2.CancelOperationResponse]  # type: ignore[assignment]
@@ -88,14 +106,28 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Moves everything off a shard."""
     UndrainShard: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.UndrainShardRequest, _cluster_service_pb2.UndrainShardResponse]  # type: ignore[assignment]
     """Lets a drained shard hold models again."""
+    RestartShards: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.RestartShardsRequest, _cluster_service_pb2.RestartShardsResponse]  # type: ignore[assignment]
+    """Restarts shards one after the other, each once its models answer elsewhere."""
+    FreezeCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.FreezeClusterRequest, _cluster_service_pb2.FreezeClusterResponse]  # type: ignore[assignment]
+    """Stops, or lets go on, whatever the controller does by itself."""
+    HoldModel: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.HoldModelRequest, _cluster_service_pb2.HoldModelResponse]  # type: ignore[assignment]
+    """Has a bundle held on its own, or sets how it is held: replicas, pinned, on demand."""
+    DropModel: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.DropModelRequest, _cluster_service_pb2.DropModelResponse]  # type: ignore[assignment]
+    """Ends that a bundle is held on its own; one that a release pins stays."""
     ScaleShards: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ScaleShardsRequest, _cluster_service_pb2.ScaleShardsResponse]  # type: ignore[assignment]
     """Sets the number of shards."""
+    ListReleases: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListReleasesRequest, _cluster_service_pb2.ListReleasesResponse]  # type: ignore[assignment]
+    """Lists the releases of every surface, and how shadows compare."""
     DeployRelease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.DeployReleaseRequest, _cluster_service_pb2.DeployReleaseResponse]  # type: ignore[assignment]
-    """Loads a release everywhere it must be and then flips its surface to it."""
+    """Loads a release everywhere it must be and then flips its surface to it, or lets it answer a share."""
     RollbackRelease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.RollbackReleaseRequest, _cluster_service_pb2.RollbackReleaseResponse]  # type: ignore[assignment]
     """Flips a surface back to the release before."""
     SetTraffic: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.SetTrafficRequest, _cluster_service_pb2.SetTrafficResponse]  # type: ignore[assignment]
-    """Sets the share of traffic that a release gets."""
+    """Sets the share of traffic that a loaded release gets: 0 ends it, 100 promotes a canary."""
+    SetAlias: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.SetAliasRequest, _cluster_service_pb2.SetAliasResponse]  # type: ignore[assignment]
+    """Names a surface, or one release of it, in another way."""
+    ReportShadow: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ReportShadowRequest, _cluster_service_pb2.ReportShadowResponse]  # type: ignore[assignment]
+    """Internal: a router tells how a shadow's answers compare with those that were sent."""
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Control of a cluster; served by the controller."""
@@ -149,6 +181,14 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Applies a plan, unless the placement has moved on since."""
 
     @_abc_1.abstractmethod
+    def ListOperations(
+        self,
+        request: _cluster_service_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.ListOperationsResponse, _abc.Awaitable[_cluster_service_pb2.ListOperationsResponse]]:
+        """Lists the operations under way and the last that ended."""
+
+    @_abc_1.abstractmethod
     def GetOperation(
         self,
         request: _cluster_service_pb2.GetOperationRequest,
@@ -181,6 +221,38 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets a drained shard hold models again."""
 
     @_abc_1.abstractmethod
+    def RestartShards(
+        self,
+        request: _cluster_service_pb2.RestartShardsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.RestartShardsResponse, _abc.Awaitable[_cluster_service_pb2.RestartShardsResponse]]:
+        """Restarts shards one after the other, each once its models answer elsewhere."""
+
+    @_abc_1.abstractmethod
+    def FreezeCluster(
+        self,
+        request: _cluster_service_pb2.FreezeClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.FreezeClusterResponse, _abc.Awaitable[_cluster_service_pb2.FreezeClusterResponse]]:
+        """Stops, or lets go on, whatever the controller does by itself."""
+
+    @_abc_1.abstractmethod
+    def HoldModel(
+        self,
+        request: _cluster_service_pb2.HoldModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.HoldModelResponse, _abc.Awaitable[_cluster_service_pb2.HoldModelResponse]]:
+        """Has a bundle held on its own, or sets how it is held: replicas, pinned, on demand."""
+
+    @_abc_1.abstractmethod
+    def DropModel(
+        self,
+        request: _cluster_service_pb2.DropModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.DropModelResponse, _abc.Awaitable[_cluster_service_pb2.DropModelResponse]]:
+        """Ends that a bundle is held on its own; one that a release pins stays."""
+
+    @_abc_1.abstractmethod
     def ScaleShards(
         self,
         request: _cluster_service_pb2.ScaleShardsRequest,
@@ -189,12 +261,20 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets the number of shards."""
 
     @_abc_1.abstractmethod
+    def ListReleases(
+        self,
+        request: _cluster_service_pb2.ListReleasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.ListReleasesResponse, _abc.Awaitable[_cluster_service_pb2.ListReleasesResponse]]:
+        """Lists the releases of every surface, and how shadows compare."""
+
+    @_abc_1.abstractmethod
     def DeployRelease(
         self,
         request: _cluster_service_pb2.DeployReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.DeployReleaseResponse, _abc.Awaitable[_cluster_service_pb2.DeployReleaseResponse]]:
-        """Loads a release everywhere it must be and then flips its surface to it."""
+        """Loads a release everywhere it must be and then flips its surface to it, or lets it answer a share."""
 
     @_abc_1.abstractmethod
     def RollbackRelease(
@@ -210,6 +290,22 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.SetTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.SetTrafficResponse, _abc.Awaitable[_cluster_service_pb2.SetTrafficResponse]]:
-        """Sets the share of traffic that a release gets."""
+        """Sets the share of traffic that a loaded release gets: 0 ends it, 100 promotes a canary."""
+
+    @_abc_1.abstractmethod
+    def SetAlias(
+        self,
+        request: _cluster_service_pb2.SetAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.SetAliasResponse, _abc.Awaitable[_cluster_service_pb2.SetAliasResponse]]:
+        """Names a surface, or one release of it, in another way."""
+
+    @_abc_1.abstractmethod
+    def ReportShadow(
+        self,
+        request: _cluster_service_pb2.ReportShadowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.ReportShadowResponse, _abc.Awaitable[_cluster_service_pb2.ReportShadowResponse]]:
+        """Internal: a router tells how a shadow's answers compare with those that were sent."""
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

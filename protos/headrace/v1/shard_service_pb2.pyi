@@ -36,6 +36,8 @@ class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaS
     """Goldens matched; it serves."""
     REPLICA_STATE_FAILED: _ReplicaState.ValueType  # 3
     """Loading was refused; see the error."""
+    REPLICA_STATE_COLD: _ReplicaState.ValueType  # 4
+    """Held on demand and not in memory now; loads when first asked for."""
 
 class ReplicaState(_ReplicaState, metaclass=_ReplicaStateEnumTypeWrapper):
     """State of one bundle on one shard."""
@@ -48,6 +50,8 @@ REPLICA_STATE_READY: ReplicaState.ValueType  # 2
 """Goldens matched; it serves."""
 REPLICA_STATE_FAILED: ReplicaState.ValueType  # 3
 """Loading was refused; see the error."""
+REPLICA_STATE_COLD: ReplicaState.ValueType  # 4
+"""Held on demand and not in memory now; loads when first asked for."""
 Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
 
 @_typing.final
@@ -62,6 +66,8 @@ class Replica(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     LOAD_TIME_FIELD_NUMBER: _builtins.int
+    GPU_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
     stage: _types_pb2.Stage.ValueType
     """The stage it serves."""
     state: Global___ReplicaState.ValueType
@@ -70,6 +76,10 @@ class Replica(_message.Message):
     """Resident memory measured while loading."""
     error: _builtins.str
     """Why loading was refused."""
+    gpu_memory_bytes: _builtins.int
+    """Memory on the GPU measured while loading; 0 on a CPU."""
+    requests: _builtins.int
+    """Requests that it has answered in this life of the shard."""
     @_builtins.property
     def model(self) -> _types_pb2.ModelVersion:
         """The bundle."""
@@ -87,10 +97,12 @@ class Replica(_message.Message):
         memory_bytes: _builtins.int = ...,
         error: _builtins.str = ...,
         load_time: _duration_pb2.Duration | None = ...,
+        gpu_memory_bytes: _builtins.int = ...,
+        requests: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "model", b"model", "stage", b"stage", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "gpu_memory_bytes", b"gpu_memory_bytes", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "model", b"model", "requests", b"requests", "stage", b"stage", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -104,8 +116,17 @@ class LoadModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Folder of the bundle, readable by the shard."""
+    on_demand: _builtins.bool
+    """True when it is only verified now, loaded when first asked for, and may be evicted again."""
+    pinned: _builtins.bool
+    """True when it is never evicted."""
+    memory_bytes: _builtins.int
+    """Memory that it was measured to use elsewhere, so that room is made first; 0 where not known."""
     @_builtins.property
     def model(self) -> _types_pb2.ModelVersion:
         """The bundle."""
@@ -115,10 +136,13 @@ class LoadModelRequest(_message.Message):
         *,
         model: _types_pb2.ModelVersion | None = ...,
         path: _builtins.str = ...,
+        on_demand: _builtins.bool = ...,
+        pinned: _builtins.bool = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "model", b"model", "on_demand", b"on_demand", "path", b"path", "pinned", b"pinned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,6 +298,10 @@ class GetShardResponse(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    GPU_CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    RECYCLE_REASON_FIELD_NUMBER: _builtins.int
     shard_id: _builtins.str
     """Id of the shard."""
     incarnation: _builtins.str
@@ -288,6 +316,14 @@ class GetShardResponse(_message.Message):
     """The device it computes on, for instance "cpu" or "cuda:0"."""
     draining: _builtins.bool
     """True when it refuses new work."""
+    node: _builtins.str
+    """Id of the Ray node it runs on; empty outside Ray."""
+    capacity_bytes: _builtins.int
+    """Memory that bundles may use."""
+    gpu_capacity_bytes: _builtins.int
+    """Memory that bundles may use on its GPU; 0 on a CPU."""
+    recycle_reason: _builtins.str
+    """Why the process asks to be restarted, say because a library leaks; empty when it does not."""
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replica]:
         """What it holds."""
@@ -303,10 +339,14 @@ class GetShardResponse(_message.Message):
         pid: _builtins.int = ...,
         device: _builtins.str = ...,
         draining: _builtins.bool = ...,
+        node: _builtins.str = ...,
+        capacity_bytes: _builtins.int = ...,
+        gpu_capacity_bytes: _builtins.int = ...,
+        recycle_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "draining", b"draining", "in_flight", b"in_flight", "incarnation", b"incarnation", "memory_bytes", b"memory_bytes", "pid", b"pid", "replicas", b"replicas", "shard_id", b"shard_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_bytes", b"capacity_bytes", "device", b"device", "draining", b"draining", "gpu_capacity_bytes", b"gpu_capacity_bytes", "in_flight", b"in_flight", "incarnation", b"incarnation", "memory_bytes", b"memory_bytes", "node", b"node", "pid", b"pid", "recycle_reason", b"recycle_reason", "replicas", b"replicas", "shard_id", b"shard_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,16 +5,35 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from shards.candidates import Candidates
+from shards.changes import (
+    ApplyPlan,
+    Change,
+    DeployRelease,
+    DrainShard,
+    DropModel,
+    FreezeCluster,
+    HoldModel,
+    ModelPolicy,
+    RestartShards,
+    RollbackRelease,
+    ScaleShards,
+    SetAlias,
+    SetTraffic,
+    UndrainShard,
+)
 from shards.cluster_state import Replica, ReplicaState
-from shards.placement import (
-    Assignment,
+from shards.intent import Intent, Operation, OperationState
+from shards.placement import Assignment, Placement
+from shards.planner import PlannedMove
+from shards.release import (
     GateRules,
     ModelVersion,
-    Placement,
     Release,
     ReleaseChannel,
+    ReleaseRole,
     ReleaseScorer,
     Stage,
+    Traffic,
 )
 from shards.search_context import FilterClause, History, RawValue, SearchContext, UserState
 
@@ -94,6 +113,7 @@ channels = st.builds(
     quota=counts,
     weight=decimals.map(abs),
     gated=st.booleans(),
+    partitions=st.integers(1, 256),
 )
 gates = st.builds(
     GateRules,
@@ -117,6 +137,93 @@ releases = st.builds(
     retrieval_budget_ms=st.integers(1, 60_000),
     history_limit=counts,
     as_of_ms=st.none() | moments_ms,
+    on_demand=st.booleans(),
+)
+shares = st.floats(0.001, 99.999)
+traffics = st.builds(
+    Traffic,
+    canary=st.none() | releases,
+    canary_percent=shares,
+    shadow=st.none() | releases,
+    shadow_percent=shares,
+    previous=st.none() | releases,
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> ModelPolicy:
+    least, most = sorted((draw(st.integers(1, 100)), draw(st.integers(1, 100))))
+    pinned = draw(st.booleans())
+    return ModelPolicy(
+        model=draw(models),
+        min_replicas=draw(st.none() | st.just(least)),
+        max_replicas=draw(st.none() | st.just(most)),
+        pinned=pinned,
+        on_demand=not pinned and draw(st.booleans()),
+        standalone=draw(st.booleans()),
+    )
+
+
+@st.composite
+def moves(draw: st.DrawFn) -> PlannedMove:
+    from_shard, to_shard = draw(st.lists(st.text(max_size=5), min_size=2, max_size=2, unique=True))
+    return PlannedMove(
+        model=draw(models),
+        from_shard=from_shard,
+        to_shard=to_shard,
+        memory_bytes=draw(st.integers(0, 2**60)),
+        reason=draw(words),
+    )
+
+
+deploys = st.one_of(
+    st.builds(DeployRelease, release=releases, role=st.just(ReleaseRole.LIVE), percent=st.just(100.0)),
+    st.builds(
+        DeployRelease,
+        release=releases,
+        role=st.sampled_from((ReleaseRole.CANARY, ReleaseRole.SHADOW)),
+        percent=shares,
+    ),
+)
+changes: st.SearchStrategy[Change] = st.one_of(
+    deploys,
+    st.builds(RollbackRelease, surface=words),
+    st.builds(SetTraffic, surface=words, version=words, percent=st.floats(0, 100)),
+    st.builds(SetAlias, alias=words.filter(lambda alias: "@" not in alias), target=st.text()),
+    st.builds(
+        ApplyPlan, generation=st.integers(0, 2**64 - 1), moves=st.lists(moves(), min_size=1).map(tuple)
+    ),
+    st.builds(DrainShard, shard_id=words),
+    st.builds(UndrainShard, shard_id=words),
+    st.builds(ScaleShards, shards=st.integers(1, 10_000), gpu_fraction=st.none() | st.floats(0.01, 1)),
+    st.builds(
+        RestartShards,
+        shard_ids=st.lists(words, unique=True).map(tuple),
+        incarnations=st.dictionaries(words, words),
+    ),
+    st.builds(HoldModel, policy=policies()),
+    st.builds(DropModel, model=models),
+    st.builds(FreezeCluster, frozen=st.booleans()),
+)
+operations = st.builds(
+    Operation,
+    operation_id=words,
+    change=changes,
+    state=st.sampled_from(OperationState),
+    steps_done=counts,
+    steps_total=counts,
+    detail=st.text(),
+    start_ms=moments_ms,
+    end_ms=st.none() | moments_ms,
+)
+intents = st.builds(
+    Intent,
+    shard_ids=st.lists(words).map(tuple),
+    gpu_fraction=st.none() | st.floats(0.01, 1),
+    drained=st.lists(words).map(tuple),
+    frozen=st.booleans(),
+    policies=st.lists(policies(), max_size=2).map(lambda held: {policy.model: policy for policy in held}),
+    operations=st.lists(operations, max_size=3).map(tuple),
 )
 
 
@@ -136,6 +243,9 @@ def placements(draw: st.DrawFn) -> Placement:
         endpoints=draw(st.dictionaries(words, words, max_size=3)),
         assignments={assignment.model: assignment for assignment in assignments},
         releases={release.surface: release for release in live},
+        traffic=draw(st.dictionaries(words, traffics, max_size=1)),
+        aliases=draw(st.dictionaries(words, words, max_size=2)),
+        intent=draw(intents),
     )
 
 
@@ -147,4 +257,6 @@ replicas = st.builds(
     memory_bytes=st.integers(0, 2**60),
     error=st.text(max_size=40),
     load_time_ms=st.integers(0, 10**9),
+    gpu_memory_bytes=st.integers(0, 2**60),
+    requests=st.integers(0, 2**60),
 )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from services import codec
 from shards.candidates import Candidates
 from shards.cluster_state import Replica
-from shards.placement import ModelVersion, Placement, Release, Stage
+from shards.placement import Placement
+from shards.release import ModelVersion, Release, Stage
 from shards.search_context import Filter, SearchContext
 from tests.services.codec import strategies
 

@@ -1,0 +1,125 @@
+"""What a stage runs and what answers for a surface: frozen values, no behaviour but look-ups."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Stage(enum.Enum):
+    """A stage of the cascade; values as in `manifest.json`."""
+
+    RETRIEVAL = "retrieval"
+    PRE_RANKING = "pre-ranking"
+    RANKING = "ranking"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModelVersion:
+    """One immutable version of a model; names one bundle."""
+
+    model: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRules:
+    """Rules of the query-selection gate; `mode` is "rules", "always" or "never"."""
+
+    mode: str = "rules"
+    item_id_pattern: str = ""
+    allow: tuple[str, ...] = ()
+    block: tuple[str, ...] = ()
+    min_query_chars: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseChannel:
+    """One retrieval channel of a release; `quota` candidates always survive the merge."""
+
+    name: str
+    model: ModelVersion
+    k: int = 200
+    quota: int = 0
+    weight: float = 1.0
+    gated: bool = False
+    partitions: int = 1
+    """Bundles that share the model's catalogue between them."""
+
+    def bundles(self) -> tuple[ModelVersion, ...]:
+        """Return the bundles that the channel asks: the model, or its partitions in order."""
+        if self.partitions <= 1:
+            return (self.model,)
+        return tuple(partition_of(self.model, i, self.partitions) for i in range(self.partitions))
+
+
+def partition_of(model: ModelVersion, index: int, partitions: int) -> ModelVersion:
+    """Return the bundle that holds partition `index`, counted from 0, of a model's catalogue."""
+    return ModelVersion(f"{model.model}.{index}-of-{partitions}", model.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseScorer:
+    """A scoring stage of a release: its bundle, its intake and its time."""
+
+    model: ModelVersion
+    candidates: int
+    budget_ms: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The pinned versions that answer for a surface, flipped as one."""
+
+    surface: str
+    version: str
+    gate: GateRules = GateRules()
+    channels: tuple[ReleaseChannel, ...]
+    pre_ranker: ReleaseScorer | None = None
+    ranker: ReleaseScorer | None = None
+    merged: int = 500
+    task_exponents: Mapping[str, float] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
+    retrieval_budget_ms: int = 300
+    history_limit: int = 200
+    as_of_ms: int | None = None
+    on_demand: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return `surface@version`."""
+        return f"{self.surface}@{self.version}"
+
+    def models(self) -> dict[ModelVersion, Stage]:
+        """Return every bundle the release pins and the stage it serves."""
+        stages = {bundle: Stage.RETRIEVAL for channel in self.channels for bundle in channel.bundles()}
+        if self.pre_ranker:
+            stages[self.pre_ranker.model] = Stage.PRE_RANKING
+        if self.ranker:
+            stages[self.ranker.model] = Stage.RANKING
+        return stages
+
+
+class ReleaseRole(enum.Enum):
+    """What a release is deployed as."""
+
+    LIVE = "live"
+    CANARY = "canary"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What else of a surface is loaded beside the live release; shares in percent."""
+
+    canary: Release | None = None
+    canary_percent: float = 0.0
+    shadow: Release | None = None
+    shadow_percent: float = 0.0
+    previous: Release | None = None
+
+    def releases(self) -> tuple[Release, ...]:
+        """Return those that there are."""
+        return tuple(release for release in (self.canary, self.shadow, self.previous) if release)
