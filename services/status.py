@@ -26,6 +26,7 @@ from shards.errors import (
     NotOwner,
     Overloaded,
     PermissionDenied,
+    Refused,
     Unauthenticated,
     Unavailable,
 )
@@ -45,6 +46,7 @@ _CODES: Mapping[type[HeadraceError], tuple[grpc.StatusCode, str]] = {
     NotFound: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     NotOwner: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_OWNER"),
     Conflict: (grpc.StatusCode.ABORTED, "CONFLICT"),
+    Refused: (grpc.StatusCode.FAILED_PRECONDITION, "REFUSED"),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     Unavailable: (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
@@ -78,6 +80,8 @@ def to_status(error: Exception, *, request_id: str = "") -> Status:
         metadata |= _metadata(error)
     if isinstance(error, NotFound):
         reason = f"{_constant(error.kind)}_NOT_FOUND"
+    if isinstance(error, Refused):
+        reason = error.reason
     status = Status(code=code.value[0], message=message)
     _add(status, details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, Overloaded):
@@ -212,6 +216,9 @@ _BY_CODE: Mapping[grpc.StatusCode, _Build] = {
         d.said("kind") or "resource", d.said("name") or message
     ),
     grpc.StatusCode.ABORTED: lambda message, _: Conflict(message),
+    grpc.StatusCode.FAILED_PRECONDITION: lambda message, d: Refused(
+        message, reason=d.info.reason or "REFUSED"
+    ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: lambda message, d: Overloaded(
         message, retry_after_s=d.retry_after_s()
     ),

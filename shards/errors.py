@@ -5,6 +5,7 @@ HeadraceError
 ├── NotFound              an unknown surface, model, shard or operation   NOT_FOUND
 ├── NotOwner              this shard does not hold the model              FAILED_PRECONDITION
 ├── Conflict              the placement has moved on                      ABORTED
+├── Refused               the cluster does not allow it as it is now      FAILED_PRECONDITION
 ├── Overloaded            too much load; come back later                  RESOURCE_EXHAUSTED
 ├── Unavailable           nothing can answer now                          UNAVAILABLE
 ├── DeadlineExceeded      there was no time to answer                     DEADLINE_EXCEEDED
@@ -62,6 +63,14 @@ class NotOwner(HeadraceError):
 
 class Conflict(HeadraceError):
     """The placement has moved on since the caller read it."""
+
+
+class Refused(HeadraceError):
+    """What the cluster does not allow as it is now; `reason` is for programs: CLUSTER_FROZEN, …"""
+
+    def __init__(self, message: str, *, reason: str = "REFUSED") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Overloaded(HeadraceError):

@@ -25,6 +25,7 @@ from shards.errors import (
     NotOwner,
     Overloaded,
     PermissionDenied,
+    Refused,
     Unauthenticated,
     Unavailable,
 )
@@ -37,6 +38,7 @@ CASES: list[tuple[HeadraceError, grpc.StatusCode, str]] = [
     (NotOwner("m@1", owner="s2", generation=7), grpc.StatusCode.FAILED_PRECONDITION, "NOT_OWNER"),
     (NotOwner("m@1"), grpc.StatusCode.FAILED_PRECONDITION, "NOT_OWNER"),
     (Conflict("generation 3 is not 4"), grpc.StatusCode.ABORTED, "CONFLICT"),
+    (Refused("frozen", reason="CLUSTER_FROZEN"), grpc.StatusCode.FAILED_PRECONDITION, "CLUSTER_FROZEN"),
     (Overloaded("full", retry_after_s=0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (Unavailable("no replica"), grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     (DeadlineExceeded("late"), grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
@@ -70,8 +72,8 @@ def test_an_error_survives_a_channel(error: HeadraceError, code: grpc.StatusCode
         back = status.from_rpc_error(caught)
         assert type(back) is type(error)
         assert str(back) == str(error)
-        for name in ("owner", "generation", "retry_after_s", "file", "problem", "kind", "name", "violations"):
-            assert getattr(back, name, None) == getattr(error, name, None)
+        for name in vars(error):
+            assert getattr(back, name) == getattr(error, name)
 
     asyncio.run(main())
     info = error_details_pb2.ErrorInfo()
