@@ -1,8 +1,10 @@
 """Where to send what: the placement, indexed for look-ups by a request."""
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from router.traffic import ReleaseNames
 from shards.errors import FieldViolation, InvalidInput, NotFound
 from shards.placement import Placement
 from shards.release import ModelVersion, Release
@@ -19,7 +21,7 @@ class Endpoint:
 class RoutingTable:
     """One placement; immutable, so a request that holds it sees one generation and one release."""
 
-    __slots__ = ("_live", "_replicas", "endpoints", "placement")
+    __slots__ = ("_live", "_placed", "_releases", "_replicas", "endpoints", "placement")
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
@@ -35,17 +37,28 @@ class RoutingTable:
             for model in release.models():
                 live[model.model].add(model)
         self._live = dict(live)
+        placed: defaultdict[str, set[ModelVersion]] = defaultdict(set)
+        for model in placement.assignments:
+            placed[model.model].add(model)
+        self._placed = dict(placed)
+        self._releases = ReleaseNames(placement)
 
     @property
     def generation(self) -> int:
         """Return the generation of the placement."""
         return self.placement.generation
 
-    def release(self, surface: str) -> Release:
-        """Return the live release; raises `NotFound` for an unknown surface."""
-        if surface not in self.placement.releases:
-            raise NotFound("surface", surface)
-        return self.placement.releases[surface]
+    def release(self, name: str, user_id: str = "") -> Release:
+        """Return the release that answers this user's search; raises `NotFound` with the name at fault.
+
+        The name is a surface or an alias, alone or with "@live", "@canary", "@previous", "@shadow" or a
+        version behind it.
+        """
+        return self._releases.find(name, user_id)
+
+    def shadow(self, answered: Release, request_id: str) -> Release | None:
+        """Return the release that shall see the search too, None for most; its answer is only compared."""
+        return self._releases.shadow(answered, request_id)
 
     def replicas(self, model: ModelVersion) -> tuple[Endpoint, ...]:
         """Return the shards that serve the bundle, none if they are all unknown; raises `NotFound`."""
@@ -56,15 +69,25 @@ class RoutingTable:
     def live_version(self, model: str) -> ModelVersion:
         """Return the version that the live releases pin.
 
-        Raises `NotFound` when no release uses the model, `InvalidInput` when two releases pin two versions.
+        Raises `NotFound` when the model is not placed, and `InvalidInput` when there is no such version or
+        several: a model of a canary, a shadow or the release before is asked for by its version.
         """
-        versions = sorted(self._live.get(model, ()))
-        if not versions:
+        versions: Collection[ModelVersion] = self._live.get(model, ())
+        if len(versions) == 1:
+            return next(iter(versions))
+        if versions:
+            raise _name_one(f"several are live: {_listed(versions)}")
+        if model not in self._placed:
             raise NotFound("model", model)
-        if len(versions) > 1:
-            several = ", ".join(version.version for version in versions)
-            raise InvalidInput(FieldViolation("model.version", f"name one; several are live: {several}"))
-        return versions[0]
+        raise _name_one(f"no live release uses it, loaded: {_listed(self._placed[model])}")
+
+
+def _name_one(because: str) -> InvalidInput:
+    return InvalidInput(FieldViolation("model.version", f"name one; {because}"))
+
+
+def _listed(models: Iterable[ModelVersion]) -> str:
+    return ", ".join(model.version for model in sorted(models))
 
 
 NO_PLACEMENT = RoutingTable(Placement())

@@ -55,7 +55,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             deadline = self._deadline_of(context.time_remaining())
             asked = search_from_proto(request)
             table = self._newest()
-            release = table.release(asked.surface)
+            release = table.release(asked.surface, asked.user_id)
             known, gaps = self._context(asked, release)
             search = Search(request=asked, context=known, release=release, deadline=deadline)
             answer = await cascade.run(search, StageClient(self._calls, table))

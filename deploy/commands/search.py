@@ -23,7 +23,9 @@ def search(
         str, typer.Argument(help="What to search for; empty browses, and then needs --user.")
     ] = "",
     user: Annotated[str, typer.Option(help="Id of the user who searches.")] = "",
-    surface: Annotated[str, typer.Option(help="The search product; default: the workspace's only one.")] = "",
+    surface: Annotated[
+        str, typer.Option(help="The search product, or SURFACE@RELEASE; default: the workspace's only one.")
+    ] = "",
     explain: Annotated[bool, typer.Option(help="Show every stage's scores, models and timings.")] = False,
     page_size: Annotated[int, typer.Option(min=1, max=500, help="Items wanted.")] = 10,
     router: Annotated[str, typer.Option(help="HOST:PORT; default: the workspace's own cluster.")] = "",

@@ -3,7 +3,7 @@ import pytest
 from router.routing_table import NO_PLACEMENT, Endpoint, RoutingTable
 from shards.errors import InvalidInput, NotFound
 from shards.placement import Assignment, Placement
-from shards.release import ModelVersion, Release, ReleaseChannel, Stage
+from shards.release import ModelVersion, Release, ReleaseChannel, Stage, Traffic
 
 TOWER_1, TOWER_2 = ModelVersion("tower", "1"), ModelVersion("tower", "2")
 WORDS = ModelVersion("words", "1")
@@ -64,6 +64,37 @@ def test_two_live_versions_must_be_told_apart() -> None:
     releases = {"a": release("a", TOWER_1), "b": release("b", TOWER_2)}
     with pytest.raises(InvalidInput, match=r"model\.version: name one; several are live: 1, 2"):
         RoutingTable(Placement(releases=releases)).live_version("tower")
+
+
+def test_a_model_beside_the_live_releases_is_asked_for_by_its_version() -> None:
+    table = RoutingTable(
+        Placement(
+            assignments={model: assigned(model) for model in (TOWER_1, TOWER_2, WORDS)},
+            releases={"gifts": release("gifts", WORDS)},
+            traffic={"gifts": Traffic(canary=release("gifts", TOWER_2), previous=release("gifts", TOWER_1))},
+        )
+    )
+    assert table.live_version("words") == WORDS
+    with pytest.raises(
+        InvalidInput, match=r"model\.version: name one; no live release uses it, loaded: 1, 2"
+    ):
+        table.live_version("tower")
+    assert table.replicas(TOWER_2) == ()
+
+
+def test_a_canary_does_not_make_a_live_version_ambiguous() -> None:
+    traffic = {"gifts": Traffic(canary=release("gifts", TOWER_2), canary_percent=50.0)}
+    table = RoutingTable(Placement(releases={"gifts": release("gifts", TOWER_1)}, traffic=traffic))
+    assert table.live_version("tower") == TOWER_1
+
+
+def test_a_table_answers_by_name_and_user() -> None:
+    traffic = {"gifts": Traffic(canary=release("gifts", TOWER_2), canary_percent=100.0)}
+    live = release("gifts", TOWER_1)
+    table = RoutingTable(Placement(releases={"gifts": live}, traffic=traffic, aliases={"shop": "gifts@live"}))
+    assert table.release("gifts", "u1") == traffic["gifts"].canary
+    assert table.release("shop", "u1") == table.release("gifts") == live
+    assert table.shadow(live, "q1") is None
 
 
 def test_no_placement_knows_nothing() -> None:
