@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import ray
 
@@ -18,6 +19,7 @@ from services.placement_store import PlacementStore
 from services.shard_actor import NAMESPACE
 from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
+from services.shard_resources import ShardResources
 from shards.cluster_state import ControllerSettings
 from shards.errors import Unavailable
 from shards.planner import Limits
@@ -48,7 +50,7 @@ def _driver(settings: ClusterSettings, store: PlacementStore) -> ControllerDrive
     return ControllerDriver(
         DriverConfig(shard_ids=settings.shard_ids, settings=_controller_settings(settings)),
         store,
-        RayShardHost(_shard_configs(settings), num_gpus=_gpus_per_shard(settings)),
+        RayShardHost(partial(_shard_config, settings), _shard_resources(settings)),
         BundleCatalogue(settings.folders.models_dir),
     )
 
@@ -60,18 +62,27 @@ def _controller_settings(settings: ClusterSettings) -> ControllerSettings:
     )
 
 
-def _shard_configs(settings: ClusterSettings) -> dict[str, ShardConfig]:
-    state_dir = settings.folders.state_dir.absolute()
-    return {
-        shard_id: ShardConfig(shard_id=shard_id, state_dir=state_dir, device=settings.device)
-        for shard_id in settings.shard_ids
-    }
+def _shard_config(settings: ClusterSettings, shard_id: str) -> ShardConfig:
+    return ShardConfig(
+        shard_id=shard_id,
+        state_dir=settings.folders.state_dir.absolute(),
+        host=settings.shard_host,
+        device=settings.device,
+    )
+
+
+def _shard_resources(settings: ClusterSettings) -> ShardResources:
+    return ShardResources(
+        num_cpus=settings.shard_cpus, num_gpus=_gpus_per_shard(settings), labels=settings.shard_labels
+    )
 
 
 def _gpus_per_shard(settings: ClusterSettings) -> float:
-    """Return the share of a GPU that each shard gets: all GPUs, divided evenly, at most one each."""
+    """Return each shard's share of a GPU: as set, or all GPUs divided evenly, at most one each."""
     if not settings.device.startswith("cuda"):
         return 0.0
+    if settings.gpu_fraction:
+        return settings.gpu_fraction
     gpus = float(ray.cluster_resources().get("GPU", 0.0))  # type: ignore[no-untyped-call]
     if not gpus:
         raise Unavailable(f"device {settings.device} was asked for, but Ray finds no GPU")
@@ -79,16 +90,31 @@ def _gpus_per_shard(settings: ClusterSettings) -> float:
 
 
 def main() -> None:
-    """Join the supervisor's Ray and serve."""
+    """Join the cluster's Ray and serve."""
     settings = child.enter()
+    join_ray(settings)
+    child.run(settings, serve)
+
+
+def join_ray(settings: ClusterSettings) -> None:
+    """Become a driver of the Ray at `settings.ray_address`, which has a node on this host.
+
+    Raises `Unavailable` when there is none.
+    """
+    try:
+        _init_ray(settings.ray_address)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise Unavailable(f"cannot join Ray at {settings.ray_address}: {error}") from error
+
+
+def _init_ray(address: str) -> None:
     ray.init(
-        address=settings.ray_address,
+        address=address,
         namespace=NAMESPACE,
         log_to_driver=False,
         logging_level=logging.WARNING,
         configure_logging=False,
     )
-    child.run(settings, serve)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -42,8 +43,9 @@ def serve(settings: ClusterSettings, stop: threading.Event) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
-            # Logical: each shard takes one. What they really use is up to their threads.
-            num_cpus=settings.shards + 1,
+            # Logical, and how many workers Ray starts at a time. Shards take `shard_cpus` of them: none,
+            # unless told otherwise, so that there may be more shards later.
+            num_cpus=max(settings.shards + 1, math.ceil(settings.shard_cpus * settings.shards)),
             num_gpus=None if settings.device.startswith("cuda") else 0,
             object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=str(folder),

@@ -1,14 +1,15 @@
 """What a cluster on this machine is like, and what its processes get from the environment."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from deploy.workspace import Workspace
 from router.bearer import bearer
 from services.consul_settings import ConsulSettings
+from services.shard_resources import ShardResources
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse, render, to_json
 
@@ -24,7 +25,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
-    """A cluster on one machine; port 0 stands for any.
+    """A cluster, or one process of it; port 0 stands for any.
 
     All `routers` listen on the one port, so that the kernel passes callers of a dead one on to the others.
     `shard_memory_bytes` is what bundles may use on each shard; 0 divides most of the host's memory.
@@ -41,6 +42,15 @@ class ClusterSettings:
     device: str = "cpu"
     shard_memory_bytes: int = 0
     ray_address: str = ""
+    """HOST:PORT of a Ray that runs already; empty for one of the cluster's own on this machine."""
+    shard_host: str = "127.0.0.1"
+    """What shards listen on; on every interface they tell callers their node's address."""
+    shard_cpus: float = 0.0
+    """Logical CPUs of Ray that a shard takes; 0 fits everywhere, however many shards there are."""
+    gpu_fraction: float = 0.0
+    """Share of a GPU that a shard on one takes; 0 divides what Ray has."""
+    shard_labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the Ray nodes on which shards may run."""
     consul_address: str = ""
     """HOST:PORT of the agent that keeps the placement; empty for a cluster without Consul."""
     consul_prefix: str = "headrace"
@@ -55,6 +65,7 @@ class ClusterSettings:
             raise ValueError("a port must be 0 to 65535")
         if self.shard_memory_bytes < 0:
             raise ValueError("shard_memory_bytes must not be negative")
+        ShardResources(num_cpus=self.shard_cpus, num_gpus=self.gpu_fraction, labels=self.shard_labels)
         consul_settings(self)
 
     @property

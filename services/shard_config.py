@@ -9,8 +9,9 @@ class ShardConfig:
     """Where a shard serves and what it may use.
 
     `port` 0 takes the port of its life before, or any. `advertise_host` is where callers on other
-    hosts reach it. `threads` work on one request (torch, FAISS), `workers` requests are computed
-    at a time, `max_queue` more may wait.
+    hosts reach it, and `node` the id of its Ray node; a shard under Ray learns both there. `threads`
+    work on one request (torch, FAISS), `workers` requests are computed at a time, `max_queue` more may
+    wait.
     """
 
     shard_id: str
@@ -18,6 +19,7 @@ class ShardConfig:
     host: str = "127.0.0.1"
     port: int = 0
     advertise_host: str = ""
+    node: str = ""
     device: str = "cpu"
     workers: int = 1
     threads: int = 1

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,9 +35,11 @@ def test_one_shard_holds_one_replica_unless_told_otherwise(tmp_path: Path) -> No
         {"routers": 0},
         {"router_port": 70_000},
         {"shard_memory_bytes": -1},
+        {"shard_cpus": -1},
+        {"gpu_fraction": 1.5},
     ],
 )
-def test_settings_that_contradict_themselves_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
-    settings: dict[str, int] = {"shards": 2, "replicas": 2, **wrong}
+def test_settings_that_contradict_themselves_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"shards": 2, "replicas": 2, **wrong}
     with pytest.raises(InvalidInput, match="settings: "):
         cluster_settings(tmp_path, **settings)

@@ -1,7 +1,7 @@
 """Real shards in this very event loop: a `ShardHost` without Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ class InProcessShards:
     def __init__(self, state_dir: Path) -> None:
         self.started: list[str] = []
         self.restarted: list[str] = []
+        self.scaled: list[tuple[tuple[str, ...], float | None]] = []
         self._state_dir = state_dir
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._addresses: dict[str, str] = {}
@@ -37,8 +38,11 @@ class InProcessShards:
         await self.stop(shard_id)
         await self.start(shard_id)
 
+    async def scale(self, shard_ids: Sequence[str], gpu_fraction: float | None) -> None:
+        self.scaled.append((tuple(shard_ids), gpu_fraction))
+
     async def stop(self, shard_id: str) -> None:
-        """End a shard as if its process had died."""
+        """End a shard; one that is started again is as one whose process had died."""
         self._addresses.pop(shard_id, None)
         if task := self._tasks.pop(shard_id, None):
             task.cancel()

@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +53,14 @@ class BrokenHost:
 
     async def restart(self, shard_id: str) -> None:
         self.attempts.append(f"restart {shard_id}")
+        raise OSError("no Ray here")
+
+    async def stop(self, shard_id: str) -> None:
+        self.attempts.append(f"stop {shard_id}")
+        raise OSError("no Ray here")
+
+    async def scale(self, shard_ids: Sequence[str], gpu_fraction: float | None) -> None:
+        self.attempts.append(f"scale {shard_ids} {gpu_fraction}")
         raise OSError("no Ray here")
 
 

@@ -12,6 +12,7 @@ import ray
 
 from services.shard_actor import NAMESPACE, start_shard_actor
 from services.shard_config import ShardConfig
+from services.shard_resources import ShardResources
 from shards.cluster_state import ReplicaState
 from tests.services.shard_client import Models, connect
 
@@ -34,7 +35,7 @@ def cluster() -> Iterator[None]:
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_shard_comes_back_with_its_models(models: Models, tmp_path: Path) -> None:
     config = ShardConfig(shard_id="shard-1", state_dir=tmp_path)
-    actor = start_shard_actor(config, num_cpus=0.5)
+    actor = start_shard_actor(config, ShardResources(num_cpus=0.5))
     address = str(ray.get(actor.address.remote()))
     held = dict.fromkeys(models.release.models(), ReplicaState.READY)
 
