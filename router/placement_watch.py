@@ -52,12 +52,19 @@ class PlacementWatch:
         self._rng = rng
         self._backoff = backoff or Backoff(base_s=0.05, cap_s=2.0)
         self._heard = asyncio.Event()
+        self._changed = asyncio.Event()
         self.table = NO_PLACEMENT
 
     def newest(self) -> RoutingTable:
         """Return the table in use; raises `Unavailable` when no placement is known yet."""
         if self.table is NO_PLACEMENT:
             raise Unavailable("no placement is known yet")
+        return self.table
+
+    async def after(self, generation: int) -> RoutingTable:
+        """Return a table that is newer than the generation, as soon as there is one."""
+        while self.table.generation <= generation:
+            await self._changed.wait()
         return self.table
 
     async def run(self) -> None:
@@ -140,5 +147,7 @@ class PlacementWatch:
         if self.table is not NO_PLACEMENT and placement.generation <= self.table.generation:
             return False
         self.table = RoutingTable(placement)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
         await self._on_change(self.table)
         return True

@@ -133,7 +133,7 @@ class Router:
 
     def _serve(self, users: UserStore) -> AbstractAsyncContextManager[chassis.Server]:
         config = self._config
-        calls = ShardCalls(channels=self._channels, health=self._replicas, newest=self._watch.newest)
+        calls = ShardCalls(channels=self._channels, health=self._replicas, tables=self._watch)
         searches = SearchServicer(
             calls=calls,
             newest=self._watch.newest,

@@ -150,8 +150,9 @@ def channel_options(
         ("grpc.keepalive_permit_without_calls", 1),
         # A shard that Ray has restarted must be found at once, not after a back-off of two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
+        # Despite its name it is how long connecting may take; a busy host needs more than the 100 ms above.
+        ("grpc.min_reconnect_backoff_ms", 1000),
         ("grpc.enable_retries", 0),
     ]
 

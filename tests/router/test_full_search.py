@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,35 @@ def test_a_killed_shard_process_fails_no_search(models: Models, tmp_path: Path) 
     assert {tuple(ids_of(result)) for result in results} == {tuple(ids_of(results[0]))}
     assert {timing.shard_id for result in results[:15] for timing in result.timings} == {"s1", "s2"}
     assert {timing.shard_id for result in results[25:] for timing in result.timings} == {"s2"}
+
+
+def test_a_shard_process_that_stands_still_fails_no_search(models: Models, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            shard_process(models, tmp_path, "s1") as stopped,
+            real_shards(models, tmp_path, ["s2"]) as addresses,
+            running(models.placed_on({"s1": stopped.address, **addresses}), tmp_path) as router,
+            HeadraceClient(router.address, timeout_s=10.0, max_attempts=1) as client,
+        ):
+
+            async def search_until(done: Callable[[set[str]], bool]) -> None:
+                async with asyncio.timeout(10):
+                    while True:
+                        results = await asyncio.gather(
+                            *(client.search(SURFACE, "red mug", user_id="u1") for _ in range(4))
+                        )
+                        assert all(result.complete for result in results)
+                        if done({timing.shard_id for result in results for timing in result.timings}):
+                            return
+
+            await search_until({"s1", "s2"}.__eq__)
+            stopped.process.send_signal(signal.SIGSTOP)
+            for _ in range(5):
+                await search_until({"s2"}.__eq__)
+            stopped.process.send_signal(signal.SIGCONT)
+            await search_until({"s1", "s2"}.__eq__)
+
+    asyncio.run(main())
 
 
 def test_a_model_that_moves_is_followed(models: Models, tmp_path: Path) -> None:

@@ -37,6 +37,30 @@ def test_a_failed_replica_is_avoided_for_a_while() -> None:
     assert choose([A, B], in_flight={B: 9}, failed_at={A: 5.0}, now=later, rng=rng) == A
 
 
+def test_a_failed_replica_is_then_probed_by_one_request_at_a_time() -> None:
+    health = ReplicaHealth(random.Random(1))
+    health.failed(A, 5.0)
+    assert [health.choose([A, B], 5.0 + AVOID_S) for _ in range(5)] == [A, B, B, B, B]
+    assert [health.choose([A, B], 5.0 + 2 * AVOID_S) for _ in range(5)] == [A, B, B, B, B]
+
+
+def test_a_second_attempt_is_no_probe() -> None:
+    health = ReplicaHealth(random.Random(1))
+    health.failed(A, 5.0)
+    assert {health.choose([A, B], 5.0 + AVOID_S, probe=False) for _ in range(9)} == {B}
+    assert health.choose([A], 5.0 + AVOID_S, probe=False) == A
+
+
+def test_silence_is_what_nobody_was_answered_in() -> None:
+    health = ReplicaHealth(random.Random(1))
+    assert health.silent_since(A, 1.0)
+    health.answered(A, 2.0)
+    assert not health.silent_since(A, 1.0)
+    assert health.silent_since(A, 2.5)
+    health.retain([B])
+    assert health.silent_since(A, 1.0)
+
+
 def test_failed_replicas_are_asked_when_there_are_no_others() -> None:
     rng = random.Random(1)
     assert choose([A], in_flight={}, failed_at={A: 5.0}, now=5.0, rng=rng) == A
@@ -59,7 +83,7 @@ def test_an_answer_heals_and_a_failed_request_is_no_longer_in_flight() -> None:
         raise RuntimeError
     health.failed(A, 1.0)
     assert {health.choose([A, B], 1.5) for _ in range(20)} == {B}
-    health.answered(A)
+    health.answered(A, 1.2)
     assert {health.choose([A, B], 1.5) for _ in range(20)} == {A, B}
 
 

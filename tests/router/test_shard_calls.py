@@ -3,6 +3,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -10,8 +11,8 @@ import pytest
 
 from router.budget import Deadline
 from router.replicas import ReplicaHealth
-from router.routing_table import Endpoint, RoutingTable
-from router.shard_calls import ShardCalls, second_choices
+from router.routing_table import RoutingTable
+from router.shard_calls import ShardCalls
 from router.shard_channels import ShardChannels
 from router.stage_client import RETRIEVE, StageClient
 from services import chassis
@@ -59,10 +60,33 @@ def table(
     )
 
 
+class KnownTables:
+    """Tables that a test makes newest; `waited` is set when a call waits for a newer one."""
+
+    def __init__(self, newest: RoutingTable) -> None:
+        self._newest = newest
+        self._news = asyncio.Event()
+        self.waited = asyncio.Event()
+
+    def newest(self) -> RoutingTable:
+        return self._newest
+
+    def publish(self, table: RoutingTable) -> None:
+        self._newest = table
+        self._news.set()
+
+    async def after(self, generation: int) -> RoutingTable:
+        self.waited.set()
+        await self._news.wait()
+        assert self._newest.generation > generation
+        return self._newest
+
+
 @asynccontextmanager
-async def calls_of(newest: RoutingTable, *, seed: int = 1) -> AsyncIterator[ShardCalls]:
+async def calls_of(newest: RoutingTable | KnownTables, *, seed: int = 1) -> AsyncIterator[ShardCalls]:
     channels = ShardChannels(channel_options(), closing_s=5.0)
-    yield ShardCalls(channels=channels, health=ReplicaHealth(random.Random(seed)), newest=lambda: newest)
+    tables = newest if isinstance(newest, KnownTables) else KnownTables(newest)
+    yield ShardCalls(channels=channels, health=ReplicaHealth(random.Random(seed)), tables=tables)
     await channels.close()
 
 
@@ -202,19 +226,178 @@ def test_other_errors_are_not_retried(error: HeadraceError) -> None:
     asyncio.run(main())
 
 
-def test_a_hung_shard_costs_the_timeout_and_is_then_avoided() -> None:
+def test_a_hung_shard_fails_no_call_and_is_then_avoided() -> None:
     async def main() -> None:
         async with (
             ScriptedShard("s1", {"tower@1": hang}) as one,
             ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+            calls_of(table(one, two)) as calls,
         ):
-            used = table(one, two)
-            async with calls_of(used) as calls:
-                with pytest.raises(DeadlineExceeded):
-                    await StageClient(calls, table(one)).retrieve(CALL, 0.2)
-                client = StageClient(calls, used)
-                answers = [await client.retrieve(CALL, 0.2) for _ in range(10)]
-            assert {answer.shard_id for answer in answers} == {"s2"}
+            client = StageClient(calls, table(one, two))
+            answers = [await client.retrieve(CALL, 1.0) for _ in range(12)]
+        assert {answer.shard_id for answer in answers} == {"s2"}
+        assert len(one.calls) == 1
+
+    asyncio.run(main())
+
+
+def test_a_sole_shard_that_hangs_costs_the_timeout() -> None:
+    async def main() -> None:
+        async with ScriptedShard("s1", {"tower@1": hang}) as shard:
+            with pytest.raises(DeadlineExceeded):
+                await retrieved(table(shard), timeout_s=0.2)
+        assert len(shard.calls) == 1
+
+    asyncio.run(main())
+
+
+def test_a_slow_answer_that_comes_first_counts() -> None:
+    async def main() -> None:
+        second_asked = asyncio.Event()
+
+        async def answer_first_asked(call: Call) -> Candidates:
+            """Whoever is asked first answers, once the other is asked, which then never does."""
+            if len(one.calls) + len(two.calls) == 2:
+                second_asked.set()
+                return await hang(call)
+            await second_asked.wait()
+            return ranked("a")
+
+        async with (
+            ScriptedShard("s1", {"tower@1": answer_first_asked}) as one,
+            ScriptedShard("s2", {"tower@1": answer_first_asked}) as two,
+        ):
+            await retrieved(table(one, two))
+        assert (len(one.calls), len(two.calls)) == (1, 1)
+
+    asyncio.run(main())
+
+
+def test_a_slow_call_beside_others_is_asked_twice_within_a_budget() -> None:
+    async def main() -> None:
+        async def answer_but_the_slow(call: Call) -> Candidates:
+            return await hang(call) if call.context.query == "slow" else ranked("a")
+
+        slow = replace(CALL, context=replace(CONTEXT, query="slow"))
+        async with (
+            ScriptedShard("s1", {"tower@1": answer_but_the_slow}) as one,
+            ScriptedShard("s2", {"tower@1": answer_but_the_slow}) as two,
+            calls_of(table(one, two)) as calls,
+        ):
+            client = StageClient(calls, table(one, two))
+            pending = [asyncio.create_task(client.retrieve(slow, 1.0)) for _ in range(30)]
+            while not all(task.done() for task in pending):
+                assert (await client.retrieve(CALL, 5.0)).candidates.item_ids == ("a",)
+            late = await asyncio.gather(*pending, return_exceptions=True)
+            asked = sum(call == slow for shard in (one, two) for call in shard.calls)
+        assert all(isinstance(error, DeadlineExceeded) for error in late)
+        assert 30 < asked < 60
+
+    asyncio.run(main())
+
+
+def test_a_shard_that_stands_still_is_tried_again_by_one_call_a_second() -> None:
+    async def main() -> None:
+        now_s = 0.0
+        async with (
+            ScriptedShard("s1", {"tower@1": hang}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+            calls_of(table(one, two)) as calls,
+        ):
+
+            async def ask(times: int) -> None:
+                for _ in range(times):
+                    await calls.call(
+                        RETRIEVE,
+                        retrieve_to_proto(CALL).SerializeToString(),
+                        model=TOWER,
+                        table=table(one, two),
+                        deadline=Deadline.after(1.0, lambda: now_s),
+                    )
+
+            await ask(10)
+            assert len(one.calls) == 1
+            now_s = 1.0
+            await ask(10)
+            assert len(one.calls) == 2
+            one.answers["tower@1"] = ranked("a")
+            now_s = 2.0
+            await ask(40)
+            assert len(one.calls) > 8
+
+    asyncio.run(main())
+
+
+def test_a_draining_shard_passes_its_calls_on() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": Unavailable("shard 's1' is draining")}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+        ):
+            answers = await retrieved(table(one, two), times=20)
+        assert {answer.shard_id for answer in answers} == {"s2"}
+        assert len(one.calls) <= 1
+
+    asyncio.run(main())
+
+
+def test_an_owner_that_is_not_known_yet_is_waited_for() -> None:
+    async def main() -> None:
+        moved = NotOwner("tower@1", owner="s3", generation=2)
+        async with (
+            ScriptedShard("s1", {"tower@1": moved}) as one,
+            ScriptedShard("s2", {"tower@1": moved}) as two,
+            ScriptedShard("s3", {"tower@1": ranked("a")}) as three,
+        ):
+            tables = KnownTables(table(one, two))
+            async with calls_of(tables) as calls:
+                call = asyncio.create_task(StageClient(calls, table(one, two)).retrieve(CALL, 5.0))
+                await tables.waited.wait()
+                tables.publish(table(three, generation=2))
+                assert (await call).shard_id == "s3"
+        assert len(one.calls) + len(two.calls) == 1
+
+    asyncio.run(main())
+
+
+def test_a_sole_shard_that_drains_is_left_when_the_news_come() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1", {"tower@1": Unavailable("shard 's1' is draining")}) as one,
+            ScriptedShard("s2", {"tower@1": ranked("a")}) as two,
+        ):
+            tables = KnownTables(table(one))
+            async with calls_of(tables) as calls:
+                call = asyncio.create_task(StageClient(calls, table(one)).retrieve(CALL, 5.0))
+                await tables.waited.wait()
+                tables.publish(table(two, generation=2))
+                assert (await call).shard_id == "s2"
+
+    asyncio.run(main())
+
+
+def test_news_that_do_not_come_end_in_the_refusal() -> None:
+    async def main() -> None:
+        async with ScriptedShard("s1", {"tower@1": NotOwner("tower@1", owner="s9", generation=7)}) as shard:
+            with pytest.raises(NotOwner):
+                await retrieved(table(shard), timeout_s=0.2)
+        assert len(shard.calls) == 1
+
+    asyncio.run(main())
+
+
+def test_a_killed_replica_and_one_that_lost_the_model_lead_to_its_owner() -> None:
+    async def main() -> None:
+        async with (
+            ScriptedShard("s1") as gone,
+            ScriptedShard("s2", {"tower@1": NotOwner("tower@1", owner="s3", generation=1)}) as two,
+            ScriptedShard("s3", {"tower@1": ranked("a")}) as three,
+        ):
+            await gone.kill()
+            used = table(gone, two, others=(three,))
+            for seed in range(4):
+                async with calls_of(used, seed=seed) as calls:
+                    assert (await StageClient(calls, used).retrieve(CALL, 5.0)).shard_id == "s3"
 
     asyncio.run(main())
 
@@ -290,29 +473,6 @@ def test_bytes_that_are_no_answer_are_an_error_of_the_shard() -> None:
                 await retrieved(table(ScriptedShard("s1", address=server.address)))
 
     asyncio.run(main())
-
-
-ONE, TWO, THREE = (ScriptedShard(f"s{n}", address=f"h:{n}") for n in (1, 2, 3))
-FIRST, SECOND, THIRD = (Endpoint(shard.shard_id, shard.address) for shard in (ONE, TWO, THREE))
-
-
-@pytest.mark.parametrize(
-    ("error", "used", "newest", "expected"),
-    [
-        (Unavailable("gone"), table(ONE, TWO), table(ONE, TWO), (SECOND,)),
-        (Unavailable("gone"), table(ONE), table(ONE), (FIRST,)),
-        (Unavailable("gone"), table(ONE), table(THREE), (THIRD,)),
-        (Unavailable("gone"), table(ONE, TWO), RoutingTable(Placement()), (SECOND,)),
-        (NotOwner("tower@1", owner="s3"), table(ONE, TWO), table(TWO, others=(THREE,)), (THIRD,)),
-        (NotOwner("tower@1", owner="lost"), table(ONE), table(TWO), (SECOND,)),
-        (NotOwner("tower@1", owner="s1"), table(ONE), table(ONE), ()),
-        (DeadlineExceeded("late"), table(ONE, TWO), table(ONE, TWO), ()),
-    ],
-)
-def test_the_second_choice(
-    error: HeadraceError, used: RoutingTable, newest: RoutingTable, expected: tuple[Endpoint, ...]
-) -> None:
-    assert tuple(second_choices(error, FIRST, TOWER, used, newest)) == expected
 
 
 def test_a_passed_deadline_leaves_no_second_attempt() -> None:

@@ -3,7 +3,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.traffic import ReleaseNames, gets_canary, is_shadowed, share_of
@@ -135,12 +135,14 @@ def test_raising_the_percent_only_adds_users(surface: str, user: str, one: float
     assert gets_canary(surface, user, 100.0)
 
 
+@settings(max_examples=30, deadline=None)
 @given(names, percents)
 def test_a_share_is_kept_within_a_tolerance(surface: str, percent: float) -> None:
     got = sum(gets_canary(surface, user, percent) for user in USERS) / len(USERS)
     assert abs(got - percent / 100) < 0.045  # More than five standard deviations of 4,000 coins.
 
 
+@settings(max_examples=30, deadline=None)
 @given(names, names, st.floats(10, 90), st.floats(10, 90))
 def test_canaries_of_two_surfaces_are_independent(one: str, other: str, first: float, second: float) -> None:
     other = other if other != one else other + "'"
