@@ -13,8 +13,14 @@ session_prefix "" {
   policy = "write"
 }
 
-# Register itself; see routers and shards, with their health.
+# Stand for election by a check of its own; register itself and the shards; see everybody, with their health.
+service "headrace-candidate" {
+  policy = "write"
+}
 service "headrace-controller" {
+  policy = "write"
+}
+service "headrace-shard" {
   policy = "write"
 }
 service_prefix "headrace-" {

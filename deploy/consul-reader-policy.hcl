@@ -1,13 +1,10 @@
-# What a router or a shard may do in Consul: read the placement, register itself, see the others.
+# What a router may do in Consul: read the placement, register itself, see the others.
 
 key "headrace/placement" {
   policy = "read"
 }
 
 service "headrace-router" {
-  policy = "write"
-}
-service "headrace-shard" {
   policy = "write"
 }
 service_prefix "headrace-" {

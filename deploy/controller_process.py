@@ -2,17 +2,22 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import ray
 
 from deploy import child
 from deploy.cluster_access import access_rules
-from deploy.consul import listed, placement_store
-from deploy.settings import ClusterSettings
+from deploy.consul import listed, placement_store, standing
+from deploy.leader_seat import seated
+from deploy.ports import claim_port
+from deploy.settings import ClusterSettings, consul_settings
 from services import chassis, cluster_servicer
 from services.bundle_catalogue import BundleCatalogue
+from services.consul_leadership import Leadership, run_terms
 from services.consul_registration import ServiceName
 from services.controller_driver import ControllerDriver, DriverConfig
 from services.placement_store import PlacementStore
@@ -24,15 +29,46 @@ from shards.cluster_state import ControllerSettings
 from shards.errors import Unavailable
 from shards.planner import Limits
 
+log = logging.getLogger(__name__)
+
 _GRACE_S = 0.5
 """Routers' watches never end by themselves; waiting for them is of no use."""
 
 
 async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> None:
-    """Control the cluster until cancelled; the shards live on."""
+    """Control the cluster until cancelled; the shards live on.
+
+    With Consul it stands for election, which it announces as well: it controls and listens while it leads.
+    """
+    consul = consul_settings(settings)
+    async with placement_store(settings) as store:
+        if consul is None:
+            await _lead(settings, store, lambda: True, announce)
+            return
+        # A snapshot that cannot be read is told now, and not by a leader that takes office.
+        await store.read()
+        port = settings.controller_port or claim_port(settings.host, 0)
+        settings = replace(settings, controller_port=port)
+        address = f"{settings.host}:{port}"
+        async with standing(consul, address) as leadership:
+            announce(address)
+            await run_terms(leadership, partial(_term, settings, store, leadership))
+
+
+async def _term(settings: ClusterSettings, store: PlacementStore, leadership: Leadership) -> None:
+    async with seated(settings.folders.leader_seat_path(socket.gethostname())):
+        await _lead(settings, store, lambda: leadership.leading, lambda address: log.info("at %s", address))
+
+
+async def _lead(
+    settings: ClusterSettings,
+    store: PlacementStore,
+    leads: Callable[[], bool],
+    announce: Callable[[str], None],
+) -> None:
+    """Control the cluster and serve its operators and routers until cancelled."""
     async with (
-        placement_store(settings) as store,
-        _driver(settings, store) as driver,
+        _driver(settings, store, leads) as driver,
         chassis.serve(
             f"{settings.host}:{settings.controller_port}",
             register=[cluster_servicer.register(driver)],
@@ -46,12 +82,13 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         await asyncio.Event().wait()
 
 
-def _driver(settings: ClusterSettings, store: PlacementStore) -> ControllerDriver:
+def _driver(settings: ClusterSettings, store: PlacementStore, leads: Callable[[], bool]) -> ControllerDriver:
     return ControllerDriver(
         DriverConfig(shard_ids=settings.shard_ids, settings=_controller_settings(settings)),
         store,
         RayShardHost(partial(_shard_config, settings), _shard_resources(settings)),
         BundleCatalogue(settings.folders.models_dir),
+        leads,
     )
 
 

@@ -37,6 +37,8 @@ class ClusterSettings:
     router_port: int = 0
     controller_port: int = 0
     routers: int = 2
+    controllers: int = 1
+    """Candidates, of whom Consul lets one lead."""
     shards: int = 2
     replicas: int = 2
     device: str = "cpu"
@@ -61,6 +63,10 @@ class ClusterSettings:
             raise ValueError("a cluster needs a router")
         if not 1 <= self.replicas <= self.shards:
             raise ValueError(f"{self.replicas} replicas do not fit {self.shards} shards")
+        if self.controllers < 1:
+            raise ValueError("a cluster needs a controller")
+        if self.controllers > 1 and not self.consul_address:
+            raise ValueError("several controllers need Consul, which says who of them leads")
         if not all(0 <= port <= 65_535 for port in (self.router_port, self.controller_port)):
             raise ValueError("a port must be 0 to 65535")
         if self.shard_memory_bytes < 0:

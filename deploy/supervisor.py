@@ -1,7 +1,7 @@
 """Brings a cluster up on this machine, keeps its processes running and takes all of them down.
 
     supervisor ── ray ── gcs_server, raylet ── shard-0, shard-1 …
-               ├─ controller
+               ├─ controller             or controller-0, controller-1 …, of whom one leads
                └─ router-0, router-1 …
 
 The controller joins the Ray of the first process, and the routers follow the controller. A process that
@@ -93,7 +93,7 @@ async def _run(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
     async with family.kept():
         try:
             routers = [await router.served() for router in family.routers]
-            addresses = Addresses(routers[0], await family.controller.served())
+            addresses = Addresses(routers[0], await family.controllers[0].served())
             token = own_token(settings, SUPERVISOR)
             surfaces = await deploy_releases(addresses.controller, settings.folders, say, token)
             await wait_until_searchable(addresses.router, surfaces, token)
@@ -111,7 +111,9 @@ class _Family:
         self._birth = asyncio.Lock()
         self._addresses = Addresses("", "")
         self.ray = self._kept("ray", "ray", self._ray_settings, before_start=self._clear_orphans)
-        self.controller = self._kept("controller", "controller", self._controller_settings)
+        self.controllers = [
+            self._kept(name, "controller", self._controller_settings) for name in _controller_names(settings)
+        ]
         self.routers = [
             self._kept(f"router-{n}", "router", self._router_settings) for n in range(settings.routers)
         ]
@@ -136,7 +138,7 @@ class _Family:
         self._note()
 
     def _all(self) -> list[KeptProcess]:
-        return [self.ray, self.controller, *self.routers]
+        return [self.ray, *self.controllers, *self.routers]
 
     def _kept(
         self,
@@ -156,7 +158,8 @@ class _Family:
 
     async def _ray_settings(self) -> ClusterSettings:
         # A controller that outlived its Ray is of no use: its shards are gone, and Ray's client with them.
-        self.controller.end()
+        for controller in self.controllers:
+            controller.end()
         return self._settings
 
     async def _controller_settings(self) -> ClusterSettings:
@@ -176,7 +179,14 @@ class _Family:
 
     def _clear_orphans(self) -> None:
         """End what a Ray that was killed has left; the other processes are spared."""
-        end_children([process.pid for process in (self.controller, *self.routers) if process.pid])
+        end_children([process.pid for process in (*self.controllers, *self.routers) if process.pid])
+
+
+def _controller_names(settings: ClusterSettings) -> list[str]:
+    """Return the names of the controllers, who have numbers where there are several."""
+    if settings.controllers == 1:
+        return ["controller"]
+    return [f"controller-{number}" for number in range(settings.controllers)]
 
 
 def _log_to(path: Path) -> None:

@@ -62,6 +62,10 @@ class Workspace:
         """Return the controller's snapshot."""
         return self.state_dir / "placement.json"
 
+    def leader_seat_path(self, host: str) -> Path:
+        """Return what the leading controller of a host holds."""
+        return self.state_dir / f"leader-{host}.lock"
+
     @property
     def router_cache_path(self) -> Path:
         """Return the placement that the router knew last."""

@@ -17,7 +17,8 @@ from grpc_status import rpc_status
 from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc, types_pb2
 from router.bearer import bearer
 from router.client_results import SearchResult, decode
-from router.retry_policy import Backoff, RetryBudget
+from router.retry_policy import RetryBudget
+from services.backoff import Backoff
 
 FeatureInput = str | float | Sequence[str]
 """A raw feature: a category or text, a number, or several categories."""

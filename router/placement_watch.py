@@ -12,8 +12,8 @@ from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 from router.bearer import bearer
 from router.placement_cache import read_cache, write_cache
 from router.placement_source import PlacementSource
-from router.retry_policy import Backoff
 from router.routing_table import NO_PLACEMENT, RoutingTable
+from services.backoff import Backoff
 from services.chassis import channel_options
 from services.codec import placement_from_proto
 from shards.errors import InvalidInput, Unavailable

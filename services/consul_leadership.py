@@ -8,18 +8,24 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from services.consul_client import ConsulClient
-from services.consul_query import Silence, follow, pause_s
+from services.consul_query import PAUSES, Silence, follow
 from services.consul_session import Session, SessionSettings, open_session, renewals
+from services.consul_settings import ConsulSettings
 from shards.errors import HeadraceError
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-"""How long a look at the lock blocks: a lock that is free but still delayed is tried this often."""
+"""How long a look at a lock that is held blocks."""
+
+_RETRY_S = 0.1
+"""How often a lock that is free but still delayed is tried."""
 
 
 class Leadership:
@@ -27,9 +33,11 @@ class Leadership:
 
     It leads while the last look at the lock found its session there, and only for as long as that session
     is sure to live. Any silence of Consul ends it at once: whoever cannot see the lock cannot commit either.
+    Made on the event loop that reads it; news may come from any thread.
     """
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._confirmed = False
         self._until_s = 0.0
         self._term = 0
@@ -67,19 +75,22 @@ class Leadership:
             log.info("leading")
             self._confirmed = True
             self._term += 1
-            self._wake()
+            self._tell()
 
     def doubt(self, reason: object) -> None:
         """Take note that it may not; the next confirmation begins another term."""
         if self._confirmed:
             log.warning("not leading: %s", reason)
             self._confirmed = False
-            self._wake()
+            self._tell()
 
     def extend(self, until_s: float) -> None:
         """Take note that the session lives until this monotonic time."""
         self._until_s = until_s
-        self._wake()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         self._moved.set()
@@ -88,16 +99,56 @@ class Leadership:
 
 @asynccontextmanager
 async def candidacy(
-    client: ConsulClient, settings: SessionSettings, rng: random.Random, *, lock: str = "leader"
+    consul: ConsulSettings,
+    settings: SessionSettings,
+    rng: random.Random,
+    *,
+    lock: str = "leader",
+    value: str = "",
 ) -> AsyncIterator[Leadership]:
-    """Stand for election while the block runs; at its end the lock goes to the next one at once."""
+    """Stand for election while the block runs; at its end the lock goes to the next one at once.
+
+    The lock shows the leader's `value`, or its name. The campaign has a thread and an event loop of its own:
+    planning a large cluster keeps the caller's loop busy for longer than a leader may be silent.
+    Raises OSError when a file of the TLS settings does not serve.
+    """
     leadership = Leadership()
+
+    async def campaign() -> None:
+        async with ConsulClient(consul) as client:
+            await _Campaign(client, settings, rng, lock, value or settings.name, leadership).run()
+
+    async with _beside(campaign):
+        yield leadership
+
+
+@asynccontextmanager
+async def _beside(work: Callable[[], Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Run the work in a thread with an event loop of its own; cancelled and awaited at the block's end."""
+    started: Future[Callable[[], object]] = Future()
+
+    async def cancellable() -> None:
+        task = asyncio.ensure_future(work())
+        started.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+
     async with asyncio.TaskGroup() as group:
-        campaign = group.create_task(_Campaign(client, settings, rng, lock, leadership).run())
-        try:
-            yield leadership
-        finally:
-            campaign.cancel()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="candidacy") as thread:
+            ended = asyncio.get_running_loop().run_in_executor(thread, asyncio.run, cancellable())
+            # The group ends the block where the work fails.
+            group.create_task(_result_of(ended))
+            try:
+                yield
+            finally:
+                with suppress(RuntimeError):  # The work has ended, and its loop with it.
+                    (await asyncio.wrap_future(started))()
+                await asyncio.wait([ended])
+
+
+async def _result_of(ended: asyncio.Future[None]) -> None:
+    await asyncio.shield(ended)
 
 
 async def run_terms(leadership: Leadership, term: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -115,7 +166,7 @@ async def run_terms(leadership: Leadership, term: Callable[[], Coroutine[None, N
 
 
 async def leader(client: ConsulClient, *, lock: str = "leader") -> str | None:
-    """Return the name of whoever leads, or None; raises `Unavailable`."""
+    """Return the value that the leader shows, or None where nobody leads; raises `Unavailable`."""
     key = client.settings.key(lock)
     _, item = await client.ask(lambda api: api.kv.get(key, consistency="consistent"))
     return item["Value"].decode() if item and item.get("Session") else None
@@ -130,12 +181,15 @@ class _Campaign:
         settings: SessionSettings,
         rng: random.Random,
         lock: str,
+        value: str,
         leadership: Leadership,
     ) -> None:
         self._client = client
         self._settings = settings
         self._rng = rng
         self._key = client.settings.key(lock)
+        self._value = value
+        self._free = False
         self._leadership = leadership
 
     async def run(self) -> None:
@@ -149,7 +203,7 @@ class _Campaign:
             except* HeadraceError as errors:
                 log.info("%s has lost its session: %s", self._settings.name, errors.exceptions[0])
             failures = 0 if time.monotonic() - began_s > self._settings.ttl_s else failures + 1
-            await asyncio.sleep(pause_s(failures, self._rng))
+            await asyncio.sleep(PAUSES.delay_s(failures, self._rng))
 
     async def _stand(self, session: Session) -> None:
         try:
@@ -162,20 +216,23 @@ class _Campaign:
                 await self._client.ask(lambda api: api.kv.put(self._key, "", release=session.id))
 
     async def _keep(self, session: Session) -> None:
-        self._leadership.extend(session.began_s + self._settings.ttl_s)
-        async with aclosing(renewals(self._client, session, self._settings.ttl_s)) as renewed:
+        self._leadership.extend(session.began_s + self._settings.alive_s)
+        async with aclosing(renewals(self._client, session, self._settings)) as renewed:
             async for until_s in renewed:
                 self._leadership.extend(until_s)
 
     async def _contend(self, session: Session) -> None:
         async with aclosing(
-            follow(self._client, self._query, rng=self._rng, wait_s=lambda: _LOOK_S)
+            follow(
+                self._client, self._query, rng=self._rng, wait_s=lambda: _RETRY_S if self._free else _LOOK_S
+            )
         ) as looks:
             async for look in looks:
                 if isinstance(look, Silence):
                     self._leadership.doubt(look.reason)
                     continue
                 holder = (look.value or {}).get("Session")
+                self._free = not holder
                 if holder == session.id:
                     self._leadership.confirm()
                     continue
@@ -185,8 +242,7 @@ class _Campaign:
 
     async def _acquire(self, session: Session) -> None:
         """Take the lock, unless somebody was quicker or it is delayed; the next look tells."""
-        name = self._settings.name
-        await self._client.ask(lambda api: api.kv.put(self._key, name, acquire=session.id))
+        await self._client.ask(lambda api: api.kv.put(self._key, self._value, acquire=session.id))
 
     async def _query(self, api: Any, index: int, wait: str) -> tuple[str, Any]:
         look: tuple[str, Any] = await api.kv.get(self._key, index=index, wait=wait, consistency="consistent")

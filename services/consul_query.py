@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from services.backoff import Backoff
 from services.consul_client import ConsulClient
 from shards.errors import HeadraceError, Unavailable
 
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 Query = Callable[[Any, int, str], Awaitable[tuple[str, Any]]]
 """Calls a method of py-consul's API with an index and a wait; gets the new index and the value."""
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 3.0
+PAUSES = Backoff(base_s=0.1, cap_s=3.0)
+"""How long to leave Consul alone after a failure: after an outage all are back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,6 @@ def next_index(known: int, answered: int) -> int:
     blocks.
     """
     return 0 if answered < known else max(answered, 1)
-
-
-def pause_s(failures: int, rng: random.Random) -> float:
-    """Return how long to leave Consul alone after so many failures before this one, with full jitter.
-
-    After an outage all routers are back at once; chance spreads them.
-    """
-    return rng.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(failures, 32)))
 
 
 async def follow(
@@ -77,14 +70,14 @@ async def follow(
             log.log(level, "a blocking query failed: %s", error)
             index = 0
             yield Silence(error)
-            await asyncio.sleep(pause_s(failures, rng))
+            await asyncio.sleep(PAUSES.delay_s(failures, rng))
             failures += 1
             continue
         index, failures = next_index(index, int(answered)), 0
         yield Answer(value)
         if not index:
             log.warning("Consul's index went back to %s; it lost its history", answered)
-            await asyncio.sleep(pause_s(0, rng))
+            await asyncio.sleep(PAUSES.delay_s(0, rng))
 
 
 async def _ask(client: ConsulClient, query: Query, index: int, wait_s: float) -> tuple[str, Any]:

@@ -21,6 +21,9 @@ class ServiceName(enum.StrEnum):
     ROUTER = "headrace-router"
     SHARD = "headrace-shard"
     CONTROLLER = "headrace-controller"
+    """The one that leads and serves."""
+    CANDIDATE = "headrace-candidate"
+    """Controllers that stand for election, the leader included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Self, assert_never
@@ -58,16 +58,24 @@ class ControllerDriver:
     """Runs from `async with` on, from the placement that the store holds.
 
     All state changes in `_feed`, on the event loop and without waiting; effects run as tasks beside it
-    and come back as events. Raises `CorruptRecord` on entry when the store cannot be read.
+    and come back as events. No effect begins unless `leads` holds: a controller that was stopped, and
+    wakes up after another one has taken over, must not act on what it knew.
+    Raises `CorruptRecord` on entry when the store cannot be read.
     """
 
     def __init__(
-        self, config: DriverConfig, store: PlacementStore, host: ShardHost, catalogue: BundleCatalogue
+        self,
+        config: DriverConfig,
+        store: PlacementStore,
+        host: ShardHost,
+        catalogue: BundleCatalogue,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._config = config
         self._store = store
         self._host = host
         self._catalogue = catalogue
+        self._leads = leads
         self._epoch_ms = time.time_ns() // 1_000_000 - time.monotonic_ns() // 1_000_000
         self._exits = AsyncExitStack()
         self._moved = asyncio.Event()
@@ -163,6 +171,8 @@ class ControllerDriver:
             self._moved = asyncio.Event()
 
     async def _carry_out(self, action: Action) -> None:
+        if not self._leads():
+            return
         match action:
             case StartShard():
                 await self._start(action)

@@ -1,6 +1,7 @@
 """A networked placement store with a copy at hand: a controller starts without it and repairs its losses."""
 
 import logging
+from collections.abc import AsyncIterator
 
 from services.placement_store import Committed, Conflict, PlacementStore
 from shards.errors import Unavailable
@@ -49,6 +50,11 @@ class MirroredPlacementStore:
                 outcome = Conflict(held)
         await self._remember(outcome.placement if isinstance(outcome, Committed) else outcome.current)
         return outcome
+
+    async def follow(self, placements: AsyncIterator[Placement]) -> None:
+        """Mirror what others commit to the primary, so that a successor knows all that its leader knew."""
+        async for placement in placements:
+            await self._remember(placement)
 
     async def _restore(self, held: Placement, known: Placement) -> Placement:
         """Return what the primary holds, once it holds no less than the mirror."""

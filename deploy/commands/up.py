@@ -23,6 +23,9 @@ def up(
         int | None, typer.Option(min=1, help="Shards that hold each model; default: 2, or 1 of one shard.")
     ] = None,
     routers: Annotated[int, typer.Option(min=1, help="Routers to run, all on one port.")] = 2,
+    controllers: Annotated[
+        int, typer.Option(min=1, help="Controllers to run, of whom one leads; several need --consul.")
+    ] = 1,
     host: Annotated[
         str, typer.Option(help="Address that the router and the controller listen on.")
     ] = "127.0.0.1",
@@ -51,6 +54,7 @@ def up(
         shards=shards,
         replicas=replicas,
         routers=routers,
+        controllers=controllers,
         host=host,
         router_port=router_port,
         controller_port=controller_port,

@@ -15,8 +15,8 @@ from google.protobuf.duration_pb2 import Duration
 from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc, types_pb2
 from router.client import Clause, HeadraceClient, SearchError
 from router.client_results import Gap, Gate, Item, StageList, Timing, decode
-from router.retry_policy import Backoff
 from services import chassis
+from services.backoff import Backoff
 from shards.errors import FieldViolation, InvalidInput, NotFound, Overloaded, Unavailable
 
 FULL = search_service_pb2.SearchResponse(

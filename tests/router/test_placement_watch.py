@@ -10,8 +10,8 @@ import pytest
 from protos.headrace.v1 import cluster_service_pb2
 from router.placement_cache import read_cache, write_cache
 from router.placement_watch import PlacementWatch
-from router.retry_policy import Backoff
 from router.routing_table import RoutingTable
+from services.backoff import Backoff
 from services.codec import placement_to_proto
 from shards.errors import Unavailable
 from shards.placement import Assignment, Placement

@@ -4,7 +4,6 @@ import asyncio
 import random
 import sys
 
-from services.consul_client import ConsulClient
 from services.consul_leadership import candidacy
 from services.consul_session import SessionSettings
 from services.consul_settings import ConsulSettings
@@ -12,11 +11,8 @@ from services.consul_settings import ConsulSettings
 
 async def stand(address: str, prefix: str) -> None:
     """Print a line once it leads, and lead until killed."""
-    settings = SessionSettings(name="doomed", lock_delay_s=0.5)
-    async with (
-        ConsulClient(ConsulSettings(address=address, prefix=prefix)) as client,
-        candidacy(client, settings, random.Random()) as leadership,
-    ):
+    consul = ConsulSettings(address=address, prefix=prefix)
+    async with candidacy(consul, SessionSettings(name="doomed"), random.Random()) as leadership:
         async for leading in leadership.changes():
             if leading:
                 sys.stdout.write("leading\n")

@@ -65,7 +65,7 @@ def test_a_controllers_policy_suffices_to_lead_and_commit(
         settings = guarded.settings("headrace", token=tokens["controller"])
         async with (
             ConsulClient(settings) as client,
-            candidacy(client, SessionSettings(name="c"), random.Random(1)) as leadership,
+            candidacy(settings, SessionSettings(name="c"), random.Random(1)) as leadership,
             asyncio.timeout(10),
         ):
             async for leading in leadership.changes():
@@ -79,7 +79,7 @@ def test_a_controllers_policy_suffices_to_lead_and_commit(
 def test_a_readers_policy_suffices_to_read_register_and_see_but_not_to_commit(
     guarded: ConsulAgent, tokens: dict[str, str]
 ) -> None:
-    registration = Registration(service=ServiceName.SHARD, id="a", address="127.0.0.1:1", look_every_s=0.2)
+    registration = Registration(service=ServiceName.ROUTER, id="a", address="127.0.0.1:1", look_every_s=0.2)
 
     async def main() -> None:
         settings = guarded.settings("headrace", token=tokens["reader"])
@@ -91,13 +91,13 @@ def test_a_readers_policy_suffices_to_read_register_and_see_but_not_to_commit(
             async with registered(client, registration, random.Random(1)):
                 while not await known(client):
                     pass
-                assert await anext(watch_members(client, ServiceName.SHARD, random.Random(1))) == {}
+                assert await anext(watch_members(client, ServiceName.ROUTER, random.Random(1))) == {}
 
     asyncio.run(main())
 
 
 async def known(client: ConsulClient) -> bool:
-    _, entries = await client.ask(lambda api: api.health.service("headrace-shard"))
+    _, entries = await client.ask(lambda api: api.health.service("headrace-router"))
     return bool(entries)
 
 
