@@ -51,20 +51,34 @@ class AnnIndex:
     def search(
         self, vector_1D: Floats, k: int, allowed_N: Mask | None = None
     ) -> tuple[Floats, NDArray[np.int64]]:
-        """Return scores [K] and rows [K] of the nearest vectors, best first.
+        """Return scores [K] and rows [K] of the nearest vectors, best first, ties by row.
 
         K is `k` or, where there are fewer, every allowed item: an index that looks at a part of
         itself looks at the whole when that part held too few.
         """
-        wanted = min(k, len(self) if allowed_N is None else int(allowed_N.sum()))
+        allowed_count = len(self) if allowed_N is None else int(allowed_N.sum())
+        wanted = min(k, allowed_count)
         if wanted == 0:
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        if allowed_N is None and self._on_gpu is not None and wanted <= GPU_MAX_K:
-            return _found(*self._on_gpu.search(vector_1D, wanted))
         selector = None if allowed_N is None else _selector(allowed_N)
-        scores, rows = _search(self._index, vector_1D, wanted, selector, exhaustive=False)
-        if len(rows) < wanted:
-            scores, rows = _search(self._index, vector_1D, wanted, selector, exhaustive=True)
+        # FAISS keeps any of those that tie for the last place: one more shows whether there are such.
+        found = min(wanted + 1, allowed_count)
+        scores, rows = self._nearest(vector_1D, found, wanted, selector)
+        while len(rows) == found < allowed_count and scores[-1] == scores[wanted - 1]:
+            found = min(2 * found, allowed_count)
+            scores, rows = self._nearest(vector_1D, found, wanted, selector)
+        order = np.lexsort((rows, -scores))[:wanted]
+        return scores[order], rows[order]
+
+    def _nearest(
+        self, vector_1D: Floats, k: int, least: int, selector: Any
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """Return `k` neighbours best first, or at least `least` where looking further finds them."""
+        if selector is None and self._on_gpu is not None and k <= GPU_MAX_K:
+            return _found(*self._on_gpu.search(vector_1D, k))
+        scores, rows = _search(self._index, vector_1D, k, selector, exhaustive=False)
+        if len(rows) < least:
+            scores, rows = _search(self._index, vector_1D, k, selector, exhaustive=True)
         return scores, rows
 
 

@@ -11,28 +11,54 @@ from numpy.typing import NDArray
 
 from shards.bundle import Bundle
 from shards.candidates import Candidates, Floats
-from shards.errors import MismatchedBundle, Unavailable
+from shards.errors import CorruptBundle, MismatchedBundle, Unavailable
 from shards.feature_encoder import RequestEncoder
 from shards.features import FEATURES_FILE
 from shards.forward_index import ITEMS_FILE, ForwardIndex
+from shards.gathering import CATALOGUE_ROW, row_keys
 from shards.json_codec import from_json
 from shards.manifest import MANIFEST_FILE
 
 Rows = NDArray[np.int64]
 P = TypeVar("P")
 
+CATALOGUE_FILE = "catalogue.parquet"
+"""In a partition, the items of the whole catalogue as far as features read them: ids, in row order."""
+CATALOGUE_ROWS_FILE = "catalogue_rows.npy"
+"""In a partition, where each of its items stands in the whole catalogue: int64 [N], rising."""
+
 
 def open_items(bundle: Bundle) -> ForwardIndex:
     """Return the items of a bundle; BundleError where it has none."""
-    return ForwardIndex.open(bundle.file(ITEMS_FILE))
+    items = ForwardIndex.open(bundle.file(ITEMS_FILE))
+    if bundle.manifest.partition is not None:
+        items.catalogue_rows = read_catalogue_rows(bundle, len(items))
+    return items
+
+
+def read_catalogue_rows(bundle: Bundle, item_count: int) -> Rows:
+    """Return where the items of a partition stand in the catalogue [N]; BundleError where it is wrong."""
+    path = bundle.file(CATALOGUE_ROWS_FILE)
+    try:
+        rows_N = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    if rows_N.shape != (item_count,) or rows_N.dtype != np.int64 or (np.diff(rows_N) <= 0).any():
+        raise MismatchedBundle(path.name, f"is no rising row of each of {item_count} items")
+    return rows_N  # type: ignore[no-any-return]
 
 
 def open_encoder(bundle: Bundle, items: ForwardIndex) -> RequestEncoder:
     """Return the encoder of a bundle's features; MismatchedBundle where it has none or they do not fit."""
     if bundle.spec is None:
         raise MismatchedBundle(FEATURES_FILE, f"is missing, which engine {bundle.manifest.engine!r} needs")
+    names = bundle.spec.item_columns
+    if CATALOGUE_FILE in bundle.manifest.files:
+        # Towers know items by their row in the whole catalogue; it has no columns but those that are read.
+        items = ForwardIndex.open(bundle.file(CATALOGUE_FILE))
+        names = tuple(name for name in names if name in items.names)
     try:
-        columns = items.columns(bundle.spec.item_columns)
+        columns = items.columns(names)
         return RequestEncoder(bundle.spec, bundle.tokenizer, items.rows, columns)
     except ValueError as error:
         raise MismatchedBundle(FEATURES_FILE, str(error)) from error
@@ -75,6 +101,8 @@ def answer(
     InvalidInput names an attribute that the items do not have.
     """
     item_ids = items.item_ids
+    if items.catalogue_rows is not None:
+        columns = {**columns, CATALOGUE_ROW: row_keys(items.catalogue_rows[rows])}
     return Candidates(
         item_ids=tuple(item_ids[row] for row in rows.tolist()),
         columns=columns,

@@ -28,6 +28,8 @@ class ForwardIndex:
         self._table = table
         self.item_ids: tuple[str, ...] = tuple(_item_ids(table))
         self.rows: Mapping[str, int] = {item: row for row, item in enumerate(self.item_ids)}
+        self.catalogue_rows: NDArray[np.int64] | None = None
+        """Where each item stands in the whole catalogue [N], where these are a partition of one."""
         self._texts: dict[str, list[str]] = {}
         self._postings: dict[str, dict[str, NDArray[np.int64]]] = {}
 

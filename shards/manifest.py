@@ -54,6 +54,22 @@ class TrainingRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """Which part of a model's catalogue the bundle holds: items whose hash modulo `count` is `index`."""
+
+    model: str
+    index: int
+    count: int
+    catalogue_items: int
+    """Items of the whole catalogue."""
+    hash: str = "blake2b-64"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"there is no partition {self.index} of {self.count}, counted from 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
     """How far a replica's scores may lie from the goldens: |a - b| <= atol + rtol * |b|."""
 
@@ -79,6 +95,8 @@ class Manifest:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
     training_range: TrainingRange | None = None
+    partition: Partition | None = None
+    """None where the bundle holds the whole catalogue."""
     spec_hash: str = ""
     """`FeatureSpec.hash` of features.json and tokenizer.json; empty where the bundle has no features."""
     files: Mapping[str, FileDigest] = field(default_factory=dict)
