@@ -1,18 +1,23 @@
-"""The first stage: every channel of the release at once, each failing alone."""
+"""The first stage: every channel of the release at once, each failing alone.
+
+A channel whose catalogue is partitioned fails as a channel when none of its partitions answers; one that is
+missing beside others is a gap.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from router.answer import StageTiming
-from router.budget import Allowance, Deadline, allow
+from router.budget import Allowance, allow
 from router.coverage import Gap, GapReason, nothing_to_return, reason_of
+from router.scatter import Refusal, Reply, gathered, scatter
 from router.search import Search, Stages
-from services.codec import Retrieval, StageAnswer
+from services.codec import Retrieval
 from shards.candidates import Candidates
 from shards.errors import DeadlineExceeded, HeadraceError
 from shards.merging import ChannelResult
-from shards.release import ReleaseChannel, Stage
+from shards.release import ModelVersion, ReleaseChannel, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,70 +41,63 @@ async def retrieve(search: Search, channels: Sequence[ReleaseChannel], stages: S
     and all of them fail: there is nothing to return.
     """
     budget_s = search.release.retrieval_budget_ms / 1e3
-    outcomes = await _ask_all(search, channels, stages, budget_s)
-    if late := _late(channels, outcomes):
+    asked = await _ask_all(search, channels, stages, budget_s)
+    if late := _late(channels, asked):
         again = await _ask_all(search, late, stages, search.deadline.remaining_s())
-        outcomes = [o for o in outcomes if not _was_late(o)] + again
-    gaps = tuple(outcome.gap for outcome in outcomes if isinstance(outcome, _Failed))
-    answered = [outcome for outcome in outcomes if isinstance(outcome, _Answered)]
-    if channels and not answered:
-        errors = [outcome.error for outcome in outcomes if isinstance(outcome, _Failed)]
-        raise nothing_to_return(gaps, errors)
-    return Retrieved(
-        results=tuple(outcome.result for outcome in answered),
-        gaps=gaps,
-        timings=tuple(outcome.timing for outcome in answered),
-    )
+        asked = [each for each in asked if not each.late] + again
+    gaps = tuple(gap for each in asked for gap in each.gaps)
+    results = tuple(each.result for each in asked if each.result)
+    if channels and not results:
+        raise nothing_to_return(gaps, [error for each in asked for error in each.errors])
+    timings = tuple(timing for each in asked for timing in each.timings)
+    return Retrieved(results=results, gaps=gaps, timings=timings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    result: ChannelResult
-    timing: StageTiming
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What became of a channel: no result where none of its bundles answered."""
 
+    result: ChannelResult | None = None
+    gaps: tuple[Gap, ...] = ()
+    timings: tuple[StageTiming, ...] = ()
+    errors: tuple[HeadraceError, ...] = ()
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    error: HeadraceError
-    gap: Gap
-
-
-_Outcome = _Answered | _Failed
+    @property
+    def late(self) -> bool:
+        return self.result is None and any(gap.reason is GapReason.DEADLINE for gap in self.gaps)
 
 
 async def _ask_all(
     search: Search, channels: Sequence[ReleaseChannel], stages: Stages, budget_s: float
-) -> list[_Outcome]:
+) -> list[_Asked]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_ask(search, channel, stages, budget_s)) for channel in channels]
     return [task.result() for task in tasks]
 
 
-def _late(channels: Sequence[ReleaseChannel], outcomes: Sequence[_Outcome]) -> list[ReleaseChannel]:
+def _late(channels: Sequence[ReleaseChannel], asked: Sequence[_Asked]) -> list[ReleaseChannel]:
     """Return the channels that did not answer in time, if not a single one did."""
-    if any(isinstance(outcome, _Answered) for outcome in outcomes):
+    if any(each.result for each in asked):
         return []
-    return [c for c, outcome in zip(channels, outcomes, strict=True) if _was_late(outcome)]
+    return [channel for channel, each in zip(channels, asked, strict=True) if each.late]
 
 
-def _was_late(outcome: _Outcome) -> bool:
-    return isinstance(outcome, _Failed) and outcome.gap.reason is GapReason.DEADLINE
-
-
-async def _ask(search: Search, channel: ReleaseChannel, stages: Stages, budget_s: float) -> _Outcome:
+async def _ask(search: Search, channel: ReleaseChannel, stages: Stages, budget_s: float) -> _Asked:
     allowance = _allowance(search, channel, budget_s)
     if allowance is None:
         error = DeadlineExceeded("no time was left to ask")
-        return _Failed(error, _gap(channel, GapReason.SKIPPED, error))
-    started = Deadline.after(0.0, search.deadline.clock)
-    try:
-        answer = await stages.retrieve(_call(search, channel), allowance.timeout_s)
-    except HeadraceError as failure:
-        return _Failed(failure, _gap(channel, reason_of(failure), failure))
-    result = ChannelResult(
-        name=channel.name, weight=channel.weight, quota=channel.quota, candidates=answer.candidates
+        gap = _gap(channel, channel.model, GapReason.SKIPPED, error)
+        return _Asked(gaps=(gap,), errors=(error,))
+    call, bundles = _call(search, channel), channel.bundles()
+    outcomes = await scatter(call, bundles, stages, allowance.timeout_s, search.deadline.clock)
+    replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
+    return _Asked(
+        result=_result(channel, gathered(call, bundles, replies)) if replies else None,
+        gaps=tuple(_gap(channel, r.bundle, reason_of(r.error), r.error) for r in refusals),
+        timings=tuple(_timing(channel, reply) for reply in replies),
+        errors=tuple(refusal.error for refusal in refusals),
     )
-    return _Answered(result, _timing(channel, answer, -started.remaining_s()))
 
 
 def _allowance(search: Search, channel: ReleaseChannel, budget_s: float) -> Allowance | None:
@@ -125,23 +123,27 @@ def _call(search: Search, channel: ReleaseChannel) -> Retrieval:
     )
 
 
-def _gap(channel: ReleaseChannel, reason: GapReason, error: HeadraceError) -> Gap:
+def _result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:
+    return ChannelResult(name=channel.name, weight=channel.weight, quota=channel.quota, candidates=candidates)
+
+
+def _gap(channel: ReleaseChannel, bundle: ModelVersion, reason: GapReason, error: HeadraceError) -> Gap:
     return Gap(
         stage=Stage.RETRIEVAL,
         channel=channel.name,
-        model=channel.model,
+        model=bundle,
         reason=reason,
         detail=str(error),
     )
 
 
-def _timing(channel: ReleaseChannel, answer: StageAnswer, total_s: float) -> StageTiming:
+def _timing(channel: ReleaseChannel, reply: Reply) -> StageTiming:
     return StageTiming(
         stage=Stage.RETRIEVAL,
         channel=channel.name,
-        model=answer.model,
-        shard_id=answer.shard_id,
-        total_s=total_s,
-        compute_s=answer.compute_s,
-        candidates=len(answer.candidates),
+        model=reply.answer.model,
+        shard_id=reply.answer.shard_id,
+        total_s=reply.total_s,
+        compute_s=reply.answer.compute_s,
+        candidates=len(reply.answer.candidates),
     )

@@ -1,7 +1,7 @@
 """Where to send what: the placement, indexed for look-ups by a request."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from router.traffic import ReleaseNames
@@ -21,7 +21,7 @@ class Endpoint:
 class RoutingTable:
     """One placement; immutable, so a request that holds it sees one generation and one release."""
 
-    __slots__ = ("_live", "_placed", "_releases", "_replicas", "endpoints", "placement")
+    __slots__ = ("_live", "_partitions", "_placed", "_releases", "_replicas", "endpoints", "placement")
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
@@ -34,9 +34,14 @@ class RoutingTable:
         }
         live: defaultdict[str, set[ModelVersion]] = defaultdict(set)
         for release in placement.releases.values():
-            for model in release.models():
+            for model in (*release.models(), *_partitioned(release)):
                 live[model.model].add(model)
         self._live = dict(live)
+        self._partitions = {
+            model: bundles
+            for release in _loaded(placement)
+            for model, bundles in _partitioned(release).items()
+        }
         placed: defaultdict[str, set[ModelVersion]] = defaultdict(set)
         for model in placement.assignments:
             placed[model.model].add(model)
@@ -66,6 +71,10 @@ class RoutingTable:
             raise NotFound("model", str(model))
         return self._replicas[model]
 
+    def partitions(self, model: ModelVersion) -> tuple[ModelVersion, ...]:
+        """Return the bundles that hold the model's catalogue between them, none where one holds all of it."""
+        return () if model in self._replicas else self._partitions.get(model, ())
+
     def live_version(self, model: str) -> ModelVersion:
         """Return the version that the live releases pin.
 
@@ -80,6 +89,17 @@ class RoutingTable:
         if model not in self._placed:
             raise NotFound("model", model)
         raise _name_one(f"no live release uses it, loaded: {_listed(self._placed[model])}")
+
+
+def _loaded(placement: Placement) -> Iterator[Release]:
+    """Yield the releases of every surface; live ones last, as they count for most."""
+    for traffic in placement.traffic.values():
+        yield from traffic.releases()
+    yield from placement.releases.values()
+
+
+def _partitioned(release: Release) -> dict[ModelVersion, tuple[ModelVersion, ...]]:
+    return {channel.model: channel.bundles() for channel in release.channels if channel.partitions > 1}
 
 
 def _name_one(because: str) -> InvalidInput:

@@ -1,16 +1,29 @@
-"""The stage services of every model behind one door; the bytes of requests and answers pass undecoded."""
+"""The stage services of every model behind one door; the bytes of requests and answers pass undecoded.
 
-from collections.abc import Awaitable, Callable
+Only a retrieval from a partitioned model is read, as it goes to all partitions and comes back as one answer.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from protos.headrace.v1.retrieval_service_pb2 import RetrieveRequest, RetrieveResponse
 from router.admission import Admission
 from router.budget import Deadline
 from router.routing_table import RoutingTable
+from router.scatter import Refusal, Reply, gathered, scatter
 from router.shard_calls import ShardCalls
-from router.stage_client import PRE_RANK, RANK, RETRIEVE
+from router.stage_client import PRE_RANK, RANK, RETRIEVE, StageClient
 from router.wire import read_model, with_version
+from services.codec import (
+    Retrieval,
+    StageAnswer,
+    candidates_to_proto,
+    header_to_proto,
+    retrieve_from_proto,
+)
 from shards.errors import FieldViolation, InvalidInput
 from shards.release import ModelVersion
 
@@ -50,12 +63,42 @@ class StageProxy:
             with self._admission.admitted():
                 deadline, table = self._deadline_of(context.time_remaining()), self._newest()
                 model, payload = _addressed(payload, table)
+                if path == RETRIEVE and (partitions := table.partitions(model)):
+                    return await self._scattered(payload, partitions, table, deadline)
                 try:
                     return await self._calls.call(path, payload, model=model, table=table, deadline=deadline)
                 except grpc.aio.AioRpcError as error:
                     await context.abort(error.code(), error.details() or "", _details(error))
 
         return forward
+
+    async def _scattered(
+        self, payload: bytes, partitions: Sequence[ModelVersion], table: RoutingTable, deadline: Deadline
+    ) -> bytes:
+        """Answer for a partitioned model; raises the error of a partition that does not answer."""
+        call = _retrieval(payload)
+        stages = StageClient(self._calls, table)
+        outcomes = await scatter(call, partitions, stages, deadline.remaining_s(), deadline.clock)
+        for outcome in outcomes:
+            if isinstance(outcome, Refusal):
+                raise outcome.error
+        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        answer = StageAnswer(
+            shard_id=",".join(dict.fromkeys(reply.answer.shard_id for reply in replies)),
+            model=call.model,
+            queue_s=max(reply.answer.queue_s for reply in replies),
+            compute_s=max(reply.answer.compute_s for reply in replies),
+            candidates=gathered(call, partitions, replies),
+        )
+        header, candidates = header_to_proto(answer), candidates_to_proto(answer.candidates)
+        return RetrieveResponse(header=header, candidates=candidates).SerializeToString()
+
+
+def _retrieval(payload: bytes) -> Retrieval:
+    try:
+        return retrieve_from_proto(RetrieveRequest.FromString(payload))
+    except DecodeError as error:
+        raise InvalidInput(FieldViolation("request", f"cannot be read: {error}")) from None
 
 
 def _addressed(payload: bytes, table: RoutingTable) -> tuple[ModelVersion, bytes]:
