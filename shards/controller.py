@@ -121,11 +121,18 @@ def _models(state: ClusterState, now_ms: int) -> list[ModelFacts]:
     if not deployment.awaited(state, now_ms):
         releases += [deployment.release_of(operation) for operation in deployment.running(state)]
     pinned: dict[ModelVersion, set[str]] = {}
+    groups: dict[ModelVersion, str] = {}
     for release in releases:
+        groups |= release.partition_groups()
         for model in release.models():
             pinned.setdefault(model, set()).add(f"{release.surface}@{release.version}")
     return [
-        ModelFacts(model=model, memory_bytes=_memory_bytes(state, model), releases=frozenset(names))
+        ModelFacts(
+            model=model,
+            memory_bytes=_memory_bytes(state, model),
+            releases=frozenset(names),
+            group=groups.get(model, ""),
+        )
         for model, names in pinned.items()
     ]
 

@@ -101,6 +101,15 @@ class Release:
             stages[self.ranker.model] = Stage.RANKING
         return stages
 
+    def partition_groups(self) -> dict[ModelVersion, str]:
+        """Return for every partition the model whose catalogue it holds a part of; partitions go apart."""
+        return {
+            bundle: str(channel.model)
+            for channel in self.channels
+            if channel.partitions > 1
+            for bundle in channel.bundles()
+        }
+
 
 class ReleaseRole(enum.Enum):
     """What a release is deployed as."""

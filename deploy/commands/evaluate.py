@@ -110,9 +110,8 @@ def _online(target: str, release: Release, judged: list[Judged], options: Online
 
 
 def _labels(release: Release, models_dir: Path) -> dict[str, str]:
-    manifests = {
-        c.name: read_manifest(models_dir / c.model.model / c.model.version) for c in release.channels
-    }
+    first = {c.name: c.bundles()[0] for c in release.channels}
+    manifests = {name: read_manifest(models_dir / m.model / m.version) for name, m in first.items()}
     return {name: f"{name} ({_engine(m)})" for name, m in manifests.items() if m.engine in _ENGINES}
 
 

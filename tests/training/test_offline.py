@@ -1,14 +1,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from shards.candidates import Candidates
+from shards.partitioning import split
 from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
 from shards.search_context import Filter, SearchContext
+from tests.shards import bundles
 from tests.training.small_dataset import small_dataset
 from training.evaluation.judgements import judged_queries
-from training.evaluation.offline import Cascade, evaluate, rankings
+from training.evaluation.offline import Cascade, evaluate, open_cascade, rankings
 from training.evaluation.report import HYBRID, PRE_RANKED, RANKED
 
 CONTEXT = SearchContext(query="mug", now_ms=5)
@@ -138,3 +141,19 @@ def test_judged_queries_are_as_of_their_own_time() -> None:
     assert (test.query_id, test.relevant, test.context.now_ms) == ("q4", "b", 4000)
     assert test.context.user.history.item_ids == ("b",)
     assert len(judged_queries(small_dataset(), "train", limit=1, history_limit=1)) == 1
+
+
+def test_a_partitioned_channel_ranks_as_the_whole(tmp_path: Path) -> None:
+    table = bundles.neighbour_table()
+    bundles.write_table(tmp_path, "neighbours", {"key": "history"}, table)
+    whole = Release(
+        surface="shop",
+        version="r1",
+        channels=(ReleaseChannel(name="neighbours", model=ModelVersion("neighbours", "1"), k=9),),
+    )
+    divided = replace(whole, channels=(replace(whole.channels[0], partitions=4),))
+    split(tmp_path, whole.channels[0].model, 4)
+    context = bundles.context("", "item-003", "item-117", "item-042")
+    expected = rankings(open_cascade(whole, tmp_path), context, gate_open=True)
+    assert len(expected["neighbours"]) == 6
+    assert rankings(open_cascade(divided, tmp_path), context, gate_open=True) == expected

@@ -4,8 +4,9 @@ It runs the very servables and merging that shards and routers run, one search a
 network, budgets or degradation. What the cluster answers has to agree with it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from shards.bundle import Bundle, open_bundle
 from shards.candidates import Candidates
 from shards.errors import MismatchedBundle
+from shards.gathering import Gathered
 from shards.manifest import MANIFEST_FILE
 from shards.merging import ChannelResult, merge, with_columns
 from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
@@ -53,15 +55,13 @@ def open_cascade(release: Release, models_dir: Path, *, device: str = "cpu") -> 
             None if pinned is None else _as_scorer(open_servable(bundle(pinned.model), device), pinned.model)
         )
 
-    bundles = {channel.name: bundle(channel.model) for channel in release.channels}
+    bundles = {c.name: [bundle(model) for model in c.bundles()] for c in release.channels}
     return Cascade(
         release=release,
-        retrievers={
-            c.name: _as_retriever(open_servable(bundles[c.name], device), c.model) for c in release.channels
-        },
+        retrievers={name: _retriever(held, device) for name, held in bundles.items()},
         pre_ranker=scorer(release.pre_ranker),
         ranker=scorer(release.ranker),
-        yardsticks=_yardsticks(bundles.values()),
+        yardsticks=_yardsticks(chain.from_iterable(bundles.values())),
     )
 
 
@@ -149,6 +149,12 @@ def _yardsticks(bundles: Iterable[Bundle]) -> dict[str, Retriever]:
             plain = replace(bundle, manifest=replace(manifest, params=params))
             found[BM25] = _as_retriever(open_servable(plain, "cpu"), manifest.model_version)
     return found
+
+
+def _retriever(bundles: Sequence[Bundle], device: str) -> Retriever:
+    """Return what answers for a channel: its bundle, or its partitions as one."""
+    parts = [_as_retriever(open_servable(b, device), b.manifest.model_version) for b in bundles]
+    return parts[0] if len(parts) == 1 else Gathered(tuple(parts))
 
 
 def _as_retriever(servable: Servable, model: ModelVersion) -> Retriever:
