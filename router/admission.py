@@ -14,6 +14,11 @@ class Admission:
         self._retry_after_s = retry_after_s
         self.in_flight = 0
 
+    @property
+    def busy(self) -> bool:
+        """Return whether half of the places are taken: no time for work that nobody waits for."""
+        return 2 * self.in_flight >= self._max_in_flight
+
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """Hold a place for the time of the block; raises `Overloaded` when there is none."""

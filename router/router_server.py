@@ -16,6 +16,8 @@ from router.placement_watch import PlacementWatch
 from router.replicas import ReplicaHealth
 from router.routing_table import RoutingTable
 from router.search_servicer import SearchServicer
+from router.shadow_reporter import ShadowReporter
+from router.shadowing import Shadowing
 from router.shard_calls import ShardCalls
 from router.shard_channels import ShardChannels
 from router.stage_proxy import StageProxy
@@ -39,7 +41,8 @@ class RouterConfig:
 
     It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
     is. Without a `user_store_path` every user is unknown. Port 0 stands for any. Without `access` everybody
-    may call; the controller is shown the `controller_token`.
+    may call; the controller is shown the `controller_token`. At most `max_shadows` shadow searches run at
+    once, and how they compare is reported every `shadow_report_s`.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +52,8 @@ class RouterConfig:
     cache_path: Path | None = None
     user_store_path: Path | None = None
     max_in_flight: int = 256
+    max_shadows: int = 8
+    shadow_report_s: float = 3.0
     default_deadline_s: float = 1.0
     max_deadline_s: float = 10.0
     max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
@@ -62,6 +67,8 @@ class RouterConfig:
             raise ValueError("0 < default_deadline_s <= max_deadline_s does not hold")
         if self.max_in_flight < 1 or self.max_message_bytes < 1 or self.grace_s < 0:
             raise ValueError("max_in_flight and max_message_bytes must be positive, grace_s not negative")
+        if self.max_shadows < 0 or self.shadow_report_s <= 0:
+            raise ValueError("max_shadows must not be negative, shadow_report_s must be positive")
         if not self.controller and self.consul is None and self.cache_path is None:
             raise ValueError("a router needs a controller, Consul or the cache of a placement")
 
@@ -93,6 +100,11 @@ class Router:
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
             token=config.controller_token,
         )
+        self._admission = Admission(config.max_in_flight)
+        self._reporter = ShadowReporter(
+            config.controller, config.controller_token, interval_s=config.shadow_report_s
+        )
+        self._shadowing = Shadowing(self._reporter, self._admission, most=config.max_shadows)
         self._ready = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -101,7 +113,12 @@ class Router:
             # The block's own error is not the tasks': it leaves as it is, not in a group.
             stack.push_async_callback(self._tasks.__aexit__, None, None, None)
             stack.push_async_callback(self._channels.close)
-            self._server = await stack.enter_async_context(self._serve(self._open_users(stack)))
+            users = self._open_users(stack)
+            # The last report is sent when the last answer was, and no shadow runs any more.
+            stack.push_async_callback(self._reporter.flush)
+            await stack.enter_async_context(self._shadowing)
+            self._server = await stack.enter_async_context(self._serve(users))
+            stack.callback(self._tasks.create_task(self._reporter.run()).cancel)
             stack.callback(self._tasks.create_task(self._watch.run()).cancel)
             self._stack = stack.pop_all()
         return self
@@ -138,8 +155,9 @@ class Router:
             calls=calls,
             newest=self._watch.newest,
             users=users,
-            admission=Admission(config.max_in_flight),
+            admission=self._admission,
             deadline_of=config.deadline_of,
+            shadowing=self._shadowing,
         )
         proxy = StageProxy(
             calls=calls,

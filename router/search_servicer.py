@@ -11,11 +11,13 @@ import grpc.aio
 from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc
 from router import cascade
 from router.admission import Admission
+from router.answer import Answer
 from router.answer_codec import answer_to_proto
 from router.budget import Deadline
 from router.coverage import Gap, GapReason
 from router.routing_table import RoutingTable
 from router.search import Search
+from router.shadowing import Shadowing, ShadowSearch
 from router.shard_calls import ShardCalls
 from router.stage_client import StageClient
 from services.codec import SearchRequest, search_from_proto
@@ -40,45 +42,53 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         users: UserStore,
         admission: Admission,
         deadline_of: Callable[[float | None], Deadline],
+        shadowing: Shadowing,
     ) -> None:
         self._calls = calls
         self._newest = newest
         self._users = users
         self._admission = admission
         self._deadline_of = deadline_of
+        self._shadowing = shadowing
 
     async def Search(  # noqa: N802
         self, request: search_service_pb2.SearchRequest, context: Context
     ) -> search_service_pb2.SearchResponse:
         """Answer one search; raises `HeadraceError`, which the chassis maps to a status."""
         with self._admission.admitted():
-            deadline = self._deadline_of(context.time_remaining())
-            asked = search_from_proto(request)
-            table = self._newest()
+            started_s, deadline = time.monotonic(), self._deadline_of(context.time_remaining())
+            given_s = deadline.remaining_s()
+            asked, table = search_from_proto(request), self._newest()
             release = table.release(asked.surface, asked.user_id)
-            known, gaps = self._context(asked, release)
-            search = Search(request=asked, context=known, release=release, deadline=deadline)
-            answer = await cascade.run(search, StageClient(self._calls, table))
+            asked = _told_all(asked, release)
+            answer = await self._answer(asked, release, table, deadline)
+            if shadow := table.shadow(release, asked.request_id):
+                search = ShadowSearch(
+                    shadow=shadow,
+                    sent=answer,
+                    took_s=time.monotonic() - started_s,
+                    run=lambda: self._answer(asked, shadow, table, Deadline.after(given_s)),
+                )
+                # Called when the answer is out, so that the shadow never delays it. Any function will do,
+                # though the stubs ask for an instance of a class of theirs.
+                context.add_done_callback(lambda _: self._shadowing.offer(search))  # type: ignore[arg-type]
             return answer_to_proto(
-                replace(answer, gaps=gaps + answer.gaps),
-                request_id=asked.request_id or uuid.uuid4().hex,
-                generation=table.generation,
-                explain=asked.explain,
+                answer, request_id=asked.request_id, generation=table.generation, explain=asked.explain
             )
 
-    def _context(self, asked: SearchRequest, release: Release) -> tuple[SearchContext, tuple[Gap, ...]]:
-        """Return what travels with the stage calls, and what is missing from it.
-
-        A user whose record is damaged is answered like one without features and history.
-        """
-        now_ms = next(
-            (moment for moment in (asked.now_ms, release.as_of_ms) if moment is not None),
-            time.time_ns() // 1_000_000,
-        )
-        user, gaps = self._user(asked.user_id, now_ms, release.history_limit)
-        return SearchContext(query=asked.query, user=user, features=asked.context, now_ms=now_ms), gaps
+    async def _answer(
+        self, asked: SearchRequest, release: Release, table: RoutingTable, deadline: Deadline
+    ) -> Answer:
+        """Return what the release answers; the table is the one that the search started with."""
+        assert asked.now_ms is not None
+        user, gaps = self._user(asked.user_id, asked.now_ms, release.history_limit)
+        context = SearchContext(query=asked.query, user=user, features=asked.context, now_ms=asked.now_ms)
+        search = Search(request=asked, context=context, release=release, deadline=deadline)
+        answer = await cascade.run(search, StageClient(self._calls, table))
+        return replace(answer, gaps=gaps + answer.gaps)
 
     def _user(self, user_id: str, now_ms: int, limit: int) -> tuple[UserState, tuple[Gap, ...]]:
+        """Return the user and what is missing of them: one whose record is damaged is a stranger."""
         if not user_id:
             return UserState(), ()
         try:
@@ -87,3 +97,10 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             log.error("user %r is unreadable: %s", user_id, error)
             gap = Gap(reason=GapReason.FAILED, detail="the user's features and history are unreadable")
             return UserState(user_id=user_id), (gap,)
+
+
+def _told_all(asked: SearchRequest, release: Release) -> SearchRequest:
+    """Return the search with the moment that it is answered for, and with an id."""
+    moments = (asked.now_ms, release.as_of_ms)
+    now_ms = next((moment for moment in moments if moment is not None), time.time_ns() // 1_000_000)
+    return replace(asked, now_ms=now_ms, request_id=asked.request_id or uuid.uuid4().hex)

@@ -31,6 +31,7 @@ class ScriptedController:
     ) -> None:
         self.address = address
         self.known_generations: list[int] = []
+        self.reports: asyncio.Queue[cluster_service_pb2.ShadowReport] = asyncio.Queue()
         self._access = access
         self._published = list(published)
         self._news = asyncio.Condition()
@@ -51,14 +52,28 @@ class ScriptedController:
             if self._published[sent].generation > request.known_generation:
                 yield cluster_service_pb2.WatchPlacementResponse(placement=self._published[sent])
 
+    async def _report(
+        self, request: cluster_service_pb2.ReportShadowRequest, _: _Context
+    ) -> cluster_service_pb2.ReportShadowResponse:
+        for report in request.reports:
+            self.reports.put_nowait(report)
+        return cluster_service_pb2.ReportShadowResponse()
+
     def _register(self, server: grpc.aio.Server) -> None:
-        handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
-            self._watch,
-            cluster_service_pb2.WatchPlacementRequest.FromString,
-            cluster_service_pb2.WatchPlacementResponse.SerializeToString,
-        )
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "WatchPlacement": grpc.unary_stream_rpc_method_handler(
+                self._watch,
+                cluster_service_pb2.WatchPlacementRequest.FromString,
+                cluster_service_pb2.WatchPlacementResponse.SerializeToString,
+            ),
+            "ReportShadow": grpc.unary_unary_rpc_method_handler(
+                self._report,
+                cluster_service_pb2.ReportShadowRequest.FromString,
+                cluster_service_pb2.ReportShadowResponse.SerializeToString,
+            ),
+        }
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("headrace.v1.ClusterService", {"WatchPlacement": handler}),)
+            (grpc.method_handlers_generic_handler("headrace.v1.ClusterService", handlers),)
         )
 
     async def __aenter__(self) -> Self:

@@ -21,3 +21,10 @@ def test_a_failing_request_gives_its_place_back() -> None:
         raise RuntimeError
     with admission.admitted():
         assert admission.in_flight == 1
+
+
+def test_a_router_is_busy_when_half_of_its_places_are_taken() -> None:
+    admission = Admission(2)
+    assert not admission.busy
+    with admission.admitted():
+        assert admission.busy

@@ -1,0 +1,46 @@
+"""How shadows compare, as routers report it."""
+
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.codec.violations import Field, collecting
+from shards.shadow import ShadowReport
+
+
+def shadow_report_to_proto(report: ShadowReport) -> pb.ShadowReport:
+    """Return the message of a report."""
+    return pb.ShadowReport(
+        surface=report.surface,
+        release_version=report.version,
+        searches=report.searches,
+        failures=report.failures,
+        overlap_sum=report.overlap_sum,
+        common_items=report.common_items,
+        score_difference_sum=report.score_difference_sum,
+        rank_difference_sum=report.rank_difference_sum,
+        extra_seconds_sum=report.extra_seconds_sum,
+    )
+
+
+def shadow_reports_from_proto(message: pb.ReportShadowRequest) -> tuple[ShadowReport, ...]:
+    """Return the reports; raises `InvalidInput` with every field at fault, below "reports"."""
+    with collecting("reports") as field:
+        return tuple(_read_report(report, field.element(i)) for i, report in enumerate(message.reports))
+
+
+def _read_report(message: pb.ShadowReport, field: Field) -> ShadowReport:
+    field.child("surface").check_set(message.surface)
+    field.child("release_version").check_set(message.release_version)
+    for name in ("searches", "failures", "common_items"):
+        field.child(name).check(getattr(message, name) >= 0, "must not be negative")
+    for name in ("overlap_sum", "score_difference_sum", "rank_difference_sum", "extra_seconds_sum"):
+        field.child(name).check_finite(getattr(message, name))
+    return ShadowReport(
+        surface=message.surface,
+        version=message.release_version,
+        searches=message.searches,
+        failures=message.failures,
+        overlap_sum=message.overlap_sum,
+        common_items=message.common_items,
+        score_difference_sum=message.score_difference_sum,
+        rank_difference_sum=message.rank_difference_sum,
+        extra_seconds_sum=message.extra_seconds_sum,
+    )
