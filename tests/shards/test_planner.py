@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.planner import Assigned, Limits, ModelFacts, Plan, ShardFacts, plan
+from shards.planner import Assigned, Limits, Mode, ModelFacts, Plan, ShardFacts, plan
 from shards.release import ModelVersion
 
 NOW_MS = 1_000_000
@@ -34,7 +34,7 @@ def planned(
     models: Sequence[ModelFacts],
     previous: Assigned | None = None,
     load: Mapping[ModelVersion, float] | None = None,
-    **limits: float,
+    **limits: object,
 ) -> Plan:
     return plan(NOW_MS, shards, models, load or {}, previous or {}, Limits(**limits))  # type: ignore[arg-type]
 
@@ -65,7 +65,7 @@ def test_a_lost_shard_keeps_its_place_until_its_grace_has_passed() -> None:
     moved = planned(beyond, [model("m")], previous)
     assert moved.assignments == {version("m"): ("s0", "s2")}
     (move,) = moved.moves
-    assert (move.from_shard, move.to_shard, move.reason) == ("s1", "s2", "the shard is gone")
+    assert (move.from_shard, move.to_shard, move.reason) == ("s1", "s2", "repair: s1 is gone")
 
 
 def test_a_lost_shard_gains_nothing() -> None:
@@ -94,7 +94,7 @@ def test_memory_that_runs_short_costs_second_copies() -> None:
     previous = {version("a"): ("s0", "s1"), version("b"): ("s0",)}
     answer = planned([shard(0), shard(1)], [model("a", 60), model("b", 60)], previous)
     assert answer.assignments == {version("a"): ("s1",), version("b"): ("s0",)}
-    assert [move.reason for move in answer.moves] == ["the shard has too little memory"]
+    assert [move.reason for move in answer.moves] == ["repair: s0 has too little memory for it"]
 
 
 def test_a_bundle_of_no_release_goes() -> None:
@@ -110,7 +110,7 @@ def test_replicas_beyond_the_most_leave_the_crowded_node() -> None:
     shards = [shard(0, node="a"), shard(1, node="b"), shard(2, node="b")]
     answer = planned(shards, [model("m")], {version("m"): ("s0", "s1", "s2")})
     assert answer.assignments == {version("m"): ("s0", "s2")}
-    assert [m.reason for m in answer.moves] == ["more replicas than the most allowed"]
+    assert [m.reason for m in answer.moves] == ["no more than 2 replicas are needed"]
 
 
 def test_load_asks_for_replicas_up_to_the_most() -> None:
@@ -123,6 +123,7 @@ def test_load_asks_for_replicas_up_to_the_most() -> None:
         min_replicas=1,
         max_replicas=3,
         load_per_replica=100,
+        mode=Mode.PERIODIC,
     )
     assert {m.model: len(h) for m, h in answer.assignments.items()} == {"hot": 3, "cold": 1}
 
