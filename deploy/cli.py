@@ -27,9 +27,11 @@ _COMMANDS = {
     "search": _Command("search", "search", "Send one search and show what came back and why."),
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
-    "release": _Command("release", "app", "Deploy releases and list them."),
-    "models": _Command("models", "app", "List models."),
-    "shards": _Command("shards", "app", "List shards."),
+    "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),
+    "models": _Command("models", "app", "List models, load, pin and unload them."),
+    "shards": _Command("shards", "app", "List, plan, move, drain, freeze and restart shards."),
+    "scale": _Command("scale", "scale", "Set the number of shards."),
+    "ops": _Command("ops", "app", "Look at operations, wait for them, cancel them."),
 }
 
 _OWN_PACKAGES = frozenset({"deploy", "router", "services", "shards", "training", "protos"})

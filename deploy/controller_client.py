@@ -27,7 +27,10 @@ class Overview:
 
     shards: list[pb.Shard]
     models: list[pb.Model]
-    placement: pb.Placement
+    releases: pb.ListReleasesResponse
+    operations: list[pb.Operation]
+    generation: int
+    frozen: bool
 
 
 def ask(address: str, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]") -> T:
@@ -49,9 +52,18 @@ def ask(address: str, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T
 
 async def overview(stub: "ClusterServiceAsyncStub") -> Overview:
     """Return all there is to show."""
-    shards, models, placement = await asyncio.gather(
+    shards, models, releases, operations, placement = await asyncio.gather(
         stub.ListShards(pb.ListShardsRequest(), timeout=TIMEOUT_S),
         stub.ListModels(pb.ListModelsRequest(), timeout=TIMEOUT_S),
+        stub.ListReleases(pb.ListReleasesRequest(), timeout=TIMEOUT_S),
+        stub.ListOperations(pb.ListOperationsRequest(), timeout=TIMEOUT_S),
         stub.GetPlacement(pb.GetPlacementRequest(), timeout=TIMEOUT_S),
     )
-    return Overview(shards=list(shards.shards), models=list(models.models), placement=placement.placement)
+    return Overview(
+        shards=list(shards.shards),
+        models=list(models.models),
+        releases=releases,
+        operations=list(operations.operations),
+        generation=shards.generation,
+        frozen=placement.placement.intent.frozen,
+    )

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
 from deploy.caller_channel import caller_channel
+from deploy.operation_watch import CHANGE_TIMEOUT_S, follow, progress_line
 from deploy.release_files import read_release, surfaces
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
@@ -17,6 +19,11 @@ from services.status import from_rpc_error
 from shards.errors import HeadraceError, Unavailable
 from shards.release import Release
 
+if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
+    from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
+
+T = TypeVar("T")
+
 _CALL_TIMEOUT_S = 10.0
 _DEPLOY_TIMEOUT_S = 900.0
 _SEARCHABLE_TIMEOUT_S = 60.0
@@ -26,70 +33,84 @@ _LOOK_EVERY_S = 0.1
 async def deploy_releases(
     controller: str, workspace: Workspace, say: Callable[[str], None], token: str | None
 ) -> tuple[str, ...]:
-    """Bring every release of the workspace live; returns their surfaces.
+    """Bring every release of the workspace live that the cluster does not know yet; returns their surfaces.
 
-    A release that is refused does no harm where an earlier one of its surface is live, which then stays
-    so; otherwise raises `Unavailable` with the reason.
+    One that the cluster has had before and left, by a rollback or for another release, is not brought
+    back: what operators did outlives a restart. A release that is refused does no harm where an earlier
+    one of its surface is live, which then stays so; otherwise raises `Unavailable` with the reason.
     """
     found = surfaces(workspace)
     if not found:
         say(f"No release in {workspace.releases_dir}: nothing to search yet.")
     async with caller_channel(controller, token) as channel:
+        stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
         for surface in found:
             release = read_release(workspace, surface)
+            live = await _live(stub, surface)
+            if live and live.version != release.version and await _left(stub, release):
+                say(f"{surface} {live.version} stays live: {release.version} was live before it.")
+                continue
             say(f"Deploying {surface} {release.version} …")
             try:
-                await deploy(channel, release, say)
+                await _deploy(stub, release, say)
             except HeadraceError as error:
-                live = await _live_version(channel, surface)
                 if live is None:
                     raise Unavailable(f"release {release.version!r} of {surface!r}: {error}") from error
-                say(f"Refused: {error}. {surface} {live} stays live.")
+                say(f"Refused: {error}. {surface} {live.version} stays live.")
     return found
 
 
-async def deploy(channel: grpc.aio.Channel, release: Release, say: Callable[[str], None]) -> pb.Operation:
+async def _live(stub: "ClusterServiceAsyncStub", surface: str) -> pb.Release | None:
+    response = await _asked(stub.ListReleases(pb.ListReleasesRequest(), timeout=_CALL_TIMEOUT_S))
+    live = (s.live for s in response.surfaces if s.surface == surface and s.HasField("live"))
+    return next(live, None)
+
+
+async def _left(stub: "ClusterServiceAsyncStub", release: Release) -> bool:
+    """Return whether the cluster has had this very release, or has it still beside the live one."""
+    wanted = release_to_proto(release)
+    releases = await _asked(stub.ListReleases(pb.ListReleasesRequest(), timeout=_CALL_TIMEOUT_S))
+    for surface in releases.surfaces:
+        traffic = surface.traffic
+        if wanted in (traffic.canary, traffic.shadow, traffic.previous):
+            return True
+    ended = await _asked(stub.ListOperations(pb.ListOperationsRequest(), timeout=_CALL_TIMEOUT_S))
+    deployed = (o.deploy_release.release for o in ended.operations if o.state == pb.OPERATION_STATE_SUCCEEDED)
+    return wanted in deployed
+
+
+async def _deploy(
+    stub: "ClusterServiceAsyncStub", release: Release, say: Callable[[str], None]
+) -> pb.Operation:
     """Bring a release live through the controller; returns the operation that succeeded.
 
     Raises what the controller refuses it with, and `Unavailable` with the reason when it fails later.
     """
-    stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+    request = pb.DeployReleaseRequest(release=release_to_proto(release))
+    told = {""}
+
+    def tell(operation: pb.Operation) -> None:
+        line = progress_line(operation)
+        if line not in told:
+            say(line)
+        told.add(line)
+
     try:
         async with asyncio.timeout(_DEPLOY_TIMEOUT_S):
-            answer = await stub.DeployRelease(
-                pb.DeployReleaseRequest(release=release_to_proto(release)),
-                timeout=_CALL_TIMEOUT_S,
-                wait_for_ready=True,
-            )
-            return await _finished(stub, answer.operation, say)
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from error
+            call = stub.DeployRelease(request, timeout=CHANGE_TIMEOUT_S, wait_for_ready=True)
+            operation = await follow(stub, (await _asked(call)).operation, tell)
     except TimeoutError as error:
         raise Unavailable(f"not live after {_DEPLOY_TIMEOUT_S:.0f} s") from error
-
-
-async def _finished(
-    stub: "cluster_service_pb2_grpc.ClusterServiceAsyncStub",
-    operation: pb.Operation,
-    say: Callable[[str], None],
-) -> pb.Operation:
-    detail = ""
-    while operation.state == pb.OPERATION_STATE_RUNNING:
-        if operation.detail != detail:
-            detail = operation.detail
-            say(f"  {detail} ({operation.steps_done} of {operation.steps_total})")
-        await asyncio.sleep(_LOOK_EVERY_S)
-        request = pb.GetOperationRequest(operation_id=operation.operation_id)
-        operation = (await stub.GetOperation(request, timeout=_CALL_TIMEOUT_S)).operation
     if operation.state != pb.OPERATION_STATE_SUCCEEDED:
         raise Unavailable(operation.detail)
     return operation
 
 
-async def _live_version(channel: grpc.aio.Channel, surface: str) -> str | None:
-    stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
-    response = await stub.GetPlacement(pb.GetPlacementRequest(), timeout=_CALL_TIMEOUT_S)
-    return next((r.version for r in response.placement.releases if r.surface == surface), None)
+async def _asked(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error
 
 
 async def wait_until_searchable(router: str, wanted: Sequence[str], token: str | None) -> None:

@@ -1,11 +1,17 @@
-"""What the controller tells of its cluster: shards and models. One way: nobody sends them in."""
+"""What the controller tells of its cluster: shards, models and releases. One way: nobody sends them in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.codec.changes import policy_to_proto
+from services.codec.placement import traffic_to_proto
+from services.codec.release import release_to_proto
 from services.codec.replica import replica_to_proto
+from services.codec.shadow import shadow_report_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
 from shards.cluster_state import BundleFacts, ClusterState, ShardState, ShardView
+from shards.placement import Placement
+from shards.shadow import ShadowReport
 
 _SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
     ShardState.STARTING: pb.SHARD_STATE_STARTING,
@@ -25,11 +31,14 @@ def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Sha
         address=view.address,
         state=_SHARD_STATES[state.shard_state(view.shard_id, now_ms)],
         node=view.node,
-        capacity_bytes=state.settings.shard_capacity_bytes,
+        capacity_bytes=view.capacity_bytes or state.settings.shard_capacity_bytes,
         memory_bytes=sum(replica.memory_bytes for replica in view.replicas.values()),
         replicas=[replica_to_proto(replica) for _, replica in sorted(view.replicas.items())],
         incarnation=view.incarnation,
         pid=view.pid,
+        gpu_capacity_bytes=view.gpu_capacity_bytes,
+        resident_bytes=view.memory_bytes,
+        recycle_reason=view.recycle_reason,
     )
 
 
@@ -40,6 +49,7 @@ def models_to_proto(state: ClusterState) -> list[pb.Model]:
 
 def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
     assignment = state.placement.assignments.get(bundle.model)
+    policy = state.placement.intent.policies.get(bundle.model)
     releases = state.placement.releases.items()
     return pb.Model(
         model=model_version_to_proto(bundle.model),
@@ -49,4 +59,32 @@ def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
         shard_ids=assignment.shard_ids if assignment else (),
         surfaces=sorted(surface for surface, release in releases if bundle.model in release.models()),
         metrics=dict(bundle.metrics),
+        memory_bytes=state.measured_bytes.get(bundle.model, 0),
+        policy=policy_to_proto(policy) if policy else None,
+        replicas=[
+            pb.ShardReplica(shard_id=shard_id, replica=replica_to_proto(view.replicas[bundle.model]))
+            for shard_id, view in sorted(state.shards.items())
+            if bundle.model in view.replicas
+        ],
+    )
+
+
+def releases_to_proto(
+    placement: Placement, report_of: Callable[[str], ShadowReport | None]
+) -> pb.ListReleasesResponse:
+    """Return the message of what is loaded for each surface; `report_of` knows how its shadow compares."""
+    surfaces = sorted(placement.releases.keys() | placement.traffic.keys())
+    return pb.ListReleasesResponse(
+        surfaces=[_surface_to_proto(placement, surface, report_of(surface)) for surface in surfaces],
+        aliases=dict(placement.aliases),
+    )
+
+
+def _surface_to_proto(placement: Placement, surface: str, report: ShadowReport | None) -> pb.SurfaceReleases:
+    live, traffic = placement.releases.get(surface), placement.traffic.get(surface)
+    return pb.SurfaceReleases(
+        surface=surface,
+        live=release_to_proto(live) if live else None,
+        traffic=traffic_to_proto(surface, traffic) if traffic else None,
+        shadow_report=shadow_report_to_proto(report) if report else None,
     )

@@ -8,7 +8,10 @@ import pytest
 from deploy.settings import PROJECT_ROOT
 from tests.deploy.running_cluster import run
 
-COMMANDS = ("demo", "up", "down", "status", "search", "train", "eval", "release", "models", "shards")
+COMMANDS = (
+    *("demo", "up", "down", "status", "search", "train", "eval"),
+    *("release", "models", "shards", "scale", "ops"),
+)
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
@@ -41,6 +44,9 @@ def test_every_command_has_help(command: str) -> None:
         (["shards", "list"], "no cluster runs in"),
         (["models", "list", "--json"], "no cluster runs in"),
         (["release", "list"], "no cluster runs in"),
+        (["ops", "list"], "no cluster runs in"),
+        (["scale", "--shards", "3"], "no cluster runs in"),
+        (["shards", "drain", "shard-0"], "no cluster runs in"),
         (["release", "deploy", "no-such-file.json"], "no-such-file.json: cannot be read: No such file"),
         (["up", "--shards", "2", "--replicas", "3"], "settings: 3 replicas do not fit 2 shards"),
         (["search", "x", "--router", "127.0.0.1:1", "--surface", "s"], "UNAVAILABLE"),

@@ -75,6 +75,14 @@ def listed(kind: str, cluster: RunningCluster) -> dict[str, list[dict[str, objec
     return document
 
 
+def live(cluster: RunningCluster) -> tuple[object, object]:
+    """Return the first surface and the version of what is live on it."""
+    surface = listed("release", cluster)["surfaces"][0]
+    release = surface["live"]
+    assert isinstance(release, dict)
+    return surface["surface"], release["version"]
+
+
 def states(cluster: RunningCluster) -> dict[object, object]:
     return {shard["shardId"]: shard["state"] for shard in listed("shards", cluster)["shards"]}
 
@@ -104,7 +112,7 @@ def test_commands_show_the_cluster(cluster: RunningCluster) -> None:
     models = listed("models", cluster)["models"]
     assert [m["shardIds"] for m in models] == [["shard-0", "shard-1"]] * len(PATIENT.models())
     assert all(m["surfaces"] == [SURFACE] for m in models)
-    assert listed("release", cluster)["releases"][0]["surface"] == SURFACE
+    assert live(cluster) == (SURFACE, PATIENT.version)
     for command in (["status"], ["shards", "list"], ["models", "list"], ["release", "list"]):
         done = run(*command, *where)
         assert done.returncode == 0, done.stderr
@@ -135,7 +143,7 @@ def test_a_release_with_a_broken_bundle_is_refused_and_the_old_one_serves_on(
     done = run("release", "deploy", str(file), "--workspace", str(cluster.workspace.root))
     assert done.returncode == 1
     assert re.search(r"headrace: shard-\d cannot serve ranker@2: manifest\.json: ", done.stderr)
-    assert listed("release", cluster)["releases"][0]["version"] == PATIENT.version
+    assert live(cluster) == (SURFACE, PATIENT.version)
     assert read_release(cluster.workspace, SURFACE) == PATIENT
 
 
@@ -151,7 +159,7 @@ def test_a_release_goes_live_under_traffic(cluster: RunningCluster, tmp_path: Pa
 
     searched_while(cluster, deploy)
     assert deployed[0].returncode == 0, deployed[0].stderr
-    assert deployed[0].stdout.startswith(f"{SURFACE} r2 is live since generation")
+    assert deployed[0].stdout.startswith(f"deploy {SURFACE} r2: live since generation")
     assert read_release(cluster.workspace, SURFACE) == wanted
 
     async def version() -> str:

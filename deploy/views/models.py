@@ -1,0 +1,78 @@
+"""Models: a line for each bundle, or all there is to know of one."""
+
+from collections.abc import Iterable
+
+from rich.console import Group
+from rich.table import Table
+
+from deploy.views.shards import replica_state
+from deploy.views.table import bundle, facts, new_table, seconds_of, size, span, titled
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from protos.headrace.v1 import shard_service_pb2, types_pb2
+
+
+def models_table(models: Iterable[pb.Model]) -> Table:
+    """Return a table of the bundles, where they are and what they are for."""
+    headings = ("model", "stage", "memory", "ready", "live on")
+    table = new_table("Models", *headings, numeric=("memory",), long=("model", "live on"))
+    for model in models:
+        table.add_row(
+            titled(bundle(model.model), held(model.policy)),
+            _stage(model),
+            size(model.memory_bytes) if model.memory_bytes else f"disk {size(model.size_bytes)}",
+            _ready(model),
+            ", ".join(model.surfaces) or "-",
+        )
+    return table
+
+
+def model_facts(model: pb.Model) -> Group:
+    """Return what is known of one bundle."""
+    return facts(
+        f"{model.model.model}@{model.model.version}",
+        ("stage", _stage(model)),
+        ("engine", model.engine),
+        ("memory", size(model.memory_bytes) if model.memory_bytes else "not measured yet"),
+        ("on disk", size(model.size_bytes)),
+        ("load", f"{model.load:,.1f} requests/s"),
+        ("asked on", ", ".join(model.shard_ids) or "no shard"),
+        ("live on", ", ".join(model.surfaces) or "no surface"),
+        ("held", held(model.policy) or "as its releases need it"),
+        ("metrics", ", ".join(f"{name} {value:.4g}" for name, value in sorted(model.metrics.items()))),
+    )
+
+
+def model_replicas(model: pb.Model) -> Table:
+    """Return a table of the replicas of one bundle."""
+    headings = ("shard", "state", "memory", "loaded in", "requests")
+    table = new_table("Replicas", *headings, numeric=("memory", "loaded in", "requests"), long=("shard",))
+    for held_on in model.replicas:
+        replica = held_on.replica
+        table.add_row(
+            titled(held_on.shard_id, replica.error),
+            replica_state(replica),
+            size(replica.memory_bytes + replica.gpu_memory_bytes),
+            span(seconds_of(replica.load_time)) if replica.HasField("load_time") else "",
+            f"{replica.requests:,}",
+        )
+    return table
+
+
+def held(policy: pb.ModelPolicy) -> str:
+    """Return how operators want a bundle held; empty where they said nothing."""
+    words = [name for name in ("standalone", "pinned") if getattr(policy, name)]
+    words += ["on demand"] if policy.on_demand else []
+    if policy.min_replicas or policy.max_replicas:
+        words.append(f"{policy.min_replicas or '…'} to {policy.max_replicas or '…'} replicas")
+    return ", ".join(words)
+
+
+def _stage(model: pb.Model) -> str:
+    return types_pb2.Stage.Name(model.stage).removeprefix("STAGE_").lower().replace("_", "-")
+
+
+def _ready(model: pb.Model) -> str:
+    """Return how many of the replicas that routers are told of can answer."""
+    serving = (shard_service_pb2.REPLICA_STATE_READY, shard_service_pb2.REPLICA_STATE_COLD)
+    ready = {held_on.shard_id for held_on in model.replicas if held_on.replica.state in serving}
+    return f"{len(ready & set(model.shard_ids))} of {len(model.shard_ids)}"

@@ -1,0 +1,91 @@
+"""A controller without a cluster: a real ClusterService on loopback that says what a test tells it to."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from services import chassis
+
+SERVICE = "headrace.v1.ClusterService"
+
+Answer = Message | Exception | Callable[[Any], Message]
+
+
+class ScriptedCluster:
+    """Answers each method with what `answers` holds for it, once it is served.
+
+    Changes answer with the next of `operation`'s states, GetOperation with the one after, and the last
+    for ever. `asked` holds the requests in the order they came.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: list[Message] = []
+        self.answers: dict[str, Answer] = {}
+        self.states: list[pb.Operation] = []
+
+    def named(self, method: str) -> list[Any]:
+        """Return the requests of one method."""
+        return [request for request in self.asked if type(request).__name__ == f"{method}Request"]
+
+    def handler(self, method: str) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Return what answers one method."""
+        request_type = getattr(pb, f"{method}Request")
+
+        async def answer(request: Message, _: "grpc.aio.ServicerContext[Any, Any]") -> Message:
+            self.asked.append(request)
+            found = self.answers.get(method)
+            if isinstance(found, Exception):
+                raise found
+            if found is not None:
+                return found if isinstance(found, Message) else found(request)
+            response: Message = getattr(pb, f"{method}Response")()
+            if "operation" in response.DESCRIPTOR.fields_by_name:
+                state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+                response.operation.CopyFrom(state)  # type: ignore[attr-defined]
+            return response
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=request_type.FromString,
+            response_serializer=lambda response: response.SerializeToString(),
+        )
+
+
+@contextmanager
+def scripted_cluster() -> Iterator[ScriptedCluster]:
+    """Serve a scripted cluster from a thread of its own, as commands run event loops themselves."""
+    cluster = ScriptedCluster()
+    serving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    def register(server: grpc.aio.Server) -> None:
+        methods = [m.name for m in pb.DESCRIPTOR.services_by_name["ClusterService"].methods]
+        handlers = {method: cluster.handler(method) for method in methods if method != "WatchPlacement"}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def serve() -> None:
+        done = asyncio.Event()
+        options = chassis.ChassisOptions(grace_s=0)
+        async with chassis.serve(
+            "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options
+        ) as server:
+            cluster.address = server.address
+            serving.set_result((asyncio.get_running_loop(), done))
+            await done.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    loop, done = serving.result(timeout=20)
+    try:
+        yield cluster
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
