@@ -105,6 +105,7 @@ def _shard_config(settings: ClusterSettings, shard_id: str) -> ShardConfig:
         state_dir=settings.folders.state_dir.absolute(),
         host=settings.shard_host,
         device=settings.device,
+        memory_bytes=settings.shard_capacity_bytes,
     )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
 from shards.cluster_state import Replica, ReplicaState
-from shards.errors import CorruptRecord, HeadraceError
+from shards.errors import CorruptRecord, HeadraceError, Unavailable
 from shards.release import ModelVersion
-from shards.residency import Residency
+from shards.residency import LOADED, Residency, Terms
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +49,50 @@ class Holdings:
         return Replica(model=held.model, stage=held.stage, state=state, error=error)
 
     def keep_port(self, port: int) -> None:
-        """Write down the port that the shard serves on now."""
-        self._keep(replace(self._record, port=port))
+        """Write down the port that the shard serves on now; where it cannot, the shard serves on."""
+        self._keep_if_possible(replace(self._record, port=port))
 
-    def load(self, model: ModelVersion, path: Path) -> Replica:
-        """Load a bundle, or return it as it is held when it serves already; raises `BundleError`."""
-        replica = self._residency.load(model, path)
-        self._keep(self._record.with_bundle(HeldBundle(model=model, stage=replica.stage, path=path)))
+    def load(self, model: ModelVersion, path: Path, terms: Terms = LOADED) -> Replica:
+        """Load a bundle, or hold it on demand, or return it as it is when it serves already.
+
+        Raises what `Residency.load` raises, and `Unavailable` where it cannot be written down: then a
+        bundle that was not held before is let go again, as it would be lost with the process.
+        """
+        known = any(held.model == model for held in self._record.bundles)
+        replica = self._residency.load(model, path, terms)
+        try:
+            self._keep(self._record.with_bundle(_held_bundle(replica, path, terms)))
+        except Unavailable:
+            if not known:
+                self._residency.unload(model)
+            raise
+        self._lost.pop(model, None)
         return replica
 
+    def demand(self, model: ModelVersion) -> None:
+        """Load a bundle that is held on demand; raises what `Residency.demand` raises."""
+        replica = self._residency.demand(model)
+        self._keep_if_possible(self._record.with_memory(model, replica.memory_bytes))
+
     def unload(self, model: ModelVersion, *, owner: str, generation: int) -> None:
-        """Let a bundle go; late requests are told its `owner` since `generation`."""
+        """Let a bundle go; late requests are told its `owner` since `generation`.
+
+        Raises `Unavailable`, and goes on holding it, where that cannot be written down.
+        """
         self._keep(self._record.without_bundle(model))
+        self._lost.pop(model, None)
         self._residency.unload(model, owner=owner, generation=generation)
+
+    def restore_on_demand(self) -> None:
+        """Hold on demand what was held so in the life before, at once: nothing is loaded."""
+        for held in self._record.bundles:
+            if held.on_demand:
+                self._residency.restore(held.model, held.stage, held.path, _terms(held))
 
     def restore(self, held: HeldBundle) -> None:
         """Load a recorded bundle; one that is refused stays in the record, for another life."""
         try:
-            self._residency.load(held.model, held.path)
+            self._residency.load(held.model, held.path, _terms(held))
         except Exception as error:
             # Whatever is wrong with one bundle, the shard goes on with the others.
             self._lost[held.model] = str(error) or repr(error)
@@ -74,9 +100,36 @@ class Holdings:
             log.error("%s at %s is not restored: %s", held.model, held.path, error, exc_info=unplanned)
 
     def _keep(self, record: ShardRecord) -> None:
-        if record != self._record:
+        if record == self._record:
+            return
+        try:
             write_record(self._record_path, record)
-            self._record = record
+        except OSError as error:
+            raise Unavailable(
+                f"the shard's record {self._record_path} cannot be written: {error.strerror}"
+            ) from error
+        self._record = record
+
+    def _keep_if_possible(self, record: ShardRecord) -> None:
+        try:
+            self._keep(record)
+        except Unavailable as error:
+            log.error("%s", error)
+
+
+def _held_bundle(replica: Replica, path: Path, terms: Terms) -> HeldBundle:
+    return HeldBundle(
+        model=replica.model,
+        stage=replica.stage,
+        path=path,
+        on_demand=terms.on_demand,
+        pinned=terms.pinned,
+        memory_bytes=replica.memory_bytes or terms.memory_bytes,
+    )
+
+
+def _terms(held: HeldBundle) -> Terms:
+    return Terms(on_demand=held.on_demand, pinned=held.pinned, memory_bytes=held.memory_bytes)
 
 
 def _recorded(path: Path) -> ShardRecord:

@@ -12,6 +12,11 @@ class ShardConfig:
     hosts reach it, and `node` the id of its Ray node; a shard under Ray learns both there. `threads`
     work on one request (torch, FAISS), `workers` requests are computed at a time, `max_queue` more may
     wait.
+
+    Bundles may use `memory_bytes`, and `gpu_memory_bytes` on its GPU; 0 sets no limit. Those held on demand
+    stay for `min_residence_s` once loaded and `min_idle_s` after their last request. One that fails to load
+    is tried again after `load_backoff_s`, twice as long each time, `load_attempts` times in all. A shard
+    that uses `leak_limit_bytes` more than its bundles account for asks to be restarted; 0 never asks.
     """
 
     shard_id: str
@@ -25,12 +30,23 @@ class ShardConfig:
     threads: int = 1
     max_queue: int = 64
     grace_s: float = 2.0
+    memory_bytes: int = 0
+    gpu_memory_bytes: int = 0
+    min_idle_s: float = 2.0
+    min_residence_s: float = 15.0
+    load_attempts: int = 3
+    load_backoff_s: float = 1.0
+    leak_limit_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         if not self.shard_id or Path(self.shard_id).name != self.shard_id:
             raise ValueError(f"shard_id {self.shard_id!r} must be fit for the name of a file")
         if self.workers < 1 or self.threads < 1 or self.max_queue < 0 or self.grace_s < 0:
             raise ValueError("workers and threads must be at least 1, max_queue and grace_s at least 0")
+        if min(self.memory_bytes, self.gpu_memory_bytes, self.leak_limit_bytes) < 0:
+            raise ValueError("memory_bytes, gpu_memory_bytes and leak_limit_bytes must be at least 0")
+        if self.load_attempts < 1 or min(self.min_idle_s, self.min_residence_s, self.load_backoff_s) < 0:
+            raise ValueError("load_attempts must be at least 1, and times at least 0")
 
     @property
     def record_path(self) -> Path:

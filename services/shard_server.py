@@ -13,10 +13,15 @@ import torch
 
 from services import chassis, shard_servicer, stages
 from services.holdings import Holdings
+from services.on_demand import OnDemandLoads
 from services.shard_config import ShardConfig
 from services.shard_servicer import Shard
 from services.worker_pool import WorkerPool
 from shards.errors import Unavailable
+from shards.eviction import EvictionLimits
+from shards.load_attempts import AttemptLimits
+from shards.memory_use import MemoryUse
+from shards.process_memory import set_aside_what_stays
 from shards.residency import Residency
 
 log = logging.getLogger(__name__)
@@ -43,26 +48,46 @@ class ShardServer:
 async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     torch.set_num_threads(config.threads)
     faiss.omp_set_num_threads(config.threads)
-    residency = Residency(device=config.device)
+    set_aside_what_stays()
+    residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
     holdings = Holdings(residency, config.record_path)
+    holdings.restore_on_demand()
     async with (
         WorkerPool(workers=config.workers, max_queue=config.max_queue) as pool,
         _loading() as loader,
     ):
+        on_demand = OnDemandLoads(holdings.demand, loader)
         shard = Shard(
-            shard_id=config.shard_id,
+            config=config,
             incarnation=uuid.uuid4().hex,
-            device=config.device,
             holdings=holdings,
             pool=pool,
-            runner=stages.StageRunner(config.shard_id, residency, pool),
+            runner=stages.StageRunner(config.shard_id, residency, pool, on_demand),
+            on_demand=on_demand,
         )
         async with AsyncExitStack() as exits:
             server = await _listen(exits, config, shard, loader)
             holdings.keep_port(server.port)
             for held in holdings.recorded:
-                loader.submit(holdings.restore, held)
+                if not held.on_demand:
+                    loader.submit(holdings.restore, held)
             yield f"{config.advertise_host or config.host}:{server.port}"
+
+
+def _limits(config: ShardConfig) -> EvictionLimits:
+    return EvictionLimits(
+        capacity=MemoryUse(host_bytes=config.memory_bytes, gpu_bytes=config.gpu_memory_bytes),
+        min_idle_s=config.min_idle_s,
+        min_residence_s=config.min_residence_s,
+    )
+
+
+def _attempts(config: ShardConfig) -> AttemptLimits:
+    return AttemptLimits(
+        attempts=config.load_attempts,
+        backoff_s=config.load_backoff_s,
+        max_backoff_s=max(AttemptLimits().max_backoff_s, config.load_backoff_s),
+    )
 
 
 @asynccontextmanager

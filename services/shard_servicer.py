@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from services.chassis import CONTROL_DEADLINE_S, remaining_s
 from services.codec.stages import read_model_version
 from services.codec.violations import collecting
 from services.holdings import Holdings
+from services.on_demand import OnDemandLoads
+from services.shard_config import ShardConfig
 from services.stages import StageRunner
 from services.worker_pool import WorkerPool
-from shards.residency import resident_bytes
+from shards.process_memory import resident_bytes
+from shards.residency import Terms
 
 SERVICE_NAME = "headrace.v1.ShardService"
 
@@ -30,12 +34,12 @@ T = TypeVar("T")
 class Shard:
     """The parts of one shard; `incarnation` is new with every life of its process."""
 
-    shard_id: str
+    config: ShardConfig
     incarnation: str
-    device: str
     holdings: Holdings
     pool: WorkerPool
     runner: StageRunner
+    on_demand: OnDemandLoads
 
 
 class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
@@ -48,12 +52,14 @@ class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
     async def LoadModel(  # noqa: N802
         self, request: pb.LoadModelRequest, _: "grpc.aio.ServicerContext[Any, Any]"
     ) -> pb.LoadModelResponse:
-        """Load a bundle; one that serves already is left as it is."""
+        """Load a bundle, or hold it on demand; one that serves already is left as it is."""
         with collecting() as at:
             model = read_model_version(request.model, at.child("model"))
             at.child("path").check_set(request.path)
+            at.child("memory_bytes").check(request.memory_bytes >= 0, "must not be negative")
+        terms = Terms(on_demand=request.on_demand, pinned=request.pinned, memory_bytes=request.memory_bytes)
         replica = await self._off_loop(
-            lambda: self._shard.holdings.load(model, Path(request.path).absolute())
+            lambda: self._shard.holdings.load(model, Path(request.path).absolute(), terms)
         )
         return pb.LoadModelResponse(replica=codec.replica_to_proto(replica))
 
@@ -76,22 +82,28 @@ class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
         timeout_s = remaining_s(context, default_s=CONTROL_DEADLINE_S)
         if request.HasField("timeout"):
             timeout_s = min(timeout_s, codec.duration_from_proto(request.timeout))
+        loads_until = time.monotonic() + timeout_s
+        await self._shard.on_demand.settled(timeout_s)
+        timeout_s = loads_until - time.monotonic()
         return pb.DrainResponse(abandoned=await self._shard.pool.wait_idle(timeout_s))
 
     async def GetShard(  # noqa: N802
         self, _: pb.GetShardRequest, __: "grpc.aio.ServicerContext[Any, Any]"
     ) -> pb.GetShardResponse:
         """Tell what the shard holds and how it is."""
-        shard = self._shard
+        shard, config = self._shard, self._shard.config
         return pb.GetShardResponse(
-            shard_id=shard.shard_id,
+            shard_id=config.shard_id,
             incarnation=shard.incarnation,
             replicas=[codec.replica_to_proto(replica) for replica in shard.holdings.replicas()],
             memory_bytes=resident_bytes(),
             in_flight=shard.pool.in_flight,
             pid=os.getpid(),
-            device=shard.device,
+            device=config.device,
             draining=shard.runner.draining,
+            node=config.node,
+            capacity_bytes=config.memory_bytes,
+            gpu_capacity_bytes=config.gpu_memory_bytes,
         )
 
     async def _off_loop(self, work: Callable[[], T]) -> T:

@@ -1,5 +1,6 @@
 """The three stage services of a shard, over the models that it holds."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from protos.headrace.v1 import (
 )
 from services import codec
 from services.chassis import STAGE_DEADLINE_S, remaining_s
+from services.on_demand import OnDemandLoads
 from services.worker_pool import WorkerPool
 from shards.candidates import Candidates
 from shards.errors import Unavailable
@@ -32,10 +34,13 @@ SERVICE_NAMES = (
 class StageRunner:
     """Runs stage calls on the worker pool; refuses new ones once the shard drains."""
 
-    def __init__(self, shard_id: str, residency: Residency, pool: WorkerPool) -> None:
+    def __init__(
+        self, shard_id: str, residency: Residency, pool: WorkerPool, on_demand: OnDemandLoads
+    ) -> None:
         self._shard_id = shard_id
         self._residency = residency
         self._pool = pool
+        self._on_demand = on_demand
         self.draining = False
 
     async def run(
@@ -47,15 +52,22 @@ class StageRunner:
     ) -> codec.StageAnswer:
         """Return the answer of a model that this shard holds, in the time the caller gives.
 
-        Raises `NotOwner`, `Unavailable` when draining, `Overloaded`, `DeadlineExceeded`, and what
-        the model raises.
+        One that is held on demand is loaded first. Raises `NotOwner`, `Unavailable` when draining or when
+        the model cannot be loaded, `Overloaded`, `DeadlineExceeded`, and what the model raises.
         """
         if self.draining:
             raise Unavailable(f"shard {self._shard_id!r} is draining")
-        servable = self._residency.get(model, stage)
-        timed = await self._pool.run(
-            lambda: compute(servable), within_s=remaining_s(context, default_s=STAGE_DEADLINE_S)
-        )
+        deadline = time.monotonic() + remaining_s(context, default_s=STAGE_DEADLINE_S)
+        servable = self._residency.take(model, stage)
+        while servable is None:
+            await self._on_demand.loaded(model, deadline - time.monotonic())
+            servable = self._residency.take(model, stage)
+        answered = False
+        try:
+            timed = await self._pool.run(lambda: compute(servable), within_s=deadline - time.monotonic())
+            answered = True
+        finally:
+            self._residency.give(model, answered=answered)
         return codec.StageAnswer(
             shard_id=self._shard_id,
             model=model,

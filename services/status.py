@@ -25,6 +25,7 @@ from shards.errors import (
     NotFound,
     NotOwner,
     Overloaded,
+    OversizedBundle,
     PermissionDenied,
     Refused,
     Unauthenticated,
@@ -55,6 +56,7 @@ _CODES: Mapping[type[HeadraceError], tuple[grpc.StatusCode, str]] = {
     CorruptRecord: (grpc.StatusCode.DATA_LOSS, "CORRUPT_RECORD"),
     CorruptBundle: (grpc.StatusCode.DATA_LOSS, "CORRUPT_BUNDLE"),
     MismatchedBundle: (grpc.StatusCode.FAILED_PRECONDITION, "MISMATCHED_BUNDLE"),
+    OversizedBundle: (grpc.StatusCode.FAILED_PRECONDITION, "OVERSIZED_BUNDLE"),
 }
 
 
@@ -99,7 +101,7 @@ def _metadata(error: HeadraceError) -> dict[str, str]:
             found = {"kind": error.kind, "name": error.name}
         case NotOwner():
             found = {"model": error.model, "owner": error.owner, "generation": str(error.generation)}
-        case CorruptBundle() | MismatchedBundle():
+        case CorruptBundle() | MismatchedBundle() | OversizedBundle():
             found = {"file": error.file, "problem": error.problem}
         case CorruptRecord():
             found = {"store": error.store, "key": error.key, "problem": error.problem}
@@ -206,6 +208,7 @@ _BY_REASON: Mapping[str, _Build] = {
         d.said("model"), owner=d.said("owner"), generation=int(d.said("generation") or 0)
     ),
     "MISMATCHED_BUNDLE": lambda _, d: MismatchedBundle(d.said("file"), d.said("problem")),
+    "OVERSIZED_BUNDLE": lambda _, d: OversizedBundle(d.said("file"), d.said("problem")),
     "CORRUPT_BUNDLE": lambda _, d: CorruptBundle(d.said("file"), d.said("problem")),
     "CORRUPT_RECORD": lambda _, d: CorruptRecord(d.said("store"), d.said("key"), d.said("problem")),
 }

@@ -14,7 +14,8 @@ HeadraceError
 ├── CorruptRecord         a stored record that cannot be read             DATA_LOSS
 └── BundleError           a bundle that must not be served
     ├── CorruptBundle     truncated, altered or unreadable                DATA_LOSS
-    └── MismatchedBundle  whole, but not what was asked for               FAILED_PRECONDITION
+    ├── MismatchedBundle  whole, but not what was asked for               FAILED_PRECONDITION
+    └── OversizedBundle   whole, but more than the shard has room for     FAILED_PRECONDITION
 
 `services.status` maps each of them to its gRPC code, and nothing else does.
 """
@@ -122,3 +123,7 @@ class CorruptBundle(BundleError):
 
 class MismatchedBundle(BundleError):
     """The bundle is whole, but not what was asked for or not what its parts say."""
+
+
+class OversizedBundle(BundleError):
+    """The bundle is whole, but does not fit beside what stays loaded; `file` names the bundle itself."""

@@ -1,26 +1,44 @@
-"""The bundles that a shard holds: verified, opened, checked against their goldens, warm, and let go again."""
+"""The bundles that a shard holds: always loaded, or on demand within the memory that there is."""
 
-import ctypes
-import gc
 import logging
-import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from shards.bundle import Bundle, open_bundle, read_manifest
+from shards.bundle import open_bundle, read_manifest
 from shards.cluster_state import Replica, ReplicaState
-from shards.errors import FieldViolation, InvalidInput, MismatchedBundle, NotOwner, Unavailable
-from shards.golden import GOLDEN_FILE, read_golden, replay
+from shards.errors import (
+    FieldViolation,
+    InvalidInput,
+    NotOwner,
+    Overloaded,
+    OversizedBundle,
+    Unavailable,
+)
+from shards.eviction import EvictionLimits, NoRoom, Resident, choose_victims
+from shards.load_attempts import AttemptLimits, LoadAttempts
+from shards.loading import LoadedBundle, load_bundle, served_bytes
+from shards.memory_use import NOTHING, MemoryUse
+from shards.process_memory import give_back_memory
 from shards.release import ModelVersion, Stage
-from shards.servable import open_servable
 from shards.stages import Servable
 
 log = logging.getLogger(__name__)
 
-WARM_UP_ROUNDS = 3
-"""How often the goldens are asked, once to compare and again for caches and lazy start-up."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a bundle is held: loaded for good or on demand, never evicted, and what it is said to need."""
+
+    on_demand: bool = False
+    pinned: bool = False
+    memory_bytes: int = 0
+
+
+LOADED = Terms()
+_LIMITS, _ATTEMPTS = EvictionLimits(), AttemptLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,111 +49,261 @@ class _Owner:
     generation: int
 
 
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    """One bundle: what is told of it, what answers for it, and how it is used."""
+
+    replica: Replica
+    path: Path
+    terms: Terms
+    memory: MemoryUse = NOTHING
+    """Measured when it was last loaded."""
+    reload_s: float = 0.0
+    servable: Servable | None = None
+    attempts: LoadAttempts = field(default_factory=LoadAttempts)
+    in_use: int = 0
+    answered: int = 0
+    used_s: float = 0.0
+    loaded_s: float = 0.0
+
+    @property
+    def evictable(self) -> bool:
+        return self.terms.on_demand and not self.terms.pinned
+
+    def resident(self) -> Resident:
+        return Resident(
+            model=self.replica.model,
+            memory=self.memory,
+            evictable=self.evictable,
+            in_use=self.in_use > 0,
+            used_s=self.used_s,
+            loaded_s=self.loaded_s,
+            reload_s=self.reload_s,
+        )
+
+
 class Residency:
     """Thread-safe; one bundle loads at a time, so that its memory can be told from that of others."""
 
-    def __init__(self, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        limits: EvictionLimits = _LIMITS,
+        attempts: AttemptLimits = _ATTEMPTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._device = device
+        self._limits = limits
+        self._attempts = attempts
+        self._clock = clock
         self._loading = threading.Lock()
         self._lock = threading.Lock()
-        self._replicas: dict[ModelVersion, Replica] = {}
-        self._servables: dict[ModelVersion, Servable] = {}
+        self._held: dict[ModelVersion, _Held] = {}
         self._owners: dict[ModelVersion, _Owner] = {}
 
-    def load(self, model: ModelVersion, path: Path) -> Replica:
-        """Verify, open, replay and warm up a bundle; it serves on return.
+    def load(self, model: ModelVersion, path: Path, terms: Terms = LOADED) -> Replica:
+        """Verify a bundle and, unless it is held on demand, load it; it serves, or is COLD, on return.
 
-        A bundle that serves already is returned as it is. What goes wrong, BundleError above all, is
-        recorded and raised; the other bundles serve on.
+        One that serves already goes on under the new terms. What goes wrong, BundleError above all, is
+        recorded and raised; the other bundles serve on. Raises OversizedBundle where it cannot fit, and
+        Overloaded where it does not fit until requests for others end.
         """
         with self._loading:
-            held = self._replicas.get(model)
-            if held is not None and held.state is ReplicaState.READY:
-                return held
+            held = self._held.get(model)
+            if held is not None and held.servable is not None:
+                held.terms = terms
+                return held.replica
             loading = Replica(model=model, stage=read_manifest(path).stage, state=ReplicaState.LOADING)
-            self._keep(loading)
+            asked = self._keep(_Held(replica=loading, path=path, terms=terms), held)
             try:
-                return self._load(loading, path)
+                return self._register(asked) if terms.on_demand else self._bring_in(asked)
             except Exception as error:
-                self._keep(replace(loading, state=ReplicaState.FAILED, error=str(error) or repr(error)))
+                self._tell(asked, ReplicaState.FAILED, str(error) or repr(error))
                 raise
+
+    def restore(self, model: ModelVersion, stage: Stage, path: Path, terms: Terms) -> None:
+        """Hold on demand what was verified in a life before; it is verified again when it loads."""
+        cold = Replica(model=model, stage=stage, state=ReplicaState.COLD, memory_bytes=terms.memory_bytes)
+        self._keep(_Held(replica=cold, path=path, terms=terms), None)
+
+    def demand(self, model: ModelVersion) -> Replica:
+        """Load a bundle that is held on demand, if it is not loaded; it serves on return.
+
+        Raises NotOwner where it is not held, Unavailable with the reason where it cannot be loaded, now or
+        ever, and Overloaded where nothing may be evicted for it now.
+        """
+        with self._loading:
+            held = self._held.get(model)
+            if held is None:
+                raise self._not_owner(model)
+            if held.servable is not None:
+                return held.replica
+            held.attempts.check(self._clock(), f"model {model}")
+            self._tell(held, ReplicaState.LOADING)
+            try:
+                return self._bring_in(held)
+            except Overloaded as error:
+                self._tell(held, ReplicaState.COLD, str(error))
+                raise
+            except Exception as error:
+                # Whatever is wrong with it, its callers learn, and the shard serves its other bundles.
+                raise self._failed(held, error) from error
 
     def unload(self, model: ModelVersion, *, owner: str = "", generation: int = 0) -> None:
         """Let a bundle go; late callers are told its `owner`. Requests in flight finish."""
         with self._loading:
             with self._lock:
-                self._replicas.pop(model, None)
-                self._servables.pop(model, None)
+                held = self._held.pop(model, None)
                 self._owners[model] = _Owner(owner, generation)
-            _give_back_memory()
+            if held is not None and held.servable is not None:
+                del held
+                give_back_memory()
 
-    def get(self, model: ModelVersion, stage: Stage) -> Servable:
-        """Return what answers for a bundle.
+    def take(self, model: ModelVersion, stage: Stage) -> Servable | None:
+        """Return what answers for a bundle, or None where `demand` must load it first.
 
-        Raises NotOwner where it is not held, Unavailable where it is but does not serve, and
-        InvalidInput where it serves another stage.
+        `give` it back when the request ends: until then it is not evicted. Raises NotOwner where it is not
+        held, Unavailable where it is but cannot serve, and InvalidInput where it serves another stage.
         """
         with self._lock:
-            replica, servable = self._replicas.get(model), self._servables.get(model)
-            owner = self._owners.get(model, _Owner("", 0))
-        if replica is None:
-            raise NotOwner(str(model), owner=owner.shard_id, generation=owner.generation)
-        if servable is None:
-            raise Unavailable(f"model {model} is {replica.state.value} here")
-        if replica.stage is not stage:
-            raise InvalidInput(
-                FieldViolation("model", f"{model} serves {replica.stage.value}, not {stage.value}")
-            )
-        return servable
+            held = self._held.get(model)
+            if held is None:
+                raise self._not_owner(model)
+            if held.replica.stage is not stage:
+                raise InvalidInput(
+                    FieldViolation("model", f"{model} serves {held.replica.stage.value}, not {stage.value}")
+                )
+            if held.servable is None:
+                self._check_on_demand(held)
+                return None
+            held.in_use += 1
+            held.used_s = self._clock()
+            return held.servable
+
+    def give(self, model: ModelVersion, *, answered: bool) -> None:
+        """End what `take` began; `answered` requests are counted."""
+        with self._lock:
+            held = self._held.get(model)
+            # It may have been let go, and even have come back, since.
+            if held is not None and held.in_use:
+                held.in_use -= 1
+                held.answered += answered
+                held.used_s = self._clock()
 
     def replicas(self) -> tuple[Replica, ...]:
         """Return what is held, in whatever state, by name and version."""
         with self._lock:
-            return tuple(self._replicas[model] for model in sorted(self._replicas))
+            return tuple(
+                replace(self._held[model].replica, requests=self._held[model].answered)
+                for model in sorted(self._held)
+            )
 
-    def _load(self, loading: Replica, path: Path) -> Replica:
-        started = time.monotonic()
-        before_bytes = resident_bytes()
-        bundle = open_bundle(path, loading.model)
-        servable = open_servable(bundle, self._device)
-        _warm_up(servable, bundle)
-        ready = replace(
-            loading,
-            state=ReplicaState.READY,
-            memory_bytes=max(0, resident_bytes() - before_bytes),
-            load_time_ms=round((time.monotonic() - started) * 1000),
-        )
-        self._keep(ready, servable)
-        log.info("%s serves after %d ms", loading.model, ready.load_time_ms)
-        return ready
-
-    def _keep(self, replica: Replica, servable: Servable | None = None) -> None:
+    def memory(self) -> MemoryUse:
+        """Return what the loaded bundles were measured to use."""
         with self._lock:
-            self._replicas[replica.model] = replica
-            self._owners.pop(replica.model, None)
-            if servable is not None:
-                self._servables[replica.model] = servable
+            return sum((resident.memory for resident in self._residents()), NOTHING)
 
+    def _register(self, held: _Held) -> Replica:
+        """Verify every byte now, so that a bundle which cannot serve is refused while someone looks."""
+        bundle = open_bundle(held.path, held.replica.model)
+        need = MemoryUse(host_bytes=held.terms.memory_bytes or served_bytes(bundle.manifest))
+        match choose_victims(self._clock(), (), need, self._limits):
+            case NoRoom() as refused:
+                raise OversizedBundle(str(held.replica.model), refused.reason)
+        return self._tell(held, ReplicaState.COLD)
 
-def resident_bytes() -> int:
-    """Return the resident memory of this process, from Linux's `/proc/self/statm`."""
-    pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    def _bring_in(self, held: _Held) -> Replica:
+        """Load a bundle, having made room for what it will need and then for what it was measured to need."""
+        model = held.replica.model
+        self._make_room(held, self._estimate(held))
+        loaded = load_bundle(model, held.path, self._device)
+        held.memory, held.reload_s = loaded.memory, loaded.load_time_s
+        try:
+            self._make_room(held, loaded.memory)
+        except Exception:
+            del loaded
+            give_back_memory()
+            raise
+        return self._serve(held, loaded)
 
+    def _serve(self, held: _Held, loaded: LoadedBundle) -> Replica:
+        with self._lock:
+            held.servable = loaded.servable
+            held.attempts = LoadAttempts()
+            held.loaded_s = held.used_s = self._clock()
+            held.replica = replace(
+                held.replica,
+                state=ReplicaState.READY,
+                error="",
+                memory_bytes=loaded.memory.host_bytes,
+                gpu_memory_bytes=loaded.memory.gpu_bytes,
+                load_time_ms=round(loaded.load_time_s * 1000),
+            )
+        log.info("%s serves after %d ms", held.replica.model, held.replica.load_time_ms)
+        return held.replica
 
-def _give_back_memory() -> None:
-    """Free what was let go: programs are rings of references, and glibc keeps freed pages to itself."""
-    gc.collect()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
+    def _estimate(self, held: _Held) -> MemoryUse:
+        """Return what a bundle will need: as measured here before, or elsewhere, or else its size on disk."""
+        if held.memory != NOTHING:
+            return held.memory
+        disk_bytes = served_bytes(read_manifest(held.path))
+        return MemoryUse(host_bytes=held.terms.memory_bytes or disk_bytes)
 
+    def _make_room(self, held: _Held, need: MemoryUse) -> None:
+        """Evict what must go; OversizedBundle or Overloaded where nothing that may go makes enough room."""
+        limits = self._limits
+        if not held.evictable:
+            # What operators want loaded does not wait for others to have had their time.
+            limits = replace(limits, min_idle_s=0.0, min_residence_s=0.0)
+        with self._lock:
+            choice = choose_victims(self._clock(), self._residents(), need, limits)
+            if isinstance(choice, NoRoom):
+                if choice.never:
+                    raise OversizedBundle(str(held.replica.model), choice.reason)
+                raise Overloaded(
+                    f"model {held.replica.model}: {choice.reason}", retry_after_s=choice.retry_after_s
+                )
+            for model in choice.models:
+                victim = self._held[model]
+                victim.servable = None
+                victim.replica = replace(victim.replica, state=ReplicaState.COLD)
+        if choice.models:
+            log.info("%s makes %s cold", held.replica.model, ", ".join(map(str, choice.models)))
+            give_back_memory()
 
-def _warm_up(servable: Servable, bundle: Bundle) -> None:
-    """Ask the goldens again and again; MismatchedBundle where an answer is not what training saw."""
-    golden = read_golden(bundle.file(GOLDEN_FILE))
-    if not golden.contexts:
-        raise MismatchedBundle(GOLDEN_FILE, "holds no request")
-    tolerance = bundle.manifest.tolerance
-    for _ in range(WARM_UP_ROUNDS):
-        replay(servable, golden, tolerance.rtol, tolerance.atol)
+    def _failed(self, held: _Held, error: Exception) -> Unavailable:
+        reason = str(error) or repr(error)
+        model = held.replica.model
+        log.warning("%s at %s failed to load: %s", model, held.path, reason)
+        with self._lock:
+            held.attempts = held.attempts.failed(self._clock(), reason, self._attempts)
+        self._tell(held, ReplicaState.FAILED if held.attempts.given_up else ReplicaState.COLD, reason)
+        return Unavailable(f"model {model} failed to load: {reason}")
+
+    def _check_on_demand(self, held: _Held) -> None:
+        """Raise Unavailable where a bundle that is not loaded need not be waited for."""
+        model, state = held.replica.model, held.replica.state
+        held.attempts.check(self._clock(), f"model {model}")
+        if not held.terms.on_demand or state is ReplicaState.FAILED:
+            raise Unavailable(f"model {model} is {state.value} here")
+
+    def _not_owner(self, model: ModelVersion) -> NotOwner:
+        owner = self._owners.get(model, _Owner("", 0))
+        return NotOwner(str(model), owner=owner.shard_id, generation=owner.generation)
+
+    def _residents(self) -> Sequence[Resident]:
+        return [held.resident() for held in self._held.values() if held.servable is not None]
+
+    def _keep(self, held: _Held, before: _Held | None) -> _Held:
+        if before is not None:
+            held.memory, held.reload_s, held.answered = before.memory, before.reload_s, before.answered
+        with self._lock:
+            self._held[held.replica.model] = held
+            self._owners.pop(held.replica.model, None)
+        return held
+
+    def _tell(self, held: _Held, state: ReplicaState, error: str = "") -> Replica:
+        with self._lock:
+            held.replica = replace(held.replica, state=state, error=error)
+        return held.replica

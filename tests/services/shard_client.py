@@ -19,6 +19,7 @@ from services import chassis, codec, status
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
 from shards.release import ModelVersion, Release
+from shards.residency import LOADED, Terms
 from shards.search_context import SearchContext
 
 NOW_MS = 1_700_000_000_000
@@ -53,8 +54,14 @@ class ShardClient:
         self._pre_ranking = PreRankingServiceStub(channel)
         self._ranking = RankingServiceStub(channel)
 
-    async def load(self, model: ModelVersion, path: Path) -> Replica:
-        request = pb.LoadModelRequest(model=codec.model_version_to_proto(model), path=str(path))
+    async def load(self, model: ModelVersion, path: Path, terms: Terms = LOADED) -> Replica:
+        request = pb.LoadModelRequest(
+            model=codec.model_version_to_proto(model),
+            path=str(path),
+            on_demand=terms.on_demand,
+            pinned=terms.pinned,
+            memory_bytes=terms.memory_bytes,
+        )
         return codec.replica_from_proto((await _ours(self._shard.LoadModel(request, timeout=120))).replica)
 
     async def unload(self, model: ModelVersion, owner: str = "", generation: int = 0) -> None:

@@ -1,5 +1,7 @@
 """The record comes back as written, and a damaged one is named."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ def test_it_comes_back(tmp_path: Path) -> None:
     write_record(path, record)
     assert read_record(path) == record
     assert [file.name for file in path.parent.iterdir()] == ["s1.json"]
+
+
+def test_terms_come_back_and_old_records_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "s1.json"
+    cold = replace(held("tower", "/models/tower/1"), on_demand=True, pinned=True, memory_bytes=7)
+    write_record(path, ShardRecord(port=1).with_bundle(cold))
+    assert read_record(path).bundles == (cold,)
+    measured = read_record(path).with_memory(MODEL, 9).with_memory(ModelVersion("none", "1"), 1)
+    assert measured.bundles == (replace(cold, memory_bytes=9),)
+    old = {"model": "tower", "version": "1", "stage": "retrieval", "path": "/models/tower/1"}
+    path.write_text(json.dumps({"port": 1, "models": [old]}))
+    assert read_record(path).bundles == (held("tower", "/models/tower/1"),)
 
 
 def test_none_is_empty(tmp_path: Path) -> None:

@@ -137,7 +137,32 @@ def test_a_damaged_record_starts_an_empty_shard(tmp_path: Path) -> None:
     assert read_record(config.record_path).port > 0
 
 
-@pytest.mark.parametrize("wrong", [{"shard_id": ""}, {"shard_id": "a/b"}, {"workers": 0}, {"max_queue": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shard_id": ""},
+        {"shard_id": "a/b"},
+        {"workers": 0},
+        {"max_queue": -1},
+        {"memory_bytes": -1},
+        {"load_attempts": 0},
+        {"min_idle_s": -1},
+    ],
+)
 def test_a_config_must_make_sense(wrong: dict[str, str | int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be"):
         ShardConfig(**{"shard_id": "s1", "state_dir": tmp_path} | wrong)  # type: ignore[arg-type]
+
+
+def test_it_tells_its_node_and_its_room(tmp_path: Path) -> None:
+    config = ShardConfig(
+        shard_id="s1", state_dir=tmp_path, node="n1", memory_bytes=1 << 30, gpu_memory_bytes=7
+    )
+
+    async def main() -> None:
+        async with ShardServer(config) as server, connect(server.address) as client:
+            told = await client.shard()
+            assert (told.node, told.capacity_bytes, told.gpu_capacity_bytes) == ("n1", 1 << 30, 7)
+            assert told.recycle_reason == ""
+
+    asyncio.run(main())

@@ -24,6 +24,7 @@ from shards.errors import (
     NotFound,
     NotOwner,
     Overloaded,
+    OversizedBundle,
     PermissionDenied,
     Refused,
     Unauthenticated,
@@ -47,6 +48,7 @@ CASES: list[tuple[HeadraceError, grpc.StatusCode, str]] = [
     (CorruptRecord("user store", "u1", "short"), grpc.StatusCode.DATA_LOSS, "CORRUPT_RECORD"),
     (CorruptBundle("scorer.pt2", "is altered"), grpc.StatusCode.DATA_LOSS, "CORRUPT_BUNDLE"),
     (MismatchedBundle("golden.npz", "differs"), grpc.StatusCode.FAILED_PRECONDITION, "MISMATCHED_BUNDLE"),
+    (OversizedBundle("tower@1", "needs more"), grpc.StatusCode.FAILED_PRECONDITION, "OVERSIZED_BUNDLE"),
 ]
 
 

@@ -21,7 +21,7 @@ from shards.errors import (
 from shards.golden import Golden, golden_of, read_golden, write_golden
 from shards.release import ModelVersion, Stage
 from shards.residency import Residency
-from shards.stages import Retriever
+from shards.stages import Retriever, Servable
 from tests.shards.bundles import RELEASE, VERSION, context, manifest, write_items
 
 LEXICAL = ModelVersion("lexical", VERSION)
@@ -33,8 +33,15 @@ def residency() -> Residency:
     return Residency(device="cpu")
 
 
+def taken(residency: Residency, model: ModelVersion, stage: Stage) -> Servable | None:
+    """Return what answers, as a request that ends at once."""
+    servable = residency.take(model, stage)
+    residency.give(model, answered=servable is not None)
+    return servable
+
+
 def check_serves(residency: Residency, model: ModelVersion = LEXICAL) -> None:
-    servable = residency.get(model, Stage.RETRIEVAL)
+    servable = taken(residency, model, Stage.RETRIEVAL)
     assert isinstance(servable, Retriever)
     assert servable.retrieve(context("red mug"), 1, (), (), 0).item_ids == ("item-100",)
 
@@ -47,18 +54,18 @@ def test_every_bundle_of_a_release_loads_and_serves(residency: Residency, models
     for model, stage in RELEASE.models().items():
         replica = residency.load(model, models / model.model / model.version)
         assert (replica.model, replica.stage, replica.state) == (model, stage, ReplicaState.READY)
-        assert replica.memory_bytes >= 0
+        assert replica.memory_bytes > 0
         assert replica.load_time_ms > 0
         assert replica.error == ""
-        assert residency.get(model, stage)
+        assert taken(residency, model, stage)
     assert [replica.model for replica in residency.replicas()] == sorted(RELEASE.models())
 
 
 def test_loading_again_changes_nothing(residency: Residency, models: Path) -> None:
     first = residency.load(LEXICAL, models / "lexical" / VERSION)
-    servable = residency.get(LEXICAL, Stage.RETRIEVAL)
+    servable = taken(residency, LEXICAL, Stage.RETRIEVAL)
     assert residency.load(LEXICAL, models / "lexical" / VERSION) is first
-    assert residency.get(LEXICAL, Stage.RETRIEVAL) is servable
+    assert taken(residency, LEXICAL, Stage.RETRIEVAL) is servable
 
 
 def test_two_loads_at_once_load_once(residency: Residency, models: Path) -> None:
@@ -75,16 +82,16 @@ def test_two_loads_at_once_load_once(residency: Residency, models: Path) -> None
 
 def test_what_is_not_held_is_not_owned(residency: Residency) -> None:
     with pytest.raises(NotOwner, match="'lexical@1' is not held here") as caught:
-        residency.get(LEXICAL, Stage.RETRIEVAL)
+        taken(residency, LEXICAL, Stage.RETRIEVAL)
     assert (caught.value.owner, caught.value.generation) == ("", 0)
 
 
 def test_what_was_let_go_names_its_owner_until_it_is_back(residency: Residency, models: Path) -> None:
     residency.load(LEXICAL, models / "lexical" / VERSION)
-    in_flight = residency.get(LEXICAL, Stage.RETRIEVAL)
+    in_flight = taken(residency, LEXICAL, Stage.RETRIEVAL)
     residency.unload(LEXICAL, owner="shard-1", generation=7)
     with pytest.raises(NotOwner) as caught:
-        residency.get(LEXICAL, Stage.RETRIEVAL)
+        taken(residency, LEXICAL, Stage.RETRIEVAL)
     assert (caught.value.owner, caught.value.generation) == ("shard-1", 7)
     assert residency.replicas() == ()
     assert isinstance(in_flight, Retriever)
@@ -101,7 +108,7 @@ def test_letting_go_of_what_is_not_held_is_no_error(residency: Residency) -> Non
 def test_another_stage_is_the_callers_mistake(residency: Residency, models: Path) -> None:
     residency.load(LEXICAL, models / "lexical" / VERSION)
     with pytest.raises(InvalidInput, match="lexical@1 serves retrieval, not ranking"):
-        residency.get(LEXICAL, Stage.RANKING)
+        taken(residency, LEXICAL, Stage.RANKING)
 
 
 def check_refused(residency: Residency, path: Path, model: ModelVersion, error: type[BundleError]) -> str:
@@ -111,7 +118,7 @@ def check_refused(residency: Residency, path: Path, model: ModelVersion, error: 
     assert replica.state is ReplicaState.FAILED
     assert replica.error == str(caught.value)
     with pytest.raises(Unavailable, match=f"{model} is failed here"):
-        residency.get(model, replica.stage)
+        taken(residency, model, replica.stage)
     return caught.value.file
 
 

@@ -1,0 +1,81 @@
+"""Brings one bundle into memory: verified, opened, checked against its goldens, warm and measured."""
+
+import gc
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.bundle import Bundle, open_bundle
+from shards.errors import MismatchedBundle
+from shards.golden import GOLDEN_FILE, read_golden, replay
+from shards.manifest import Manifest
+from shards.memory_use import MemoryUse
+from shards.process_memory import memory_in_use, set_aside_what_stays
+from shards.release import ModelVersion
+from shards.servable import open_servable
+from shards.stages import Servable
+
+WARM_UP_ROUNDS = 3
+"""How often the goldens are asked, once to compare and again for caches and lazy start-up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedBundle:
+    """What answers for a bundle, and what it took."""
+
+    servable: Servable
+    memory: MemoryUse
+    load_time_s: float
+
+
+def load_bundle(model: ModelVersion, path: Path, device: str) -> LoadedBundle:
+    """Return a bundle ready to serve; BundleError or whatever its libraries raise where it is not.
+
+    Only one may be loaded at a time, so that its memory can be told from that of others.
+    """
+    modules = len(sys.modules)
+    loaded = _load(model, path, device)
+    if len(sys.modules) > modules:
+        # The first of its engine: libraries imported what they need, a hundred times what a bundle takes.
+        # That stays, is no bundle's, and need not be looked through at every collection from now on.
+        del loaded
+        set_aside_what_stays()
+        loaded = _load(model, path, device)
+    return loaded
+
+
+def _load(model: ModelVersion, path: Path, device: str) -> LoadedBundle:
+    started = time.monotonic()
+    # Garbage of earlier work must not count, neither for nor against the bundle.
+    gc.collect()
+    before = memory_in_use(device)
+    bundle = open_bundle(path, model)
+    servable = open_servable(bundle, device)
+    _warm_up(servable, bundle)
+    gc.collect()
+    grown = memory_in_use(device) - before
+    return LoadedBundle(
+        servable=servable,
+        # A bundle let go before, but freed only now by the last request that used it, counts against this
+        # one. What was read from disk is in memory in some form, so that it is never less.
+        memory=MemoryUse(
+            host_bytes=max(grown.host_bytes, served_bytes(bundle.manifest)), gpu_bytes=max(grown.gpu_bytes, 0)
+        ),
+        load_time_s=time.monotonic() - started,
+    )
+
+
+def served_bytes(manifest: Manifest) -> int:
+    """Return the size of the files that a bundle serves from, all but its goldens."""
+    return sum(digest.size_bytes for name, digest in manifest.files.items() if name != GOLDEN_FILE)
+
+
+def _warm_up(servable: Servable, bundle: Bundle) -> None:
+    """Ask the goldens again and again; MismatchedBundle where an answer is not what training saw."""
+    golden = read_golden(bundle.file(GOLDEN_FILE))
+    if not golden.contexts:
+        raise MismatchedBundle(GOLDEN_FILE, "holds no request")
+    tolerance = bundle.manifest.tolerance
+    for _ in range(WARM_UP_ROUNDS):
+        replay(servable, golden, tolerance.rtol, tolerance.atol)
