@@ -27,6 +27,8 @@ class ReplicaState(enum.Enum):
 class Replica:
     """One bundle on one shard, as the shard reports it; memory is measured while loading.
 
+    A COLD one tells what it used when it was last loaded, 0 when it never was.
+
     `requests` counts what it has answered in this life of the shard.
     """
 

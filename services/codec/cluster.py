@@ -9,7 +9,7 @@ from services.codec.release import release_to_proto
 from services.codec.replica import replica_to_proto
 from services.codec.shadow import shadow_report_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
-from shards.cluster_state import BundleFacts, ClusterState, ShardState, ShardView
+from shards.cluster_state import BundleFacts, ClusterState, ReplicaState, ShardState, ShardView
 from shards.placement import Placement
 from shards.shadow import ShadowReport
 
@@ -32,7 +32,12 @@ def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Sha
         state=_SHARD_STATES[state.shard_state(view.shard_id, now_ms)],
         node=view.node,
         capacity_bytes=view.capacity_bytes or state.settings.shard_capacity_bytes,
-        memory_bytes=sum(replica.memory_bytes for replica in view.replicas.values()),
+        memory_bytes=sum(
+            replica.memory_bytes
+            for replica in view.replicas.values()
+            # What is cold tells what it used when it was last loaded.
+            if replica.state is not ReplicaState.COLD
+        ),
         replicas=[replica_to_proto(replica) for _, replica in sorted(view.replicas.items())],
         incarnation=view.incarnation,
         pid=view.pid,
