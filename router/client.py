@@ -23,7 +23,11 @@ from services.backoff import Backoff
 FeatureInput = str | float | Sequence[str]
 """A raw feature: a category or text, a number, or several categories."""
 
-_RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
+# A router that stops ends what reaches it meanwhile with CANCELLED, and a search may be sent again. Here
+# it never means that the caller gave up: asyncio tells of that by an exception of its own.
+_RETRYABLE = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
+)
 _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -100,7 +104,8 @@ class HeadraceClient:
         self._max_attempts = max_attempts
         # A channel that lost its router connects anew after 100 ms; until then every attempt fails at once.
         self._backoff = backoff or Backoff(base_s=0.1, cap_s=1.0)
-        self._budget = RetryBudget()
+        # All that is in flight on a connection fails at once when its router dies.
+        self._budget = RetryBudget(tokens=64.0)
         self._rng = rng or random.Random()
 
     async def __aenter__(self) -> Self:

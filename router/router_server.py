@@ -1,6 +1,7 @@
 """The router process: one server with search and the stage proxies, and the watch that feeds them."""
 
 import asyncio
+import contextlib
 import random
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ SERVICES = (
     "headrace.v1.RankingService",
 )
 """Full names of what a router serves."""
+
+_FIRST_TABLE_S = 2.0
+"""More than a router waits for its controller before it reads its cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,8 @@ class Router:
             config.controller, config.controller_token, interval_s=config.shadow_report_s
         )
         self._shadowing = Shadowing(self._reporter, self._admission, most=config.max_shadows)
-        self._ready = asyncio.Event()
+        self._known, self._ready = asyncio.Event(), asyncio.Event()
+        self._server: chassis.Server | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -117,9 +122,12 @@ class Router:
             # The last report is sent when the last answer was, and no shadow runs any more.
             stack.push_async_callback(self._reporter.flush)
             await stack.enter_async_context(self._shadowing)
-            self._server = await stack.enter_async_context(self._serve(users))
             stack.callback(self._tasks.create_task(self._reporter.run()).cancel)
             stack.callback(self._tasks.create_task(self._watch.run()).cancel)
+            if self._config.reuse_port:
+                await self._first_table()
+            self._server = await stack.enter_async_context(self._serve(users))
+            await self._tell_health()
             self._stack = stack.pop_all()
         return self
 
@@ -131,11 +139,13 @@ class Router:
     @property
     def address(self) -> str:
         """Return HOST:PORT."""
+        assert self._server is not None
         return self._server.address
 
     @property
     def port(self) -> int:
         """Return the port, also where any was asked for."""
+        assert self._server is not None
         return self._server.port
 
     async def ready(self) -> RoutingTable:
@@ -186,7 +196,23 @@ class Router:
         """Follow a new table: connections, memory of failures and health."""
         self._replicas.retain(table.endpoints.values())
         self._tasks.create_task(self._channels.retain(table.placement.endpoints.values()))
-        serving = bool(table.placement.releases)
+        self._known.set()
+        await self._tell_health()
+
+    async def _first_table(self) -> None:
+        """Wait for a placement, but not for ever: whoever else shares the port may have one already.
+
+        The kernel gives a router its share of the callers as soon as it listens.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TABLE_S):
+                await self._known.wait()
+
+    async def _tell_health(self) -> None:
+        """Say whether there is a release to answer with, once there is somebody to say it."""
+        if self._server is None:
+            return
+        serving = bool(self._watch.table.placement.releases)
         for name in ("", *SERVICES):
             await self._server.set_serving(name, serving)
         if serving:
