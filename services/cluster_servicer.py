@@ -1,20 +1,19 @@
 """ClusterService: operators ask here for what they want, and routers learn the placement."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import grpc
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import cluster_service_pb2_grpc
-from services.codec import placement_to_proto, release_from_proto
+from services.codec import placement_to_proto
+from services.codec.changes import change_from_proto
 from services.codec.cluster import models_to_proto, releases_to_proto, shards_to_proto
 from services.codec.intent import operation_to_proto
 from services.codec.shadow import shadow_reports_from_proto
 from services.controller_driver import ControllerDriver
 from services.shadow_reports import ShadowReports
-from shards.intent import Intent
 
 SERVICE_NAME = "headrace.v1.ClusterService"
 
@@ -53,8 +52,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     ) -> AsyncIterator[pb.WatchPlacementResponse]:
         """Send the placement without its intent, unless it is known, and every one that follows."""
         async for placement in self._driver.watch(request.known_generation):
-            watched = replace(placement, intent=Intent())
-            yield pb.WatchPlacementResponse(placement=placement_to_proto(watched))
+            yield pb.WatchPlacementResponse(placement=placement_to_proto(placement))
 
     async def ListOperations(  # noqa: N802
         self,
@@ -63,7 +61,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     ) -> pb.ListOperationsResponse:
         """List the operations under way and the last that ended, oldest first."""
         return pb.ListOperationsResponse(
-            operations=[operation_to_proto(operation) for operation in self._driver.state.operations.values()]
+            operations=[operation_to_proto(operation) for operation in self._driver.operations()]
         )
 
     async def GetOperation(self, request: pb.GetOperationRequest, _: _Context) -> pb.GetOperationResponse:  # noqa: N802
@@ -74,7 +72,7 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
     async def DeployRelease(self, request: pb.DeployReleaseRequest, _: _Context) -> pb.DeployReleaseResponse:  # noqa: N802
         """Start to bring a release live, or to let it answer a share."""
         return pb.DeployReleaseResponse(
-            operation=operation_to_proto(await self._driver.deploy(release_from_proto(request.release)))
+            operation=operation_to_proto(await self._driver.request(change_from_proto(request)))
         )
 
     async def ReportShadow(self, request: pb.ReportShadowRequest, _: _Context) -> pb.ReportShadowResponse:  # noqa: N802

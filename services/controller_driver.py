@@ -6,37 +6,50 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, assert_never
 
 from services.bundle_catalogue import BundleCatalogue
+from services.change_waiters import ChangeWaiters
 from services.placement_store import Committed, PlacementStore
 from services.shard_host import ShardHost
 from services.shard_link import ShardLink
+from shards.changes import Change, DeployRelease, HoldModel
 from shards.cluster_events import (
     Action,
+    CancelRequested,
+    ChangeRequested,
+    CommitFailed,
     CommitPlacement,
-    DeployRequested,
     Event,
     FinishOperation,
     GenerationHeard,
     LoadModel,
     PlacementCommitted,
+    RefuseChange,
+    RestartShard,
+    ShardStopped,
     StartShard,
+    StopShard,
     Tick,
     UnloadModel,
 )
 from shards.cluster_state import BundleFacts, ClusterState, ControllerSettings
 from shards.controller import step
 from shards.errors import HeadraceError, NotFound
-from shards.intent import Operation
+from shards.forecast import PlanForecast, forecast
+from shards.intent import Intent, Operation
 from shards.observation import initial_state
 from shards.placement import Placement
-from shards.release import Release
+from shards.planner import PlannedMove
+from shards.release import ModelVersion
+from shards.releases import bundles_named
+from shards.shard_roster import desired_ids, gpu_fraction
 
 log = logging.getLogger(__name__)
 
-_COMMIT_RETRY_S = 1.0
+_RESTART_DRAIN_S = 5.0
+"""What a shard that nobody asks any more may need for its last requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +93,20 @@ class ControllerDriver:
         self._exits = AsyncExitStack()
         self._moved = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._waiters = ChangeWaiters()
+        self._links: dict[str, ShardLink] = {}
+        self._room: tuple[tuple[str, ...], float | None] = (), None
 
     async def __aenter__(self) -> Self:
         placement = await self._store.read()
         bundles = await asyncio.to_thread(self._known_bundles, placement)
         ids = self._config.shard_ids
         self._state = initial_state(self._config.settings, ids, placement, bundles, self.now_ms())
-        self._links = {
-            shard_id: ShardLink(shard_id, view.address, self._host)
-            for shard_id, view in self._state.shards.items()
-        }
+        self._room = ids, None
         async with AsyncExitStack() as exits:
-            for link in self._links.values():
-                exits.push_async_callback(link.close)
+            exits.push_async_callback(self._close_links)
             self._tasks = await exits.enter_async_context(asyncio.TaskGroup())
             exits.callback(self._stop)
-            for shard_id in ids:
-                self._run(self._follow(shard_id))
             self._feed(Tick())
             self._exits = exits.pop_all()
         return self
@@ -113,15 +123,41 @@ class ControllerDriver:
         """Return milliseconds since the epoch, by a clock that never goes back."""
         return self._epoch_ms + time.monotonic_ns() // 1_000_000
 
-    async def deploy(self, release: Release) -> Operation:
-        """Start to bring a release live; returns the operation.
+    async def request(self, change: Change) -> Operation:
+        """Start a change; returns its operation once a committed generation holds it.
 
-        Raises `NotFound`, `CorruptBundle` or `InvalidInput` when its bundles are not there to be loaded.
+        Raises what refuses it: `InvalidInput`, `NotFound`, `CorruptBundle`, `Conflict` with what is
+        committed or under way, `Refused` as the cluster is now, `Unavailable` when it cannot be committed.
         """
-        bundles = await asyncio.to_thread(self._catalogue.describe_release, release)
+        bundles = await asyncio.to_thread(self._described, change)
         operation_id = uuid.uuid4().hex
-        self._feed(DeployRequested(operation_id=operation_id, release=release, bundles=bundles))
+        committed = self._waiters.request(operation_id)
+        self._feed(ChangeRequested(operation_id=operation_id, change=change, bundles=bundles))
+        await committed
         return self.operation(operation_id)
+
+    async def cancel(self, operation_id: str) -> Operation:
+        """Cancel an operation; returns it once its end is committed.
+
+        One that has ended stays as it is. Raises `NotFound` for one that never was, `Unavailable` when the
+        end cannot be committed.
+        """
+        if self.operation(operation_id).running:
+            ended = self._waiters.cancel(operation_id)
+            self._feed(CancelRequested(operation_id=operation_id))
+            await ended
+        return self.operation(operation_id)
+
+    def plan(self, moves: tuple[PlannedMove, ...] = ()) -> PlanForecast:
+        """Return what a rebalance, or these moves, would do; changes nothing.
+
+        Raises `InvalidInput` for a move that cannot be made.
+        """
+        return forecast(self._state, moves, self.now_ms())
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the operations under way and the last that ended or were refused, oldest first."""
+        return tuple(self._state.operations.values())
 
     def operation(self, operation_id: str) -> Operation:
         """Return an operation; raises `NotFound` for one never started, or before the controller was."""
@@ -133,61 +169,124 @@ class ControllerDriver:
     async def watch(self, known_generation: int) -> AsyncIterator[Placement]:
         """Yield the placement, if the watcher does not know it, and every one that follows; without end.
 
-        A watcher that is slow gets the newest only.
+        A watcher that is slow gets the newest only. What operators have asked for is left out.
         """
         self._feed(GenerationHeard(generation=known_generation))
         while True:
             moved = self._moved
             if self._state.placement.generation > known_generation:
                 known_generation = self._state.placement.generation
-                yield self._state.placement
+                yield replace(self._state.placement, intent=Intent())
             else:
                 await moved.wait()
 
-    def _known_bundles(self, placement: Placement) -> tuple[BundleFacts, ...]:
-        """Describe what the placement holds; a bundle that is gone from disk may still be served."""
-        bundles = []
-        for model, assignment in placement.assignments.items():
-            try:
-                bundles.append(self._catalogue.describe(model))
-            except HeadraceError as error:
-                log.warning("%s is placed, but %s", model, error)
-                bundles.append(BundleFacts(model=model, stage=assignment.stage))
-        return tuple(bundles)
+    def _described(self, change: Change) -> tuple[BundleFacts, ...]:
+        """Describe the bundles that a change brings; raises what is wrong with one."""
+        if isinstance(change, DeployRelease):
+            return self._catalogue.describe_release(change.release)
+        if isinstance(change, HoldModel):
+            return (self._catalogue.describe(change.policy.model),)
+        return ()
 
-    async def _follow(self, shard_id: str) -> None:
-        """Look at one shard for ever; every look is also the controller's clock."""
-        while True:
-            self._feed(await self._links[shard_id].look())
+    def _known_bundles(self, placement: Placement) -> tuple[BundleFacts, ...]:
+        """Describe what the placement names; a bundle that is gone from disk may still be served."""
+        return tuple(
+            described
+            for model in bundles_named(placement)
+            if (described := self._known_bundle(placement, model))
+        )
+
+    def _known_bundle(self, placement: Placement, model: ModelVersion) -> BundleFacts | None:
+        try:
+            return self._catalogue.describe(model)
+        except HeadraceError as error:
+            log.warning("%s is wanted, but %s", model, error)
+            assignment = placement.assignments.get(model)
+            return BundleFacts(model=model, stage=assignment.stage) if assignment else None
+
+    async def _follow(self, link: ShardLink, shard_id: str) -> None:
+        """Look at one shard as long as it is the cluster's; every look is also the controller's clock."""
+        while self._links.get(shard_id) is link:
+            self._feed(await link.look())
             await asyncio.sleep(self._config.poll_s)
+        await link.close()
 
     def _feed(self, event: Event) -> None:
         generation = self._state.placement.generation
         self._state, actions = step(self._state, event, self.now_ms())
+        self._relink()
+        self._make_room()
         for action in actions:
             self._run(self._carry_out(action))
+            if isinstance(action, RefuseChange):
+                self._waiters.refuse(action.operation_id, action.error)
+        self._waiters.look(self._state)
         if self._state.placement.generation != generation:
             self._moved.set()
             self._moved = asyncio.Event()
 
+    def _relink(self) -> None:
+        """Follow the shards that have come to the cluster, and those no longer that have gone."""
+        shards = self._state.shards
+        if self._links.keys() == shards.keys():
+            return
+        self._links = {s: link for s, link in self._links.items() if s in shards}
+        for shard_id in shards.keys() - self._links.keys():
+            link = ShardLink(shard_id, shards[shard_id].address, self._host)
+            self._links[shard_id] = link
+            self._run(self._follow(link, shard_id))
+
+    def _make_room(self) -> None:
+        """Tell the host of a new number of shards, or share of a GPU, before any is started."""
+        intent = self._state.draft.intent
+        wanted = desired_ids(self._state.configured, intent), gpu_fraction(intent)
+        if wanted != self._room:
+            self._room = wanted
+            self._run(self._scale_host(*wanted))
+
+    async def _scale_host(self, shard_ids: tuple[str, ...], fraction: float | None) -> None:
+        try:
+            if self._leads():
+                await self._host.scale(shard_ids, fraction)
+        except Exception:
+            # Room is only asked for; shards for which there is none stay silent and are started again.
+            log.exception("no room for %d shards can be asked for", len(shard_ids))
+
+    async def _close_links(self) -> None:
+        while self._links:
+            _, link = self._links.popitem()
+            await link.close()
+
     async def _carry_out(self, action: Action) -> None:
         if not self._leads():
+            if isinstance(action, CommitPlacement):
+                self._feed(CommitFailed(error="another controller leads"))
             return
         match action:
             case StartShard():
                 await self._start(action)
-            case LoadModel():
-                path = self._catalogue.path(action.model).absolute()
-                self._feed(await self._links[action.shard_id].load(action, path))
-            case UnloadModel():
-                log.info("unloading %s from %s", action.model, action.shard_id)
-                self._feed(await self._links[action.shard_id].unload(action))
+            case LoadModel() | UnloadModel():
+                await self._change_replica(action)
+            case RestartShard() | StopShard():
+                await self._end(action)
             case CommitPlacement():
-                self._feed(PlacementCommitted(placement=await self._commit(action)))
+                self._feed(await self._commit(action))
+            case RefuseChange():
+                log.info("%s was refused: %s", action.operation_id, action.error)
             case FinishOperation(operation=done):
                 log.info("%s %s: %s %s", done.kind, done.operation_id, done.state.value, done.detail)
             case _:
                 assert_never(action)
+
+    async def _change_replica(self, action: LoadModel | UnloadModel) -> None:
+        link = self._links.get(action.shard_id)
+        if link is None:
+            return
+        if isinstance(action, LoadModel):
+            self._feed(await link.load(action, self._catalogue.path(action.model).absolute()))
+        else:
+            log.info("unloading %s from %s", action.model, action.shard_id)
+            self._feed(await link.unload(action))
 
     async def _start(self, action: StartShard) -> None:
         try:
@@ -200,19 +299,35 @@ class ControllerDriver:
             # Whatever the host's trouble is, the shard stays silent and is started again later.
             log.exception("%s cannot be started", action.shard_id)
 
-    async def _commit(self, action: CommitPlacement) -> Placement:
-        """Return what the store holds after the attempt; when it cannot be written, the old placement."""
+    async def _end(self, action: RestartShard | StopShard) -> None:
+        """Let the shard finish what it is doing, then end its process."""
+        log.info("%s: %s", type(action).__name__, action.shard_id)
+        if link := self._links.get(action.shard_id):
+            await link.drain(_RESTART_DRAIN_S)
+        try:
+            if isinstance(action, RestartShard):
+                await self._host.restart(action.shard_id)
+                return
+            await self._host.stop(action.shard_id)
+        except Exception:
+            # Whatever the host's trouble is, the shard is told to end again later.
+            log.exception("%s cannot be ended", action.shard_id)
+        else:
+            self._feed(ShardStopped(shard_id=action.shard_id))
+
+    async def _commit(self, action: CommitPlacement) -> PlacementCommitted | CommitFailed:
+        """Return what the store holds after the attempt, or why it cannot be written."""
         try:
             outcome = await self._store.commit(action.expected_generation, action.placement)
-        except (OSError, HeadraceError):
+        except (OSError, HeadraceError) as error:
             log.exception("generation %d cannot be committed", action.placement.generation)
-            await asyncio.sleep(_COMMIT_RETRY_S)
-            return self._state.placement
+            self._waiters.lose(str(error))
+            return CommitFailed(error=str(error))
         if isinstance(outcome, Committed):
             log.info("generation %d", outcome.placement.generation)
-            return outcome.placement
+            return PlacementCommitted(placement=outcome.placement)
         log.warning("somebody else committed generation %d", outcome.current.generation)
-        return outcome.current
+        return PlacementCommitted(placement=outcome.current)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(work)

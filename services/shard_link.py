@@ -10,7 +10,7 @@ import grpc
 from protos.headrace.v1 import shard_service_pb2 as pb
 from protos.headrace.v1 import shard_service_pb2_grpc
 from services.chassis import channel_options
-from services.codec import model_version_to_proto, replica_from_proto
+from services.codec import duration_to_proto, model_version_to_proto, replica_from_proto
 from services.shard_host import ShardHost
 from services.status import from_rpc_error
 from shards.cluster_events import (
@@ -60,7 +60,13 @@ class ShardLink:
 
     async def load(self, action: LoadModel, path: Path) -> LoadDone | LoadFailed:
         """Have the shard load the bundle in this folder; returns when it serves or will not."""
-        request = pb.LoadModelRequest(model=model_version_to_proto(action.model), path=str(path))
+        request = pb.LoadModelRequest(
+            model=model_version_to_proto(action.model),
+            path=str(path),
+            on_demand=action.on_demand,
+            pinned=action.pinned,
+            memory_bytes=action.memory_bytes,
+        )
         try:
             async with self._change():
                 response = await self._stub().LoadModel(request, timeout=CHANGE_TIMEOUT_S)
@@ -83,6 +89,12 @@ class ShardLink:
             async with self._change():
                 await self._stub().UnloadModel(request, timeout=CHANGE_TIMEOUT_S)
         return UnloadDone(shard_id=self._shard_id, model=action.model)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Have the shard finish what is in flight; one that cannot be asked has nothing in flight."""
+        request = pb.DrainRequest(timeout=duration_to_proto(timeout_s))
+        with contextlib.suppress(grpc.aio.AioRpcError, Unavailable):
+            await self._stub().Drain(request, timeout=timeout_s + LOOK_TIMEOUT_S)
 
     async def _look(self) -> ShardSeen | ShardSilent:
         try:
@@ -110,6 +122,10 @@ class ShardLink:
             replicas={replica.model: replica for replica in replicas},
             memory_bytes=response.memory_bytes,
             pid=response.pid,
+            node_id=response.node,
+            capacity_bytes=response.capacity_bytes,
+            gpu_capacity_bytes=response.gpu_capacity_bytes,
+            recycle_reason=response.recycle_reason,
         )
 
     @contextlib.asynccontextmanager

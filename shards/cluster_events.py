@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shards.changes import Change
 from shards.cluster_state import BundleFacts, Replica
+from shards.errors import HeadraceError
 from shards.intent import Operation
 from shards.placement import Placement
-from shards.release import ModelVersion, Release
+from shards.release import ModelVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,10 @@ class ShardSeen:
     replicas: Mapping[ModelVersion, Replica]
     memory_bytes: int = 0
     pid: int = 0
+    node_id: str = ""
+    capacity_bytes: int = 0
+    gpu_capacity_bytes: int = 0
+    recycle_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +41,19 @@ class ShardSilent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeployRequested:
-    """Somebody wants a release live; `bundles` describes every bundle that it pins."""
+class ChangeRequested:
+    """An operator wants a change; `bundles` describes every bundle that it brings."""
 
     operation_id: str
-    release: Release
-    bundles: tuple[BundleFacts, ...]
+    change: Change
+    bundles: tuple[BundleFacts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """An operator no longer wants what a running operation does."""
+
+    operation_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +99,30 @@ class PlacementCommitted:
     placement: Placement
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitFailed:
+    """The store could not be written; `error` says why."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStopped:
+    """A shard that was to end has ended."""
+
+    shard_id: str
+
+
+ShardEvent = ShardSeen | ShardSilent | ShardStopped | LoadDone | LoadFailed | UnloadDone
+
 Event = (
     Tick
-    | ShardSeen
-    | ShardSilent
-    | DeployRequested
-    | LoadDone
-    | LoadFailed
-    | UnloadDone
+    | ShardEvent
+    | ChangeRequested
+    | CancelRequested
     | GenerationHeard
     | PlacementCommitted
+    | CommitFailed
 )
 
 
@@ -108,12 +135,34 @@ class StartShard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestartShard:
+    """Let a shard that no router asks any more finish, then end its process and start another."""
+
+    shard_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopShard:
+    """Let a shard that no router asks any more finish, then end it for good; ShardStopped follows."""
+
+    shard_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModel:
-    """Ask a shard to load a bundle; LoadDone or LoadFailed follows."""
+    """Ask a shard to load a bundle, or to hold it on other terms; LoadDone or LoadFailed follows.
+
+    `memory_bytes` is what it was measured to use elsewhere, 0 where that is not known.
+    """
 
     shard_id: str
     address: str
     model: ModelVersion
+    on_demand: bool = False
+    pinned: bool = False
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +181,7 @@ class UnloadModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitPlacement:
-    """Replace the expected generation by this placement; PlacementCommitted follows."""
+    """Replace the expected generation by this placement; PlacementCommitted or CommitFailed follows."""
 
     expected_generation: int
     placement: Placement
@@ -145,4 +194,21 @@ class FinishOperation:
     operation: Operation
 
 
-Action = StartShard | LoadModel | UnloadModel | CommitPlacement | FinishOperation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefuseChange:
+    """Tell the operator that a change was refused: it never was, or will be, under way."""
+
+    operation_id: str
+    error: HeadraceError
+
+
+Action = (
+    StartShard
+    | RestartShard
+    | StopShard
+    | LoadModel
+    | UnloadModel
+    | CommitPlacement
+    | FinishOperation
+    | RefuseChange
+)

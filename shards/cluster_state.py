@@ -2,12 +2,16 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from shards.intent import Operation
+from shards.errors import HeadraceError
+from shards.intent import Operation, OperationState
 from shards.placement import Placement
 from shards.planner import Assigned, Limits
 from shards.release import ModelVersion, Stage
+from shards.shard_roster import emptied_ids
+
+_RUNNING = OperationState.RUNNING
 
 Held = tuple[str, ModelVersion]
 """A bundle on a shard: shard id and bundle."""
@@ -48,6 +52,8 @@ class ShardState(enum.Enum):
     STARTING = "starting"
     SERVING = "serving"
     DOWN = "down"
+    DRAINING = "draining"
+    DRAINED = "drained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +61,9 @@ class ShardView:
     """One shard as it was last seen; an empty `incarnation` means never.
 
     `silent_since_ms` is None while it answers; `refused` tells that nothing listens at its address, so that
-    it is gone rather than slow. `started_ms` is when Ray was last asked to start it. `recycle_reason` is why
-    its process asks to be restarted.
+    it is gone rather than slow. `started_ms` is when Ray was last asked to start it, and `ending_ms` when it
+    was last asked to end the life `ending_incarnation`. `recycle_reason` is why its process asks to be
+    restarted.
     """
 
     shard_id: str
@@ -72,6 +79,8 @@ class ShardView:
     silent_since_ms: int | None = None
     refused: bool = False
     started_ms: int | None = None
+    ending_ms: int | None = None
+    ending_incarnation: str = ""
 
     @property
     def node(self) -> str:
@@ -79,9 +88,9 @@ class ShardView:
         return self.node_id or self.address.rpartition(":")[0]
 
     def ready(self, model: ModelVersion) -> bool:
-        """Return whether the shard was last seen to serve the bundle."""
+        """Return whether the shard was last seen to answer for the bundle, loading it first if it is cold."""
         replica = self.replicas.get(model)
-        return replica is not None and replica.state is ReplicaState.READY
+        return replica is not None and replica.state in {ReplicaState.READY, ReplicaState.COLD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +134,13 @@ class ControllerSettings:
     unload_after_ms: int = 5_000
     """What left the placement stays loaded this long, for requests in flight and routers that lag."""
     deploy_timeout_ms: int = 600_000
+    """An operation that gets no further for so long is given up."""
     load_attempts: int = 3
     """Loads that break off in a row, say because the shard dies of them, before a deploy is given up."""
+    commit_retry_ms: int = 1_000
+    """A store that cannot be written is tried again after this time."""
+    rebalance_every_ms: int = 300_000
+    """A calm cluster is balanced this often; 0 for never."""
 
     def __post_init__(self) -> None:
         if self.shard_capacity_bytes <= 0:
@@ -134,30 +148,105 @@ class ControllerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a running operation is; `since_ms` is when it last got further."""
+
+    steps_done: int
+    steps_total: int
+    detail: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadTerms:
+    """How a shard is told to hold a bundle."""
+
+    on_demand: bool = False
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSample:
+    """Requests that each bundle on a shard had answered at a moment, in one life of the shard."""
+
+    at_ms: int
+    incarnation: str
+    requests: Mapping[ModelVersion, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterState:
-    """All that the controller decides on; `placement` is the committed one."""
+    """All that the controller decides on; `placement` is the committed one.
+
+    `draft` is what the next commit shall hold of releases, traffic, aliases and intent; where each bundle is
+    follows from the shards. Whatever is in the draft alone is lost with this controller.
+    """
 
     settings: ControllerSettings
+    configured: tuple[str, ...]
+    """Shards that the cluster was started with."""
     shards: Mapping[str, ShardView]
     placement: Placement
+    draft: Placement
     planned: Assigned
-    """Where every bundle shall be; what the planner said last."""
+    """Where every bundle shall be; what the planner or an operator said last."""
     unplaced: Mapping[ModelVersion, str] = field(default_factory=dict)
     """Bundles with too few replicas, and why."""
+    deferred: int = 0
+    """Moves that wait for a later round of the planner."""
+    planned_on: object = None
+    """What the last plan was made from; the same facts are not planned on twice."""
+    rebalanced_ms: int = 0
     bundles: Mapping[ModelVersion, BundleFacts] = field(default_factory=dict)
     measured_bytes: Mapping[ModelVersion, int] = field(default_factory=dict)
-    operations: Mapping[str, Operation] = field(default_factory=dict)
-    """Oldest first."""
+    measured_gpu_bytes: Mapping[ModelVersion, int] = field(default_factory=dict)
+    on_demand: frozenset[ModelVersion] = frozenset()
+    """Bundles that are loaded when first asked for."""
+    samples: Mapping[str, tuple[LoadSample, ...]] = field(default_factory=dict)
+    """Shard id to counters of the last seconds."""
+    loads: Mapping[ModelVersion, float] = field(default_factory=dict)
+    """Requests per second of each bundle, steadied."""
+    refused: tuple[Operation, ...] = ()
+    """What was asked for and never committed, oldest first."""
+    refusals: Mapping[str, HeadraceError] = field(default_factory=dict)
+    """Operation id to why it was refused in this step."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
     loading: frozenset[Held] = frozenset()
     """Asked for and not yet answered."""
     unloading: frozenset[Held] = frozenset()
     """Told to go and not yet gone; whatever the shard says, it does not count."""
+    told: Mapping[Held, LoadTerms] = field(default_factory=dict)
     failures: Mapping[Held, LoadFailure] = field(default_factory=dict)
     retired_ms: Mapping[Held, int] = field(default_factory=dict)
     """Loaded but unused, and since when."""
-    committing: bool = False
+    idle_ms: Mapping[str, int] = field(default_factory=dict)
+    """Shards that no router is told to ask, and since when."""
+    sent: Placement | None = None
+    """The placement that is being committed."""
+    commit_after_ms: int = 0
     heard_generation: int = 0
     """Newest generation that a router knows; above the committed one only when a snapshot was lost."""
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """Return every operation as it may be told: its end counts once it is committed. Oldest first."""
+        known = {operation.operation_id: operation for operation in self.refused}
+        for operation in self.draft.intent.operations:
+            known[operation.operation_id] = replace(operation, state=_RUNNING, detail="", end_ms=None)
+        known |= {o.operation_id: o for o in self.placement.intent.operations}
+        told = (self._with_progress(operation) for operation in known.values())
+        return {o.operation_id: o for o in sorted(told, key=lambda o: (o.start_ms, o.operation_id))}
+
+    def _with_progress(self, operation: Operation) -> Operation:
+        progress = self.progress.get(operation.operation_id)
+        if not operation.running or not progress:
+            return operation
+        done, total = progress.steps_done, progress.steps_total
+        return replace(operation, steps_done=done, steps_total=total, detail=progress.detail)
+
+    def capacity_bytes(self, shard_id: str) -> int:
+        """Return the memory that bundles may use on a known shard."""
+        return self.shards[shard_id].capacity_bytes or self.settings.shard_capacity_bytes
 
     def lost(self, shard_id: str, now_ms: int) -> bool:
         """Return whether the shard has been silent for so long that its replicas do not count."""
@@ -172,11 +261,25 @@ class ClusterState:
             patience_ms = settings.start_after_ms
         return now_ms - view.silent_since_ms > patience_ms
 
+    def serves(self, shard_id: str, model: ModelVersion, now_ms: int) -> bool:
+        """Return whether routers may ask a shard for a bundle; one held on demand may be loading."""
+        if self.lost(shard_id, now_ms):
+            return False
+        view = self.shards[shard_id]
+        replica = view.replicas.get(model)
+        if replica and replica.state is ReplicaState.LOADING and model in self.on_demand:
+            assignment = self.placement.assignments.get(model)
+            return bool(assignment and shard_id in assignment.shard_ids)
+        return view.ready(model)
+
     def shard_state(self, shard_id: str, now_ms: int) -> ShardState:
         """Return the state of a known shard; STARTING until it serves all that is planned on it."""
         view = self.shards[shard_id]
         if self.lost(shard_id, now_ms):
             return ShardState.DOWN
         must_hold = [model for model, holders in self.planned.items() if shard_id in holders]
+        if shard_id in emptied_ids(self.configured, self.draft.intent, self.shards):
+            empty = not must_hold and not view.replicas
+            return ShardState.DRAINED if empty else ShardState.DRAINING
         whole = view.incarnation and all(view.ready(model) for model in must_hold)
         return ShardState.SERVING if whole else ShardState.STARTING

@@ -17,6 +17,8 @@ _SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
     ShardState.STARTING: pb.SHARD_STATE_STARTING,
     ShardState.SERVING: pb.SHARD_STATE_SERVING,
     ShardState.DOWN: pb.SHARD_STATE_DOWN,
+    ShardState.DRAINING: pb.SHARD_STATE_DRAINING,
+    ShardState.DRAINED: pb.SHARD_STATE_DRAINED,
 }
 
 
@@ -31,7 +33,7 @@ def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Sha
         address=view.address,
         state=_SHARD_STATES[state.shard_state(view.shard_id, now_ms)],
         node=view.node,
-        capacity_bytes=view.capacity_bytes or state.settings.shard_capacity_bytes,
+        capacity_bytes=state.capacity_bytes(view.shard_id),
         memory_bytes=sum(
             replica.memory_bytes
             for replica in view.replicas.values()

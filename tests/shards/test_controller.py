@@ -1,6 +1,4 @@
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +7,6 @@ from hypothesis import strategies as st
 from shards.cluster_events import (
     Action,
     CommitPlacement,
-    DeployRequested,
-    Event,
     FinishOperation,
     GenerationHeard,
     LoadDone,
@@ -25,122 +21,14 @@ from shards.cluster_events import (
     UnloadModel,
 )
 from shards.cluster_state import (
-    BundleFacts,
     ControllerSettings,
-    Replica,
     ReplicaState,
     ShardState,
 )
 from shards.controller import step
-from shards.intent import Operation, OperationState
-from shards.observation import initial_state
-from shards.placement import Placement
+from shards.intent import OperationState
 from shards.planner import Limits
-from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
-
-Kind = TypeVar("Kind")
-
-SETTINGS = ControllerSettings(limits=Limits(), shard_capacity_bytes=1_000)
-
-
-def version(name: str) -> ModelVersion:
-    return ModelVersion(name, "1")
-
-
-def release(number: str, surface: str = "web", retriever: str = "towers", ranker: str = "ranker") -> Release:
-    return Release(
-        surface=surface,
-        version=number,
-        channels=(ReleaseChannel(name="embedding", model=version(retriever)),),
-        ranker=ReleaseScorer(model=version(ranker), candidates=100),
-    )
-
-
-def ready(model: ModelVersion) -> Replica:
-    return Replica(model=model, stage=Stage.RANKING, state=ReplicaState.READY, memory_bytes=10)
-
-
-class Rig:
-    """A controller, a clock, and shards that do what they are asked as soon as `work` is called."""
-
-    def __init__(self, *shard_ids: str, placement: Placement | None = None, **settings: int) -> None:
-        self.now_ms = 1_000_000
-        self.held: dict[str, dict[ModelVersion, Replica]] = {shard_id: {} for shard_id in shard_ids}
-        self.lives = dict.fromkeys(shard_ids, 1)
-        self.state = initial_state(
-            replace(SETTINGS, **settings),  # type: ignore[arg-type]
-            shard_ids,
-            placement or Placement(),
-            (),
-            self.now_ms,
-        )
-        self.log: list[Action] = []
-        self.generations: list[Placement] = []
-
-    def feed(self, event: Event, *, after_ms: int = 0) -> tuple[Action, ...]:
-        """Feed an event, commit what is to be committed, and return what else is to be done."""
-        self.now_ms += after_ms
-        self.state, actions = step(self.state, event, self.now_ms)
-        for action in actions:
-            if isinstance(action, CommitPlacement):
-                assert action.expected_generation == self.state.placement.generation
-                self.generations.append(action.placement)
-                actions += self.feed(PlacementCommitted(placement=action.placement))
-        self.log += [action for action in actions if action not in self.log]
-        return actions
-
-    def see(self, *shard_ids: str, after_ms: int = 0) -> tuple[Action, ...]:
-        """Let shards (all when none is named) answer with what they hold."""
-        self.now_ms += after_ms
-        actions: tuple[Action, ...] = ()
-        for shard_id in shard_ids or self.held:
-            actions += self.feed(
-                ShardSeen(
-                    shard_id=shard_id,
-                    address=f"127.0.0.1:{shard_id[1:]}",
-                    incarnation=str(self.lives[shard_id]),
-                    replicas=dict(self.held[shard_id]),
-                )
-            )
-        return actions
-
-    def deploy(self, wanted: Release, operation_id: str = "op", size_bytes: int = 10) -> tuple[Action, ...]:
-        bundles = tuple(
-            BundleFacts(model=model, stage=stage, size_bytes=size_bytes)
-            for model, stage in wanted.models().items()
-        )
-        return self.feed(DeployRequested(operation_id=operation_id, release=wanted, bundles=bundles))
-
-    def work(self, actions: Iterable[Action]) -> None:
-        """Carry out loads and unloads, and those that follow from them."""
-        for action in actions:
-            if isinstance(action, LoadModel):
-                self.held[action.shard_id][action.model] = ready(action.model)
-                self.work(self.feed(LoadDone(shard_id=action.shard_id, replica=ready(action.model))))
-            if isinstance(action, UnloadModel):
-                self.held[action.shard_id].pop(action.model, None)
-                self.work(self.feed(UnloadDone(shard_id=action.shard_id, model=action.model)))
-
-    def live(self, wanted: Release) -> "Rig":
-        """See every shard and deploy."""
-        self.see()
-        self.work(self.deploy(wanted))
-        assert self.state.placement.releases[wanted.surface] == wanted
-        return self
-
-    def silence(self, shard_id: str, for_ms: int, *, refused: bool = True) -> tuple[Action, ...]:
-        self.feed(ShardSilent(shard_id=shard_id, refused=refused))
-        return self.feed(ShardSilent(shard_id=shard_id, refused=refused), after_ms=for_ms)
-
-    def holders(self, name: str) -> tuple[str, ...]:
-        return self.state.placement.assignments[version(name)].shard_ids
-
-    def operation(self, operation_id: str = "op") -> Operation:
-        return self.state.operations[operation_id]
-
-
-def only(kind: type[Kind], actions: Iterable[Action]) -> list[Kind]:
-    return [action for action in actions if isinstance(action, kind)]
+from tests.shards.controller_rig import Rig, only, ready, release, version
 
 
 def test_every_shard_is_started_once() -> None:
@@ -181,18 +69,20 @@ def test_a_shard_that_never_comes_does_not_stop_a_deploy_for_good() -> None:
     )
 
 
-def test_a_release_already_live_is_deployed_again_without_a_commit() -> None:
+def test_a_release_already_live_is_deployed_again_by_one_commit() -> None:
     rig = Rig("s1", "s2").live(release("7"))
     generation = rig.state.placement.generation
     rig.deploy(release("7"), "again")
     assert rig.operation("again").state is OperationState.SUCCEEDED
-    assert rig.state.placement.generation == generation
+    assert rig.state.placement.generation == generation + 1
+    assert rig.state.placement.traffic == {}
 
 
 def test_a_refused_bundle_fails_the_deploy_and_leaves_the_old_release_live() -> None:
     rig = Rig("s1", "s2").live(release("7"))
-    (load, other) = only(LoadModel, rig.deploy(release("8", ranker="broken"), "bad"))
-    rig.work([other])
+    (first,) = only(LoadModel, rig.deploy(release("8", ranker="broken"), "bad"))
+    rig.held[first.shard_id][first.model] = ready(first.model)
+    (load,) = only(LoadModel, rig.feed(LoadDone(shard_id=first.shard_id, replica=ready(first.model))))
     error = "model.pt2: has been altered"
     refusal = LoadFailed(shard_id=load.shard_id, model=load.model, error=error, refused=True)
     (finish,) = only(FinishOperation, rig.feed(refusal))
@@ -201,15 +91,14 @@ def test_a_refused_bundle_fails_the_deploy_and_leaves_the_old_release_live() -> 
     assert rig.state.placement.releases["web"] == release("7")
     rig.see()
     unloads = only(UnloadModel, rig.see(after_ms=5_000))
-    assert [(unload.shard_id, unload.model) for unload in unloads] == [(other.shard_id, version("broken"))]
+    assert [(unload.shard_id, unload.model) for unload in unloads] == [(first.shard_id, version("broken"))]
 
 
 def test_a_repaired_bundle_may_be_deployed_at_once() -> None:
     rig = Rig("s1", "s2")
     rig.see()
-    (load, _) = only(LoadModel, rig.deploy(release("7")))
-    for shard_id in ("s1", "s2"):
-        rig.feed(LoadFailed(shard_id=shard_id, model=load.model, error="bad", refused=True))
+    for load in only(LoadModel, rig.deploy(release("7"))):
+        rig.feed(LoadFailed(shard_id=load.shard_id, model=load.model, error="bad", refused=True))
     assert rig.operation().state is OperationState.FAILED
     rig.work(rig.deploy(release("7"), "again"))
     assert rig.operation("again").state is OperationState.SUCCEEDED
@@ -255,12 +144,14 @@ def test_a_deploy_that_takes_too_long_says_what_it_waited_for() -> None:
     rig.see()
     rig.deploy(release("7"))
     rig.feed(Tick(), after_ms=2_001)
-    assert rig.operation().detail == "not done after 2 s: loading towers@1 on s1"
+    assert rig.operation().detail == "no progress for 2 s: loading towers@1 on s1"
 
 
 def test_old_bundles_are_unloaded_some_seconds_after_the_flip() -> None:
     rig = Rig("s1", "s2").live(release("7"))
     rig.work(rig.deploy(release("8", ranker="new-ranker"), "next"))
+    assert version("ranker") in rig.state.placement.assignments
+    rig.work(rig.deploy(release("9", ranker="newest-ranker"), "last"))
     assert version("ranker") not in rig.state.placement.assignments
     rig.see()
     assert only(UnloadModel, rig.see(after_ms=4_999)) == []
@@ -273,6 +164,7 @@ def test_old_bundles_are_unloaded_some_seconds_after_the_flip() -> None:
 def test_a_bundle_told_to_go_does_not_count_until_it_is_loaded_anew() -> None:
     rig = Rig("s1").live(release("7"))
     rig.work(rig.deploy(release("8", ranker="new-ranker"), "next"))
+    rig.work(rig.deploy(release("9", ranker="newest-ranker"), "last"))
     rig.see()
     (unload,) = only(UnloadModel, rig.see(after_ms=5_000))
     rig.deploy(release("7"), "back")
@@ -401,7 +293,7 @@ def test_generations_go_on_above_what_routers_know() -> None:
     rig.feed(GenerationHeard(generation=41))
     assert rig.state.placement.generation == 41
     rig.live(release("7"))
-    assert [placement.generation for placement in rig.generations] == [41, 42, 43]
+    assert [placement.generation for placement in rig.generations] == [41, 42, 43, 44]
 
 
 def test_capacity_must_be_above_zero() -> None:
