@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from deploy.failures import unwrapped
 from deploy.processes import die_with_parent
@@ -48,7 +48,9 @@ def run(settings: ClusterSettings, serve: Serve) -> None:
     """Serve until SIGTERM, then stop gracefully; on an expected error log one line and exit with 1."""
     try:
         with unwrapped():
-            asyncio.run(_until_told(serve(settings, announce)))
+            # Ctrl-C is the supervisor's business; it ends its children in order.
+            told = until_told(serve(settings, announce), ends=(signal.SIGTERM,), ignored=(signal.SIGINT,))
+            asyncio.run(told)
     except HeadraceError as error:
         log.error("%s", error)
         _tell("error", str(error))
@@ -60,7 +62,10 @@ def _tell(key: str, value: str) -> None:
     sys.stdout.flush()
 
 
-async def _until_told(serving: Awaitable[None]) -> None:
+async def until_told(
+    serving: Awaitable[None], *, ends: Sequence[signal.Signals], ignored: Sequence[signal.Signals] = ()
+) -> None:
+    """Run until the end, or until one of the signals, which cancels; then it may take some seconds."""
     task = asyncio.ensure_future(serving)
     loop = asyncio.get_running_loop()
 
@@ -71,9 +76,10 @@ async def _until_told(serving: Awaitable[None]) -> None:
         last_resort.daemon = True
         last_resort.start()
 
-    loop.add_signal_handler(signal.SIGTERM, told)
-    # Ctrl-C is the supervisor's business; it ends its children in order.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    for number in ends:
+        loop.add_signal_handler(number, told)
+    for number in ignored:
+        loop.add_signal_handler(number, lambda: None)
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()

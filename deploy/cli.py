@@ -22,6 +22,8 @@ class _Command:
 _COMMANDS = {
     "demo": _Command("demo", "demo", "Train on MovieLens, start a cluster and search it."),
     "up": _Command("up", "up", "Start a cluster and keep it running until Ctrl-C."),
+    "controller": _Command("controller", "controller", "Run one controller over a Ray that runs already."),
+    "router": _Command("router", "router", "Run one router."),
     "down": _Command("down", "down", "Stop the cluster of a workspace."),
     "status": _Command("status", "status", "Show processes, shards, models and releases."),
     "search": _Command("search", "search", "Send one search and show what came back and why."),

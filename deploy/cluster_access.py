@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.secret_file import write_secret
-from deploy.settings import ClusterSettings
+from deploy.settings import ClusterSettings, caller_token
 from services.access import AccessRules, Role, read_rules
 from shards.errors import FieldViolation, InvalidInput
 
@@ -38,6 +38,8 @@ def access_rules(settings: ClusterSettings) -> AccessRules | None:
     if not settings.access_path:
         return None
     rules = read_rules(Path(settings.access_path))
+    if not settings.supervised:
+        return rules
     try:
         for name, roles in _OWN_CALLERS.items():
             rules = rules.with_caller(name, _read(settings, name), *roles)
@@ -48,7 +50,12 @@ def access_rules(settings: ClusterSettings) -> AccessRules | None:
 
 
 def own_token(settings: ClusterSettings, name: str) -> str | None:
-    """Return the token of one of the cluster's own callers, None where nobody asks for one."""
+    """Return the token of one of the cluster's own callers, None where nobody asks for one.
+
+    Without a supervisor it is the operator who gives a process its token.
+    """
+    if not settings.supervised:
+        return caller_token()
     return _read(settings, name) if settings.access_path else None
 
 

@@ -122,7 +122,7 @@ class KeptProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log_file,
-                env=child_environment(settings.folders.ray_token_path),
+                env=child_environment(None if settings.joins_ray else settings.folders.ray_token_path),
                 # Ctrl-C in the terminal reaches the supervisor only, which then stops all in order.
                 start_new_session=True,
             )

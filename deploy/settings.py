@@ -44,7 +44,14 @@ class ClusterSettings:
     device: str = "cpu"
     shard_memory_bytes: int = 0
     ray_address: str = ""
-    """HOST:PORT of a Ray that runs already; empty for one of the cluster's own on this machine."""
+    joins_ray: bool = False
+    """Whether that Ray was there before, and stays; otherwise it is the cluster's own."""
+    supervised: bool = True
+    """Whether `headrace up` runs the processes, and gives them tokens of their own."""
+    controller_address: str = ""
+    """HOST:PORT of the controller that a router without a supervisor follows."""
+    users_path: str = ""
+    """User store; empty for that of the workspace."""
     shard_host: str = "127.0.0.1"
     """What shards listen on; on every interface they tell callers their node's address."""
     shard_cpus: float = 0.0
@@ -71,6 +78,8 @@ class ClusterSettings:
             raise ValueError("a port must be 0 to 65535")
         if self.shard_memory_bytes < 0:
             raise ValueError("shard_memory_bytes must not be negative")
+        if self.joins_ray and not self.ray_address:
+            raise ValueError("the address of the Ray to join is missing")
         ShardResources(num_cpus=self.shard_cpus, num_gpus=self.gpu_fraction, labels=self.shard_labels)
         consul_settings(self)
 
@@ -123,22 +132,27 @@ def caller_token() -> str | None:
     return token or None
 
 
-def child_environment(ray_token_path: Path) -> dict[str, str]:
+def child_environment(ray_token_path: Path | None) -> dict[str, str]:
     """Return the environment of a cluster's processes: this one's, so that they find the same code.
 
-    Ray lets in only who knows the token in this file. The operator's own token is nothing they need.
+    The cluster's own Ray lets in only who knows the token in this file; None for a Ray that was there
+    before, to which the operator's variables belong. The operator's own token is nothing they need.
     """
+    ray_access = {} if ray_token_path is None else _ray_token(ray_token_path)
     paths: Sequence[str] = (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))
     return {
         **{name: value for name, value in os.environ.items() if name != _TOKEN_VARIABLE},
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(ray_token_path),
         # Without it, a Ray that finds an address here joins that cluster instead of starting its own.
         "RAY_ADDRESS": "",
+        **ray_access,
     }
+
+
+def _ray_token(path: Path) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
 
 
 def memory_bytes() -> int:

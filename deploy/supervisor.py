@@ -6,8 +6,8 @@
 
 The controller joins the Ray of the first process, and the routers follow the controller. A process that
 dies is started again in its old place; when Ray dies, so do the shards, and the controller starts anew
-with the next Ray. Whatever else descends from the supervisor is ended with it, and if it is killed, the
-kernel tells its children.
+with the next Ray. A Ray that was there before is joined instead, and keeps its shards. Whatever else
+descends from the supervisor is ended with it, and if it is killed, the kernel tells its children.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ async def _until_told(running: Awaitable[None]) -> None:
 
 async def _run(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
     family = _Family(settings)
-    say("Starting Ray, the controller and the routers …")
+    say(f"{'Joining' if settings.joins_ray else 'Starting'} Ray, starting the controller and the routers …")
     async with family.kept():
         try:
             routers = [await router.served() for router in family.routers]
@@ -138,7 +138,8 @@ class _Family:
         self._note()
 
     def _all(self) -> list[KeptProcess]:
-        return [self.ray, *self.controllers, *self.routers]
+        own_ray = [] if self._settings.joins_ray else [self.ray]
+        return [*own_ray, *self.controllers, *self.routers]
 
     def _kept(
         self,
@@ -163,6 +164,8 @@ class _Family:
         return self._settings
 
     async def _controller_settings(self) -> ClusterSettings:
+        if self._settings.joins_ray:
+            return self._settings
         return replace(self._settings, ray_address=await self.ray.served())
 
     async def _router_settings(self) -> ClusterSettings:

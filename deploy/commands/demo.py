@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
-from deploy.commands.up import DEFAULT_SHARDS, cluster_settings, print_ready, say
+from deploy.commands.options import DEFAULT_SHARDS, DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.commands.up import cluster_settings, print_ready, say
 from deploy.release_files import surfaces
 from deploy.search_view import render
 from deploy.settings import PROJECT_ROOT

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,41 @@ DEFAULT_WORKSPACE = Path(".headrace")
 
 ControllerOption = Annotated[
     str, typer.Option("--controller", help="HOST:PORT; default: the workspace's own cluster.")
+]
+
+DEFAULT_SHARDS = 2
+DEFAULT_REPLICAS = 2
+JOINED_SHARD_CPUS = 1.0
+"""In a Ray of several hosts, so that shards spread by what there is."""
+
+HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+ShardsOption = Annotated[int, typer.Option(min=1, help="Shards to run.")]
+ReplicasOption = Annotated[
+    int | None, typer.Option(min=1, help="Shards that hold each model; default: 2, or 1 of one shard.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+ShardMemoryOption = Annotated[
+    int, typer.Option(min=0, help="Memory for models on each shard; 0 divides most of the host's.")
+]
+ConsulOption = Annotated[
+    str, typer.Option(help="HOST:PORT of a Consul agent that keeps the placement; see docs/consul.md.")
+]
+ConsulPrefixOption = Annotated[str, typer.Option(help="Where in Consul; one per cluster.")]
+AccessOption = Annotated[
+    Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
+]
+RayAddressOption = Annotated[
+    str, typer.Option(help="HOST:PORT of a Ray that runs already, or auto for this host's.")
+]
+ShardCpusOption = Annotated[
+    float, typer.Option(min=0, help="Ray's logical CPUs that a shard takes of its node.")
+]
+GpuFractionOption = Annotated[
+    float, typer.Option(min=0, help="GPU that a shard takes, 0.5 for half a one; 0 divides what Ray has.")
+]
+ShardLabelOption = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE that a Ray node must have to run shards; may be repeated."),
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -37,3 +72,26 @@ def model_version(name: str) -> pb.ModelVersion:
     if not (model and version):
         raise InvalidInput(FieldViolation("model", f"must be MODEL@VERSION, not {name!r}"))
     return pb.ModelVersion(model=model, version=version)
+
+
+def joined_ray(
+    address: str, shard_cpus: float, gpu_fraction: float, labels: list[str] | None
+) -> dict[str, Any]:
+    """Return settings for shards on the nodes of a Ray that is not the cluster's own."""
+    return {
+        "ray_address": address,
+        "joins_ray": True,
+        "shard_host": "0.0.0.0",
+        "shard_cpus": shard_cpus,
+        "gpu_fraction": gpu_fraction,
+        "shard_labels": shard_labels(labels),
+    }
+
+
+def shard_labels(given: list[str] | None) -> dict[str, str]:
+    """Return the labels; raises `InvalidInput` for what is not NAME=VALUE."""
+    pairs = [label.partition("=") for label in given or ()]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise InvalidInput(FieldViolation("shard-label", f"{name}{equals}{value!r} is not NAME=VALUE"))
+    return {name: value for name, _, value in pairs}

@@ -3,25 +3,21 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Never
+from typing import Annotated, Any, Never
 
 import typer
 
-from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.commands import options
+from deploy.commands.options import DEFAULT_REPLICAS, DEFAULT_SHARDS, DEFAULT_WORKSPACE, WorkspaceOption
 from deploy.settings import ClusterSettings
 from deploy.supervisor import Addresses, run_cluster
 from shards.errors import FieldViolation, InvalidInput
 
-DEFAULT_SHARDS = 2
-DEFAULT_REPLICAS = 2
-
 
 def up(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    shards: Annotated[int, typer.Option(min=1, help="Shards to run.")] = DEFAULT_SHARDS,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, help="Shards that hold each model; default: 2, or 1 of one shard.")
-    ] = None,
+    shards: options.ShardsOption = DEFAULT_SHARDS,
+    replicas: options.ReplicasOption = None,
     routers: Annotated[int, typer.Option(min=1, help="Routers to run, all on one port.")] = 2,
     controllers: Annotated[
         int, typer.Option(min=1, help="Controllers to run, of whom one leads; several need --consul.")
@@ -33,17 +29,20 @@ def up(
     controller_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the controller; 0 for any.")
     ] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    shard_memory_mb: Annotated[
-        int, typer.Option(min=0, help="Memory for models on each shard; 0 divides most of the host's.")
-    ] = 0,
-    consul: Annotated[
-        str, typer.Option(help="HOST:PORT of a Consul agent that keeps the placement; see docs/consul.md.")
+    device: options.DeviceOption = "cpu",
+    shard_memory_mb: options.ShardMemoryOption = 0,
+    gpu_fraction: options.GpuFractionOption = 0.0,
+    ray_address: Annotated[
+        str, typer.Option(help="HOST:PORT of a Ray that runs already; default: one of the cluster's own.")
     ] = "",
-    consul_prefix: Annotated[str, typer.Option(help="Where in Consul; one per cluster.")] = "headrace",
-    access: Annotated[
-        Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
+    shard_cpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="Ray's logical CPUs that a shard takes; default: 1 with --ray-address."),
     ] = None,
+    shard_label: options.ShardLabelOption = None,
+    consul: options.ConsulOption = "",
+    consul_prefix: options.ConsulPrefixOption = "headrace",
+    access: options.AccessOption = None,
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
@@ -63,8 +62,22 @@ def up(
         consul_address=consul,
         consul_prefix=consul_prefix,
         access_path=str(access.absolute()) if access else "",
+        **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
     )
     run_cluster(settings, _announce_and_stay, say)
+
+
+def _ray_settings(
+    address: str, shard_cpus: float | None, gpu_fraction: float, labels: list[str] | None
+) -> dict[str, Any]:
+    if address:
+        cpus = options.JOINED_SHARD_CPUS if shard_cpus is None else shard_cpus
+        return options.joined_ray(address, cpus, gpu_fraction, labels)
+    if labels:
+        raise InvalidInput(
+            FieldViolation("shard-label", "the cluster's own Ray has one node; labels choose none")
+        )
+    return {"shard_cpus": shard_cpus or 0.0, "gpu_fraction": gpu_fraction}
 
 
 def cluster_settings(

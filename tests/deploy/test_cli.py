@@ -9,7 +9,7 @@ from deploy.settings import PROJECT_ROOT
 from tests.deploy.running_cluster import run
 
 COMMANDS = (
-    *("demo", "up", "down", "status", "search", "train", "eval"),
+    *("demo", "up", "controller", "router", "down", "status", "search", "train", "eval"),
     *("release", "models", "shards", "scale", "ops"),
 )
 
@@ -49,6 +49,10 @@ def test_every_command_has_help(command: str) -> None:
         (["shards", "drain", "shard-0"], "no cluster runs in"),
         (["release", "deploy", "no-such-file.json"], "no-such-file.json: cannot be read: No such file"),
         (["up", "--shards", "2", "--replicas", "3"], "settings: 3 replicas do not fit 2 shards"),
+        (["up", "--shard-label", "disk=fast"], "shard-label: the cluster's own Ray has one node"),
+        (["controller", "--shard-label", "fast"], "shard-label: "),
+        (["controller", "--ray-address", "127.0.0.1:1"], "cannot join Ray at 127.0.0.1:1"),
+        (["router"], "settings: a router follows --controller, --consul or both"),
         (["search", "x", "--router", "127.0.0.1:1", "--surface", "s"], "UNAVAILABLE"),
         (["shards", "list", "--controller", "127.0.0.1:1"], "failed to connect"),
     ],

@@ -1,0 +1,52 @@
+"""`headrace router`: one router in the foreground; it knows nothing of Ray."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy import foreground, router_process
+from deploy.commands import options
+from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.commands.up import cluster_settings
+from shards.errors import FieldViolation, InvalidInput
+
+DEFAULT_PORT = 50051
+
+
+def router(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    controller: Annotated[str, typer.Option(help="HOST:PORT of the controller to follow.")] = "",
+    consul: options.ConsulOption = "",
+    consul_prefix: options.ConsulPrefixOption = "headrace",
+    host: options.HostOption = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = DEFAULT_PORT,
+    users: Annotated[
+        Path | None, typer.Option(help="User store (LMDB); default: users.lmdb of the workspace.")
+    ] = None,
+    access: options.AccessOption = None,
+) -> None:
+    """Run a router until SIGTERM or Ctrl-C, which first finishes the searches in flight.
+
+    Prints READY router=HOST:PORT. It follows a controller, Consul or both, and keeps the last placement
+    in the workspace, from which it serves while neither can be reached. HEADRACE_TOKEN is shown to the
+    controller.
+    """
+    if not controller and not consul:
+        raise InvalidInput(FieldViolation("settings", "a router follows --controller, --consul or both"))
+    settings = cluster_settings(
+        workspace,
+        shards=1,
+        replicas=1,
+        host=host,
+        router_port=port,
+        controller_address=controller,
+        users_path=str(users.absolute()) if users else "",
+        consul_address=consul,
+        consul_prefix=consul_prefix,
+        access_path=str(access.absolute()) if access else "",
+        supervised=False,
+    )
+    foreground.log_to_stderr()
+    settings.folders.state_dir.mkdir(parents=True, exist_ok=True)
+    foreground.run("router", settings, router_process.serve)
