@@ -13,6 +13,7 @@ from deploy.commands.options import (
     controller_address,
     model_version,
 )
+from deploy.commands.split import split
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
 from deploy.views.models import model_facts, model_replicas, models_table
@@ -21,6 +22,7 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from shards.errors import NotFound
 
 app = typer.Typer(no_args_is_help=True)
+app.command("split")(split)
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL@VERSION", help="The bundle, for instance ranker@7.")

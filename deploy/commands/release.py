@@ -13,6 +13,7 @@ from deploy.commands.options import (
     WorkspaceOption,
     controller_address,
 )
+from deploy.commands.resplit import resplit
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
 from deploy.release_files import read_release_file, write_release
@@ -25,6 +26,7 @@ from shards.errors import NotFound
 from shards.release import Release
 
 app = typer.Typer(no_args_is_help=True)
+app.command("resplit")(resplit)
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The release as JSON, for instance releases/movielens.json.")
