@@ -144,9 +144,7 @@ def zipf_load(
         order[chosen] = order[rng.permutation(chosen)]
 
 
-def recorded_load(
-    rows: Iterable[tuple[float, ModelVersion, float]], *, round_s: float
-) -> Iterator[Rates]:
+def recorded_load(rows: Iterable[tuple[float, ModelVersion, float]], *, round_s: float) -> Iterator[Rates]:
     """Yield the rates of rounds of `round_s` from rows of time in seconds, model and requests then.
 
     The first row's round is the first; rounds without requests are empty.

@@ -14,6 +14,7 @@ from deploy.commands.options import (
     controller_address,
     model_version,
 )
+from deploy.commands.simulate import simulate_command
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
 from deploy.plan_files import read_plan, write_plan
@@ -25,6 +26,7 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from shards.errors import NotFound
 
 app = typer.Typer(no_args_is_help=True)
+app.command("simulate")(simulate_command)
 
 ShardArgument = Annotated[str, typer.Argument(metavar="SHARD", help="Id of the shard, for instance shard-1.")]
 
