@@ -127,3 +127,25 @@ def test_a_shard_waits_while_no_node_has_room(nodes: RayNodes, tmp_path: Path) -
         await address_of(host, SHARDS[1])
 
     asyncio.run(main())
+
+
+def test_no_two_replicas_are_on_one_node_while_there_are_two(nodes: RayNodes, tmp_path: Path) -> None:
+    nodes.add(2, cpus=2)
+    build_models(tmp_path / "models")
+    shard_ids = tuple(f"shard-{n}" for n in range(4))
+
+    async def main() -> None:
+        async with running_controller(tmp_path, host_of(tmp_path / "state"), shard_ids) as controller:
+
+            async def all_seen() -> bool:
+                return all(shard.silent_since_ms is None for shard in controller.driver.state.shards.values())
+
+            await eventually(all_seen, within_s=_RETURN_S)
+            operation = await controller.deploy(RELEASE)
+            assert operation.state == pb.OPERATION_STATE_SUCCEEDED, operation.detail
+            on = {shard_id: nodes.node_of(shard_id) for shard_id in shard_ids}
+            assert len(set(on.values())) == 2
+            for model, assignment in controller.driver.state.placement.assignments.items():
+                assert len({on[shard_id] for shard_id in assignment.shard_ids}) == 2, model
+
+    asyncio.run(main())
