@@ -120,5 +120,10 @@ def total_weight(board: Board, replicas: Sequence[int]) -> list[int]:
 
 
 def sorted_by_size(board: Board, models: Iterable[int]) -> list[int]:
-    """Return the bundles, the biggest first."""
-    return sorted(models, key=lambda m: (-board.needs[m].weight[HOST] - board.needs[m].weight[GPU], m))
+    """Return the bundles, the biggest first; those on demand last, as they need only what is left."""
+
+    def rank(model: int) -> tuple[bool, int, int]:
+        host, gpu, _ = board.needs[model].weight
+        return board.models[model].on_demand, -host - gpu, model
+
+    return sorted(models, key=rank)

@@ -29,6 +29,7 @@ def main() -> None:
 def measure() -> Figures:
     """Return how long planning from scratch, after a loss and for balance takes, and what each moves."""
     shards, models, load = cluster()
+    started_cpu_s = time.process_time()
     first, scratch_s = _timed(shards, models, load, {}, Limits())
     lost = {s.shard_id for s in random.Random(1).sample(shards, LOST)}
     left = [s for s in shards if s.shard_id not in lost]
@@ -46,6 +47,7 @@ def measure() -> Figures:
         "after_loss_replicas": sum(map(len, second.assignments.values())),
         "balance_s": balance_s,
         "balance_moves": len(third.moves),
+        "cpu_s_in_all": time.process_time() - started_cpu_s,
         "balance_memory_max_to_mean": _max_to_mean(spread_bytes),
     }
 
