@@ -7,11 +7,12 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Self, assert_never
+from typing import Self
 
 from services.bundle_catalogue import BundleCatalogue
 from services.change_waiters import ChangeWaiters
-from services.placement_store import Committed, PlacementStore
+from services.controller_effects import ControllerEffects
+from services.placement_store import PlacementStore
 from services.shard_host import ShardHost
 from services.shard_link import ShardLink
 from shards.changes import Change, DeployRelease, HoldModel
@@ -20,19 +21,10 @@ from shards.cluster_events import (
     CancelRequested,
     ChangeRequested,
     CommitFailed,
-    CommitPlacement,
     Event,
-    FinishOperation,
     GenerationHeard,
-    LoadModel,
-    PlacementCommitted,
     RefuseChange,
-    RestartShard,
-    ShardStopped,
-    StartShard,
-    StopShard,
     Tick,
-    UnloadModel,
 )
 from shards.cluster_state import BundleFacts, ClusterState, ControllerSettings
 from shards.controller import step
@@ -47,9 +39,6 @@ from shards.releases import bundles_named
 from shards.shard_roster import desired_ids, gpu_fraction
 
 log = logging.getLogger(__name__)
-
-_RESTART_DRAIN_S = 5.0
-"""What a shard that nobody asks any more may need for its last requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +77,7 @@ class ControllerDriver:
         self._store = store
         self._host = host
         self._catalogue = catalogue
-        self._leads = leads
+        self._effects = ControllerEffects(store, host, catalogue, leads)
         self._epoch_ms = time.time_ns() // 1_000_000 - time.monotonic_ns() // 1_000_000
         self._exits = AsyncExitStack()
         self._moved = asyncio.Event()
@@ -242,15 +231,7 @@ class ControllerDriver:
         wanted = desired_ids(self._state.configured, intent), gpu_fraction(intent)
         if wanted != self._room:
             self._room = wanted
-            self._run(self._scale_host(*wanted))
-
-    async def _scale_host(self, shard_ids: tuple[str, ...], fraction: float | None) -> None:
-        try:
-            if self._leads():
-                await self._host.scale(shard_ids, fraction)
-        except Exception:
-            # Room is only asked for; shards for which there is none stay silent and are started again.
-            log.exception("no room for %d shards can be asked for", len(shard_ids))
+            self._run(self._effects.make_room(*wanted))
 
     async def _close_links(self) -> None:
         while self._links:
@@ -258,76 +239,12 @@ class ControllerDriver:
             await link.close()
 
     async def _carry_out(self, action: Action) -> None:
-        if not self._leads():
-            if isinstance(action, CommitPlacement):
-                self._feed(CommitFailed(error="another controller leads"))
-            return
-        match action:
-            case StartShard():
-                await self._start(action)
-            case LoadModel() | UnloadModel():
-                await self._change_replica(action)
-            case RestartShard() | StopShard():
-                await self._end(action)
-            case CommitPlacement():
-                self._feed(await self._commit(action))
-            case RefuseChange():
-                log.info("%s was refused: %s", action.operation_id, action.error)
-            case FinishOperation(operation=done):
-                log.info("%s %s: %s %s", done.kind, done.operation_id, done.state.value, done.detail)
-            case _:
-                assert_never(action)
-
-    async def _change_replica(self, action: LoadModel | UnloadModel) -> None:
-        link = self._links.get(action.shard_id)
-        if link is None:
-            return
-        if isinstance(action, LoadModel):
-            self._feed(await link.load(action, self._catalogue.path(action.model).absolute()))
-        else:
-            log.info("unloading %s from %s", action.model, action.shard_id)
-            self._feed(await link.unload(action))
-
-    async def _start(self, action: StartShard) -> None:
-        try:
-            if action.restart:
-                log.warning("%s has been silent for long and is restarted", action.shard_id)
-                await self._host.restart(action.shard_id)
-            else:
-                await self._host.start(action.shard_id)
-        except Exception:
-            # Whatever the host's trouble is, the shard stays silent and is started again later.
-            log.exception("%s cannot be started", action.shard_id)
-
-    async def _end(self, action: RestartShard | StopShard) -> None:
-        """Let the shard finish what it is doing, then end its process."""
-        log.info("%s: %s", type(action).__name__, action.shard_id)
-        if link := self._links.get(action.shard_id):
-            await link.drain(_RESTART_DRAIN_S)
-        try:
-            if isinstance(action, RestartShard):
-                await self._host.restart(action.shard_id)
-                return
-            await self._host.stop(action.shard_id)
-        except Exception:
-            # Whatever the host's trouble is, the shard is told to end again later.
-            log.exception("%s cannot be ended", action.shard_id)
-        else:
-            self._feed(ShardStopped(shard_id=action.shard_id))
-
-    async def _commit(self, action: CommitPlacement) -> PlacementCommitted | CommitFailed:
-        """Return what the store holds after the attempt, or why it cannot be written."""
-        try:
-            outcome = await self._store.commit(action.expected_generation, action.placement)
-        except (OSError, HeadraceError) as error:
-            log.exception("generation %d cannot be committed", action.placement.generation)
-            self._waiters.lose(str(error))
-            return CommitFailed(error=str(error))
-        if isinstance(outcome, Committed):
-            log.info("generation %d", outcome.placement.generation)
-            return PlacementCommitted(placement=outcome.placement)
-        log.warning("somebody else committed generation %d", outcome.current.generation)
-        return PlacementCommitted(placement=outcome.current)
+        link = self._links.get(getattr(action, "shard_id", ""))
+        event = await self._effects.carry_out(action, link)
+        if isinstance(event, CommitFailed):
+            self._waiters.lose(event.error)
+        if event:
+            self._feed(event)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.create_task(work)

@@ -25,13 +25,17 @@ from shards.shard_roster import desired_ids
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """Steps done and to be done; `detail` says what it waits for, `hopeless` why it cannot succeed."""
+    """Steps done and to be done; `detail` says what it waits for.
+
+    `hopeless` says why it cannot succeed, and `no_room` why not with the shards that answer now.
+    """
 
     done: int
     total: int
     detail: str
     complete: bool
     hopeless: str = ""
+    no_room: str = ""
 
 
 def outlook(state: ClusterState, operation: Operation, now_ms: int) -> Outlook:
@@ -76,7 +80,8 @@ def _bundles(state: ClusterState, models: tuple[ModelVersion, ...], now_ms: int)
         total=len(wanted),
         detail=detail,
         complete=releases.complete(state, models, now_ms),
-        hopeless=_unplaced(state, models) or _unloadable(state, lambda held: held[1] in models),
+        hopeless=_unloadable(state, lambda held: held[1] in models),
+        no_room=_unplaced(state, models),
     )
 
 
@@ -116,17 +121,17 @@ def _empty(state: ClusterState, shard_id: str, now_ms: int, seen: int = 0) -> Ou
         total=max(seen, left),
         detail=detail,
         complete=not left and not any(shard_id in ids for ids in state.planned.values()),
-        hopeless=_stuck(state, shard_id, assigned),
+        hopeless=_unloadable(state, lambda held: held[1] in assigned and held[0] != shard_id),
+        no_room=_stuck(state, shard_id, assigned),
     )
 
 
 def _stuck(state: ClusterState, shard_id: str, assigned: list[ModelVersion]) -> str:
-    """Return why a shard cannot be emptied: a bundle has no other place, or is refused there."""
-    homeless = [m for m in assigned if m in state.unplaced and shard_id in state.planned.get(m, ())]
-    if homeless:
-        return f"{shard_id} cannot be emptied: {homeless[0]}: {state.unplaced[homeless[0]]}"
-    targets = {(s, m) for m in assigned for s in state.planned.get(m, ()) if s != shard_id}
-    return _unloadable(state, targets.__contains__)
+    """Return why a shard cannot be emptied: a bundle has no other place."""
+    for model in assigned:
+        if model in state.unplaced and shard_id in state.planned.get(model, ()):
+            return f"{shard_id} cannot be emptied: {model}: {state.unplaced[model]}"
+    return ""
 
 
 def _scale(state: ClusterState, now_ms: int) -> Outlook:
@@ -140,8 +145,14 @@ def _scale(state: ClusterState, now_ms: int) -> Outlook:
     if leaving:
         found = [_empty(state, shard_id, now_ms) for shard_id in leaving]
         left = next((o.detail for o in found if not o.complete), f"stopping {', '.join(leaving)}")
-        hopeless = next((o.hopeless for o in found if o.hopeless), "")
-        return Outlook(done=done, total=total, detail=left, complete=False, hopeless=hopeless)
+        return Outlook(
+            done=done,
+            total=total,
+            detail=left,
+            complete=False,
+            hopeless=next((o.hopeless for o in found if o.hopeless), ""),
+            no_room=next((o.no_room for o in found if o.no_room), ""),
+        )
     calm = settled(state, now_ms) and not state.deferred
     return Outlook(done=done, total=total, detail="moving bundles to new shards", complete=calm)
 
@@ -153,10 +164,10 @@ def _restart(state: ClusterState, change: RestartShards, now_ms: int) -> Outlook
         return Outlook(done=total, total=total, detail="", complete=True)
     alone = rolling_restart.sole(state, shard_id, now_ms)
     homeless = [m for m in alone if m in state.unplaced and set(state.planned.get(m, ())) <= {shard_id}]
-    hopeless = ""
+    no_room = ""
     if homeless:
         reason = state.unplaced[homeless[0]]
-        hopeless = f"{shard_id} cannot be restarted without losing {homeless[0]}: {reason}"
+        no_room = f"{shard_id} cannot be restarted without losing {homeless[0]}: {reason}"
     if state.shards[shard_id].incarnation != change.incarnations.get(shard_id):
         detail = f"waiting until {shard_id} serves again"
     elif alone:
@@ -164,7 +175,7 @@ def _restart(state: ClusterState, change: RestartShards, now_ms: int) -> Outlook
     else:
         detail = f"restarting {shard_id}"
     done = sum(rolling_restart.renewed(state, change, s, now_ms) for s in change.shard_ids)
-    return Outlook(done=done, total=total, detail=detail, complete=False, hopeless=hopeless)
+    return Outlook(done=done, total=total, detail=detail, complete=False, no_room=no_room)
 
 
 def _apply(state: ClusterState, change: ApplyPlan, now_ms: int) -> Outlook:

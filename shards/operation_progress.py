@@ -24,7 +24,7 @@ from shards.operation_outlook import Outlook, outlook
 from shards.operations import end, running
 from shards.planning import replanned
 from shards.release import ModelVersion, Release
-from shards.shard_roster import with_scale
+from shards.shard_roster import desired_ids, with_scale
 
 IntendedChange = HoldModel | DropModel | DrainShard | UndrainShard | ScaleShards | FreezeCluster
 """What becomes part of the intent when it is done."""
@@ -57,13 +57,21 @@ def replanned_with_room(state: ClusterState, now_ms: int) -> ClusterState:
 def _reason_to_end(state: ClusterState, operation: Operation, now_ms: int) -> str:
     if state.draft.intent.frozen:
         return ""
-    if hopeless := outlook(state, operation, now_ms).hopeless:
-        return hopeless
+    found = outlook(state, operation, now_ms)
+    if found.hopeless or (found.no_room and not _may_return(state, now_ms)):
+        return found.hopeless or found.no_room
     progress = state.progress.get(operation.operation_id)
     timeout_ms = state.settings.deploy_timeout_ms
     if progress and now_ms - progress.since_ms > timeout_ms:
         return f"no progress for {timeout_ms // 1000} s: {progress.detail}"
     return ""
+
+
+def _may_return(state: ClusterState, now_ms: int) -> bool:
+    """Return whether a shard is away that may soon be back, and then have room."""
+    wanted = desired_ids(state.configured, state.draft.intent)
+    silent = (state.shards[s].silent_since_ms for s in wanted if s in state.shards)
+    return any(s is not None and now_ms - s <= state.settings.start_after_ms for s in silent)
 
 
 def ended(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from shards.cluster_state import ClusterState
 from shards.placement import Assignment, Placement
 from shards.release import ModelVersion, Stage
-from shards.releases import loaded
+from shards.releases import loaded, policies
 from shards.rolling_restart import resting
 from shards.shard_roster import desired_ids
 
@@ -32,8 +32,9 @@ def placement_of(state: ClusterState, now_ms: int) -> Placement:
 def _placed(state: ClusterState) -> dict[ModelVersion, tuple[Stage, bool]]:
     """Return the bundles that routers may ask for, the stage of each and whether it may be missing."""
     found: dict[ModelVersion, tuple[Stage, bool]] = {}
+    wanted = policies(state)
     for model, policy in state.draft.intent.policies.items():
-        if policy.standalone and model in state.bundles:
+        if policy.standalone and model in wanted and model in state.bundles:
             found[model] = (state.bundles[model].stage, False)
     for release, optional in loaded(state.draft):
         for model, stage in release.models().items():
