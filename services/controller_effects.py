@@ -15,6 +15,7 @@ from shards.cluster_events import (
     CommitPlacement,
     Event,
     FinishOperation,
+    LoadFailed,
     LoadModel,
     PlacementCommitted,
     RefuseChange,
@@ -22,6 +23,7 @@ from shards.cluster_events import (
     ShardStopped,
     StartShard,
     StopShard,
+    UnloadDone,
     UnloadModel,
 )
 from shards.errors import HeadraceError
@@ -44,9 +46,7 @@ class ControllerEffects:
     async def carry_out(self, action: Action, link: ShardLink | None) -> Event | None:
         """Carry out an action, on a shard over its link; returns what follows, if anything does."""
         if not self._leads():
-            # Whoever waits for a commit shall not wait for ever.
-            commits = isinstance(action, CommitPlacement)
-            return CommitFailed(error="another controller leads") if commits else None
+            return _left_undone(action)
         match action:
             case StartShard():
                 await self._start(action)
@@ -118,3 +118,17 @@ class ControllerEffects:
             return PlacementCommitted(placement=outcome.placement)
         log.warning("somebody else committed generation %d", outcome.current.generation)
         return PlacementCommitted(placement=outcome.current)
+
+
+def _left_undone(action: Action) -> Event | None:
+    """Return what follows an action that is not this controller's to take: nobody waits for it for ever."""
+    error = "another controller leads"
+    match action:
+        case CommitPlacement():
+            return CommitFailed(error=error)
+        case LoadModel():
+            return LoadFailed(shard_id=action.shard_id, model=action.model, error=error, refused=False)
+        case UnloadModel():
+            return UnloadDone(shard_id=action.shard_id, model=action.model)
+        case _:
+            return None

@@ -223,3 +223,20 @@ def test_a_cancelled_operation_is_ended_by_a_commit(root: Path, tmp_path: Path) 
         assert (await driver.cancel(begun.operation_id)).detail == "cancelled by an operator"
 
     check(root, tmp_path, main)
+
+
+def test_a_controller_that_leads_no_more_says_so(root: Path, tmp_path: Path) -> None:
+    async def run() -> None:
+        leads = True
+        async with in_process_shards(tmp_path) as shards:
+            config = DriverConfig(shard_ids=("shard-0", "shard-1"), settings=SETTINGS, poll_s=0.02)
+            catalogue, store = BundleCatalogue(root / "models"), FillingStore()
+            async with ControllerDriver(config, store, shards, catalogue, lambda: leads) as driver:
+                await done(driver, DeployRelease(release=SMALL))
+                leads = False
+                before = await store.read()
+                with pytest.raises(Unavailable, match="another controller leads"):
+                    await driver.request(DrainShard(shard_id="shard-0"))
+                assert await store.read() == before
+
+    asyncio.run(run())
