@@ -7,7 +7,8 @@ from pathlib import Path
 def replace_file(path: Path, data: bytes) -> None:
     """Replace the file's content in one step and bring it to the disk; makes missing folders.
 
-    Raises OSError, say on a full disk; then the old content is still there and nothing else is.
+    Raises OSError that names the file, say on a full disk; then the old content is still there and nothing
+    else is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -17,6 +18,10 @@ def replace_file(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        # The kernel's own words for a full disk name no file.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -1,6 +1,9 @@
 import asyncio
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -18,9 +21,11 @@ from services.placement_store import (
     MemoryPlacementStore,
     PlacementStore,
 )
+from shards.changes import DeployRelease, DrainShard
 from shards.errors import CorruptRecord
+from shards.intent import Intent, Operation, OperationState
 from shards.placement import Assignment, Placement
-from shards.release import GateRules, ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
+from shards.release import GateRules, ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage, Traffic
 from tests.services.consul_agent import ConsulAgent
 
 Opened = AbstractAsyncContextManager[PlacementStore]
@@ -36,11 +41,30 @@ RELEASE = Release(
     task_exponents={"purchase": 0.3},
     as_of_ms=1_288_569_600_123,
 )
+INTENT = Intent(
+    shard_ids=("shard-0", "shard-1"),
+    drained=("shard-1",),
+    frozen=True,
+    operations=(
+        Operation(operation_id="a", change=DrainShard(shard_id="shard-1"), steps_total=3, start_ms=1),
+        Operation(
+            operation_id="b",
+            change=DeployRelease(release=RELEASE),
+            state=OperationState.FAILED,
+            detail="goldens differ",
+            start_ms=2,
+            end_ms=3,
+        ),
+    ),
+)
 FIRST = Placement(
     generation=1,
     endpoints={"shard-0": "127.0.0.1:4000"},
     assignments={MODEL: Assignment(model=MODEL, stage=Stage.RETRIEVAL, shard_ids=("shard-0",))},
     releases={"web": RELEASE},
+    traffic={"web": Traffic(canary=replace(RELEASE, version="8"), canary_percent=12.5, previous=RELEASE)},
+    aliases={"gifts": "web@canary"},
+    intent=INTENT,
 )
 SECOND = replace(FIRST, generation=2, endpoints={})
 
@@ -157,3 +181,27 @@ def test_a_commit_that_cannot_be_written_leaves_the_old_placement(tmp_path: Path
     with pytest.raises(OSError, match="partial"):
         asyncio.run(file(tmp_path).commit(1, SECOND))
     assert asyncio.run(file(tmp_path).read()) == FIRST
+
+
+FULL_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from services.placement_store import FilePlacementStore
+from tests.services.test_placement_store import SECOND
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+asyncio.run(FilePlacementStore(Path(sys.argv[1])).commit(1, SECOND))
+"""
+
+
+def test_a_disk_that_takes_no_more_is_named_and_leaves_the_old_placement(tmp_path: Path) -> None:
+    """With a limit of the kernel's in place of a full disk, in a process of its own, which it is for."""
+    path = tmp_path / "state" / "placement.json"
+    asyncio.run(file(tmp_path).commit(0, FIRST))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert re.search(rf"OSError: .*File too large: '{re.escape(str(path))}'", done.stderr)
+    assert asyncio.run(file(tmp_path).read()) == FIRST
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["placement.json", "placement.lock"]
