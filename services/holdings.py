@@ -7,6 +7,7 @@ from pathlib import Path
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import CorruptRecord, HeadraceError, Unavailable
+from shards.memory_use import MemoryUse
 from shards.release import ModelVersion
 from shards.residency import LOADED, Residency, Terms
 
@@ -36,6 +37,15 @@ class Holdings:
     def recorded(self) -> tuple[HeldBundle, ...]:
         """Return the bundles that the shard must hold."""
         return self._record.bundles
+
+    @property
+    def loading(self) -> bool:
+        """Return whether a bundle comes or goes just now."""
+        return self._residency.loading
+
+    def memory(self) -> MemoryUse:
+        """Return what the loaded bundles were measured to use."""
+        return self._residency.memory()
 
     def replicas(self) -> tuple[Replica, ...]:
         """Return what is held, what waits to be restored (LOADING) and what could not be (FAILED)."""

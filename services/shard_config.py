@@ -16,7 +16,8 @@ class ShardConfig:
     Bundles may use `memory_bytes`, and `gpu_memory_bytes` on its GPU; 0 sets no limit. Those held on demand
     stay for `min_residence_s` once loaded and `min_idle_s` after their last request. One that fails to load
     is tried again after `load_backoff_s`, twice as long each time, `load_attempts` times in all. A shard
-    that uses `leak_limit_bytes` more than its bundles account for asks to be restarted; 0 never asks.
+    that uses `leak_limit_bytes` more than its bundles account for, for `leak_patience_s`, asks to be
+    restarted; 0 never asks.
     """
 
     shard_id: str
@@ -37,6 +38,7 @@ class ShardConfig:
     load_attempts: int = 3
     load_backoff_s: float = 1.0
     leak_limit_bytes: int = 1 << 30
+    leak_patience_s: float = 10.0
 
     def __post_init__(self) -> None:
         if not self.shard_id or Path(self.shard_id).name != self.shard_id:
@@ -45,7 +47,10 @@ class ShardConfig:
             raise ValueError("workers and threads must be at least 1, max_queue and grace_s at least 0")
         if min(self.memory_bytes, self.gpu_memory_bytes, self.leak_limit_bytes) < 0:
             raise ValueError("memory_bytes, gpu_memory_bytes and leak_limit_bytes must be at least 0")
-        if self.load_attempts < 1 or min(self.min_idle_s, self.min_residence_s, self.load_backoff_s) < 0:
+        if (
+            self.load_attempts < 1
+            or min(self.min_idle_s, self.min_residence_s, self.load_backoff_s, self.leak_patience_s) < 0
+        ):
             raise ValueError("load_attempts must be at least 1, and times at least 0")
 
     @property

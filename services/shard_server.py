@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,15 @@ from services.shard_servicer import Shard
 from services.worker_pool import WorkerPool
 from shards.errors import Unavailable
 from shards.eviction import EvictionLimits
+from shards.leak_guard import LeakGuard, LeakLimits
 from shards.load_attempts import AttemptLimits
 from shards.memory_use import MemoryUse
-from shards.process_memory import set_aside_what_stays
+from shards.process_memory import anonymous_bytes, set_aside_what_stays
 from shards.residency import Residency
 
 log = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_S = 0.0001
 
 
 class ShardServer:
@@ -49,6 +53,9 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     torch.set_num_threads(config.threads)
     faiss.omp_set_num_threads(config.threads)
     set_aside_what_stays()
+    # A thread that loads gives way to one that serves after this time, not after Python's 5 ms: a request
+    # changes threads several times, and would wait as often.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()
@@ -64,6 +71,7 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
             pool=pool,
             runner=stages.StageRunner(config.shard_id, residency, pool, on_demand),
             on_demand=on_demand,
+            leak_guard=LeakGuard(_leak_limits(config)),
         )
         async with AsyncExitStack() as exits:
             server = await _listen(exits, config, shard, loader)
@@ -79,6 +87,14 @@ def _limits(config: ShardConfig) -> EvictionLimits:
         capacity=MemoryUse(host_bytes=config.memory_bytes, gpu_bytes=config.gpu_memory_bytes),
         min_idle_s=config.min_idle_s,
         min_residence_s=config.min_residence_s,
+    )
+
+
+def _leak_limits(config: ShardConfig) -> LeakLimits:
+    return LeakLimits(
+        limit_bytes=config.leak_limit_bytes,
+        baseline_bytes=anonymous_bytes(),
+        patience_s=config.leak_patience_s,
     )
 
 

@@ -22,7 +22,8 @@ from services.on_demand import OnDemandLoads
 from services.shard_config import ShardConfig
 from services.stages import StageRunner
 from services.worker_pool import WorkerPool
-from shards.process_memory import resident_bytes
+from shards.leak_guard import LeakGuard
+from shards.process_memory import anonymous_bytes, resident_bytes
 from shards.residency import Terms
 
 SERVICE_NAME = "headrace.v1.ShardService"
@@ -40,6 +41,7 @@ class Shard:
     pool: WorkerPool
     runner: StageRunner
     on_demand: OnDemandLoads
+    leak_guard: LeakGuard
 
 
 class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
@@ -104,6 +106,12 @@ class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
             node=config.node,
             capacity_bytes=config.memory_bytes,
             gpu_capacity_bytes=config.gpu_memory_bytes,
+            recycle_reason=shard.leak_guard.look(
+                time.monotonic(),
+                anonymous_bytes(),
+                shard.holdings.memory().host_bytes,
+                loading=shard.holdings.loading,
+            ),
         )
 
     async def _off_loop(self, work: Callable[[], T]) -> T:

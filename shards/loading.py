@@ -42,6 +42,8 @@ def load_bundle(model: ModelVersion, path: Path, device: str) -> LoadedBundle:
         del loaded
         set_aside_what_stays()
         loaded = _load(model, path, device)
+    # Nor need the bundle itself: engines hold no rings of references, so that it goes when it is let go.
+    gc.freeze()
     return loaded
 
 

@@ -48,8 +48,7 @@ def anonymous_bytes() -> int:
 
 
 def give_back_memory() -> None:
-    """Free what was let go: programs are rings of references, and glibc keeps freed pages to itself."""
-    gc.collect()
+    """Give freed pages back to the system, which glibc keeps to itself."""
     libc = _libc()
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -102,6 +102,11 @@ class Residency:
         self._held: dict[ModelVersion, _Held] = {}
         self._owners: dict[ModelVersion, _Owner] = {}
 
+    @property
+    def loading(self) -> bool:
+        """Return whether a bundle comes or goes just now."""
+        return self._loading.locked()
+
     def load(self, model: ModelVersion, path: Path, terms: Terms = LOADED) -> Replica:
         """Verify a bundle and, unless it is held on demand, load it; it serves, or is COLD, on return.
 

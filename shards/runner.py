@@ -1,7 +1,11 @@
 """Runs the torch.export programs of a bundle: arrays in, arrays out."""
 
+import functools
+import linecache
+import operator
 import threading
-from collections.abc import Mapping
+import types
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +36,7 @@ class ExportedProgramRunner:
     """A loaded torch.export program, called by keyword in inference mode on one device."""
 
     spec: ProgramSpec
-    module: torch.nn.Module
+    forward: Callable[..., Any]
     device: torch.device
 
     def __call__(self, inputs: Arrays, /) -> dict[str, NDArray[Any]]:
@@ -43,7 +47,7 @@ class ExportedProgramRunner:
         tensors = {tensor.name: self._tensor(tensor, inputs) for tensor in self.spec.inputs}
         try:
             with torch.inference_mode():
-                outputs = self.module(**tensors)
+                outputs = self.forward(**tensors)
         except (RuntimeError, IndexError, AssertionError) as error:
             raise Unavailable(
                 f"program {self.spec.file} failed: {str(error).partition(chr(10))[0]}"
@@ -83,7 +87,41 @@ def open_runner(bundle: Bundle, program: str, device: str) -> ExportedProgramRun
     target = torch.device(device)
     if target.type != "cpu":
         exported = _moved(exported, target)
-    return ExportedProgramRunner(spec=spec, module=exported.module(), device=target)
+    forward = _forward(exported.module())
+    _forget_sources()
+    return ExportedProgramRunner(spec=spec, forward=forward, device=target)
+
+
+def _forward(module: torch.fx.GraphModule) -> Callable[..., Any]:
+    """Return the program's generated code, bound to nothing but the weights and parts that it names.
+
+    A graph and its module are rings of thousands of objects, each a class of its own, which only the garbage
+    collector can free, and which it must look through again and again while they live. Neither is needed to
+    compute. The code checks its inputs itself, and `ExportedProgramRunner` what the manifest says of them.
+    """
+    bound = types.SimpleNamespace()
+    for name in ("_in_spec", "_out_spec"):
+        if hasattr(module, name):
+            setattr(bound, name, getattr(module, name))
+    for node in module.graph.nodes:
+        if node.op in ("get_attr", "call_module"):
+            *parents, leaf = str(node.target).split(".")
+            holder: Any = bound
+            for parent in parents:
+                holder.__dict__.setdefault(parent, types.SimpleNamespace())
+                holder = getattr(holder, parent)
+            part = operator.attrgetter(str(node.target))(module)
+            setattr(holder, leaf, _forward(part) if isinstance(part, torch.fx.GraphModule) else part)
+    return functools.partial(type(module).forward, bound)
+
+
+def _forget_sources() -> None:
+    """Drop the texts of generated code, which torch keeps for tracebacks of every program ever loaded."""
+    for name in [name for name in linecache.cache if name.startswith("<eval_with_key>")]:
+        linecache.cache.pop(name, None)
+    loader = getattr(torch.fx.graph_module, "_loader", None)
+    if loader is not None:
+        loader.eval_cache.clear()
 
 
 def _moved(exported: torch.export.ExportedProgram, target: torch.device) -> torch.export.ExportedProgram:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from services.shard_server import ShardServer
 from shards.cluster_state import ReplicaState
 from shards.errors import CorruptBundle, InvalidInput, MismatchedBundle, NotOwner, Unavailable
 from shards.release import ModelVersion, Stage
-from tests.services.shard_client import Models, connect
+from tests.services.shard_client import Models, ShardClient, connect
 
 READY = ReplicaState.READY
 
@@ -164,5 +165,27 @@ def test_it_tells_its_node_and_its_room(tmp_path: Path) -> None:
             told = await client.shard()
             assert (told.node, told.capacity_bytes, told.gpu_capacity_bytes) == ("n1", 1 << 30, 7)
             assert told.recycle_reason == ""
+
+    asyncio.run(main())
+
+
+def test_a_leak_is_told_until_it_is_gone(tmp_path: Path) -> None:
+    config = ShardConfig(shard_id="s1", state_dir=tmp_path, leak_limit_bytes=64 << 20, leak_patience_s=0.05)
+
+    async def reason(client: ShardClient, *, leaks: bool) -> str:
+        give_up = time.monotonic() + 30
+        while bool(told := (await client.shard()).recycle_reason) != leaks:
+            assert time.monotonic() < give_up
+        return told
+
+    async def main() -> None:
+        async with ShardServer(config) as server, connect(server.address) as client:
+            assert await reason(client, leaks=False) == ""
+            leak = bytearray(b"x" * (256 << 20))
+            assert "MiB more memory than its bundles account for, 64 MiB allowed" in await reason(
+                client, leaks=True
+            )
+            leak.clear()
+            await reason(client, leaks=False)
 
     asyncio.run(main())

@@ -13,6 +13,7 @@ from shards.errors import CorruptBundle, NotOwner, Overloaded, OversizedBundle, 
 from shards.eviction import EvictionLimits
 from shards.load_attempts import AttemptLimits
 from shards.memory_use import MemoryUse
+from shards.process_memory import memory_in_use
 from shards.release import ModelVersion, Stage
 from shards.residency import LOADED, Residency, Terms
 from tests.shards.bundles import VERSION, seeded_words, write_two_tower
@@ -243,3 +244,15 @@ def test_new_terms_hold_for_what_is_loaded(models: Path) -> None:
     shelved.residency.unload(FIRST)
     shelved.hold(FIRST)
     assert shelved.hold(FIRST, LOADED).state is ReplicaState.READY
+
+
+def test_memory_is_flat_over_loads_and_unloads(models: Path) -> None:
+    shelved = shelf(models)
+    in_use = []
+    for _ in range(30):
+        for model in (FIRST, SECOND, THIRD):
+            shelved.hold(model, LOADED)
+        for model in (FIRST, SECOND, THIRD):
+            shelved.residency.unload(model)
+        in_use.append(memory_in_use().host_bytes)
+    assert in_use[-1] < 1.03 * in_use[9]

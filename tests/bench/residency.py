@@ -1,0 +1,193 @@
+"""What a shard's bundles cost: `python -m tests.bench.residency` writes `build/bench/residency.json`.
+
+Load times, memory per bundle, the latency of a steady model while others come and go against before, in
+turns within one run, and resident memory over 200 loads and unloads. The shard is a process of its own.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from services import codec
+from shards.release import ModelVersion, Stage
+from shards.search_context import SearchContext
+from tests.bench.result import Check, at_most, publish
+from tests.bench.shard_process import shard_process
+from tests.services.shard_client import NOW_MS, ShardClient, connect
+from tests.shards.bundles import build_models
+from tests.shards.many_bundles import build_many
+
+CALLS_PER_S = 100
+WINDOW_S = 2.0
+STEADY = "two_tower"
+P99_RATIO_AIM = 1.2
+FLATNESS_AIM = 1.03
+FIRST_CYCLE = 20
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A shard that runs, and the bundles below `root`."""
+
+    client: ShardClient
+    root: Path
+    models: dict[ModelVersion, Stage]
+
+    async def load(self, model: ModelVersion) -> tuple[float, int]:
+        """Load a bundle; returns seconds and bytes as the shard measured them."""
+        replica = await self.client.load(model, self.root / model.model / model.version)
+        return replica.load_time_ms / 1000, replica.memory_bytes
+
+    async def ask(self, model: ModelVersion) -> None:
+        """Have a retriever answer."""
+        context = SearchContext(query="red mug", now_ms=NOW_MS)
+        await self.client.retrieve(codec.Retrieval(model=model, context=context, k=50))
+
+
+@dataclass(kw_only=True)
+class Steady:
+    """Latencies of the steady model in seconds, while nothing loads and while others do."""
+
+    quiet: list[float] = field(default_factory=list)
+    loading: list[float] = field(default_factory=list)
+    loads: int = 0
+
+
+async def measure(folder: Path, *, bundles: int, windows: int, cycles: int) -> Figures:
+    """Return all figures."""
+    build_models(folder / "kinds")
+    models = build_many(folder / "models", folder / "kinds", bundles)
+    with shard_process(folder / "state") as address:
+        async with connect(address) as client:
+            bench = Bench(client=client, root=folder / "models", models=models)
+            loads = await load_figures(bench)
+            disturbance = await disturbance_figures(bench, windows)
+            return loads | disturbance | await flatness_figures(bench, cycles)
+
+
+async def load_figures(bench: Bench) -> Figures:
+    """Return load times and memory of every bundle; the first of each kind, which loads libraries, apart."""
+    loaded = {model: await bench.load(model) for model in bench.models}
+    kinds: dict[str, list[tuple[float, int]]] = {}
+    for model, figures in loaded.items():
+        kinds.setdefault(model.model.rpartition("-")[0], []).append(figures)
+    warm = [figures for found in kinds.values() for figures in found[1:]]
+    return {
+        "bundles": len(loaded),
+        "load_time_ms": _quantiles([seconds for seconds, _ in warm]),
+        "memory_bytes": {
+            kind: round(float(np.median([size for _, size in found[1:]]))) for kind, found in kinds.items()
+        },
+    }
+
+
+async def disturbance_figures(bench: Bench, windows: int) -> Figures:
+    """Return the steady model's latency, quiet and while others load and unload, in alternating windows."""
+    steady = next(model for model in bench.models if model.model.startswith(STEADY))
+    others = [model for model in bench.models if model != steady]
+    seen = Steady()
+    async with _churn(bench, others, seen) as churning:
+        await _window(bench, steady)
+        for _ in range(windows):
+            churning.clear()
+            seen.quiet += await _window(bench, steady)
+            churning.set()
+            seen.loading += await _window(bench, steady)
+    quiet, loading = _quantiles(seen.quiet), _quantiles(seen.loading)
+    ratio = {name: loading[name] / quiet[name] for name in quiet}
+    return {"quiet_ms": quiet, "loading_ms": loading, "ratio": ratio, "loads_meanwhile": seen.loads}
+
+
+@asynccontextmanager
+async def _churn(bench: Bench, models: Sequence[ModelVersion], seen: Steady) -> AsyncIterator[asyncio.Event]:
+    """Unload and load the models in turns whenever the event is set."""
+    on = asyncio.Event()
+
+    async def turn() -> None:
+        while True:
+            for model in models:
+                await on.wait()
+                await bench.client.unload(model)
+                await bench.load(model)
+                seen.loads += 1
+
+    task = asyncio.create_task(turn())
+    try:
+        yield on
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _window(bench: Bench, model: ModelVersion) -> list[float]:
+    """Ask the model at a steady rate, whether it keeps up or not; returns the latencies."""
+    started = time.perf_counter()
+
+    async def timed(due: float) -> float:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        # What the caller's own timer adds is not the shard's.
+        asked = time.perf_counter()
+        await bench.ask(model)
+        return time.perf_counter() - asked
+
+    calls = [timed(started + k / CALLS_PER_S) for k in range(round(WINDOW_S * CALLS_PER_S))]
+    return list(await asyncio.gather(*calls))
+
+
+async def flatness_figures(bench: Bench, cycles: int) -> Figures:
+    """Return resident memory over the cycles, each of which unloads and loads one bundle of every kind."""
+    turns = list(bench.models)[-7:]
+    resident = []
+    for _ in range(cycles):
+        for model in turns:
+            await bench.client.unload(model)
+        for model in turns:
+            await bench.load(model)
+        resident.append((await bench.client.shard()).memory_bytes)
+    return {"cycles": cycles, "resident_bytes": resident}
+
+
+def checks_of(figures: Figures) -> list[Check]:
+    """Return the checks."""
+    resident = figures["resident_bytes"]
+    growth = resident[-1] / resident[min(FIRST_CYCLE, len(resident)) - 1]
+    return [
+        at_most(
+            "p99 of a steady model while others load, against before", figures["ratio"]["p99"], P99_RATIO_AIM
+        ),
+        at_most(
+            f"resident memory after cycle {len(resident)}, against cycle {FIRST_CYCLE}", growth, FLATNESS_AIM
+        ),
+    ]
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    p50, p99, p999 = np.quantile(np.array(seconds) * 1000, [0.5, 0.99, 0.999])
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "p99.9": round(float(p999), 3)}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundles", type=int, default=42)
+    parser.add_argument("--windows", type=int, default=15, help="pairs of windows, quiet and loading")
+    parser.add_argument("--cycles", type=int, default=200)
+    options = parser.parse_args()
+    settings = vars(options)
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        figures = asyncio.run(measure(Path(folder), **settings))
+    publish("residency", settings=settings, figures=figures, checks=checks_of(figures))
+
+
+if __name__ == "__main__":
+    main()
