@@ -1,7 +1,6 @@
 """A shard that holds more than fits: calls wait for the load they cause, or are told why they cannot."""
 
 import asyncio
-import logging
 import resource
 import shutil
 import threading
@@ -27,19 +26,11 @@ from shards.errors import (
 from shards.release import ModelVersion
 from shards.residency import Terms
 from tests.services.shard_client import Models, ShardClient, connect
-from tests.shards.bundles import seeded_words, write_two_tower
+from tests.shards.many_bundles import write_copy
 
 COLD, READY, FAILED = ReplicaState.COLD, ReplicaState.READY, ReplicaState.FAILED
 ON_DEMAND = Terms(on_demand=True)
 LEXICAL, TOWER, OTHER = (ModelVersion(name, "1") for name in ("lexical", "two_tower", "other"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    """Keep pytest from collecting what torch logs of each load: it would count as the bundle's memory."""
-    logging.disable(logging.DEBUG)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 async def hold(client: ShardClient, models: Models, *wanted: ModelVersion, terms: Terms = ON_DEMAND) -> None:
@@ -73,30 +64,26 @@ def test_the_first_call_loads_and_those_that_come_meanwhile_wait(models: Models,
 
 
 def test_bundles_that_do_not_fit_together_take_turns(models: Models, tmp_path: Path) -> None:
-    other = write_two_tower(tmp_path / "models", seeded_words(1), name=OTHER.model)
+    one_bytes = 4 << 20  # Far more than measuring errs by.
+    folders = {
+        model: write_copy(tmp_path / "models", models.path(TOWER), model.model, padding_bytes=one_bytes)
+        for model in (TOWER, OTHER)
+    }
+    config = ShardConfig(
+        shard_id="s1",
+        state_dir=tmp_path,
+        memory_bytes=one_bytes * 3 // 2,
+        min_idle_s=0,
+        min_residence_s=0,
+    )
 
     async def main() -> None:
-        measuring = ShardConfig(shard_id="s0", state_dir=tmp_path)
-        async with ShardServer(measuring) as server, connect(server.address) as client:
-            # Twice: what libraries set up for a first bundle counts as its.
-            for _ in range(2):
-                await client.unload(TOWER)
-                await hold(client, models, TOWER, terms=Terms())
-            tower_bytes = (await client.replicas())[TOWER].memory_bytes
-        config = ShardConfig(
-            shard_id="s1",
-            state_dir=tmp_path,
-            memory_bytes=round(tower_bytes * 1.5),
-            min_idle_s=0,
-            min_residence_s=0,
-        )
         async with ShardServer(config) as server, connect(server.address) as client:
-            await hold(client, models, TOWER)
-            await client.load(OTHER, other, ON_DEMAND)
+            for model, folder in folders.items():
+                await client.load(model, folder, ON_DEMAND)
             for model in (OTHER, TOWER) * 3:
                 assert (await client.retrieve(models.retrieval(model=model))).candidates.item_ids
-            states = {model: replica.state for model, replica in (await client.replicas()).items()}
-            assert states == {OTHER: COLD, TOWER: READY}
+            await client.wait_for({OTHER: COLD, TOWER: READY})
             with pytest.raises(OversizedBundle, match=r"needs 1,024\.0 MiB"):
                 await hold(client, models, LEXICAL, terms=Terms(on_demand=True, memory_bytes=1 << 30))
 

@@ -28,16 +28,19 @@ def build_many(root: Path, models: Path, count: int) -> dict[ModelVersion, Stage
         kind = kinds[number % len(kinds)]
         name = f"{kind.model}-{number:03d}"
         written[ModelVersion(name, VERSION)] = RELEASE.models()[kind]
-        _write_copy(root, models / kind.model / kind.version, name)
+        write_copy(root, models / kind.model / kind.version, name)
     return written
 
 
-def _write_copy(root: Path, original: Path, name: str) -> None:
+def write_copy(root: Path, original: Path, name: str, *, padding_bytes: int = 0) -> Path:
+    """Write one copy; `padding_bytes` of it, which nobody reads, count as its memory at the least."""
+
     def fill(folder: Path) -> None:
         shutil.copytree(
             original, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST_FILE, ITEMS_FILE)
         )
         items = pq.read_table(original / ITEMS_FILE, partitioning=None)
         pq.write_table(items.append_column(VARIANT, pa.array([name] * len(items))), folder / ITEMS_FILE)
+        (folder / "padding").write_bytes(bytes(padding_bytes))
 
-    write_bundle(root, replace(read_manifest(original), name=name), fill)
+    return write_bundle(root, replace(read_manifest(original), name=name), fill)

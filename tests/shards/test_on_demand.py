@@ -1,8 +1,6 @@
 """Bundles held on demand: cold, loaded when asked for, evicted for others, given up with a reason."""
 
-import logging
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +14,11 @@ from shards.memory_use import MemoryUse
 from shards.process_memory import memory_in_use
 from shards.release import ModelVersion, Stage
 from shards.residency import LOADED, Residency, Terms
-from tests.shards.bundles import VERSION, seeded_words, write_two_tower
+from tests.shards.bundles import VERSION
+from tests.shards.many_bundles import write_copy
 
+ONE_BYTES = 4 << 20
+"""Far more than measuring errs by."""
 ON_DEMAND = Terms(on_demand=True)
 PINNED = Terms(on_demand=True, pinned=True)
 FIRST, SECOND, THIRD = (ModelVersion(name, VERSION) for name in ("first", "second", "third"))
@@ -65,35 +66,17 @@ def shelf(models: Path, capacity_bytes: int = 0) -> Shelf:
     return Shelf(Residency(limits=limits, attempts=attempts, clock=clock), clock, models)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    """Keep pytest from collecting what torch logs of each load: it would count as the bundle's memory."""
-    logging.disable(logging.DEBUG)
-    yield
-    logging.disable(logging.NOTSET)
-
-
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of three bundles of one size."""
-    root = tmp_path_factory.mktemp("models")
-    for seed, model in enumerate((FIRST, SECOND, THIRD)):
-        write_two_tower(root, seeded_words(seed), name=model.model)
+def bundles(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of three bundles that need `ONE_BYTES` each, and a little."""
+    root = tmp_path_factory.mktemp("bundles")
+    for model in (FIRST, SECOND, THIRD):
+        write_copy(root, models / "two_tower" / VERSION, model.model, padding_bytes=ONE_BYTES)
     return root
 
 
-@pytest.fixture(scope="module")
-def one_bytes(models: Path) -> int:
-    """Return what one of them was measured to use in a process that has loaded it before."""
-    measuring = shelf(models)
-    for _ in range(2):
-        measuring.residency.unload(FIRST)
-        replica = measuring.hold(FIRST, LOADED)
-    return replica.memory_bytes
-
-
-def test_it_is_cold_until_it_is_asked_for(models: Path) -> None:
-    shelved = shelf(models)
+def test_it_is_cold_until_it_is_asked_for(bundles: Path) -> None:
+    shelved = shelf(bundles)
     assert shelved.hold(FIRST).state is ReplicaState.COLD
     assert shelved.residency.take(FIRST, Stage.RETRIEVAL) is None
     assert shelved.residency.memory() == MemoryUse()
@@ -103,11 +86,11 @@ def test_it_is_cold_until_it_is_asked_for(models: Path) -> None:
     assert shelved.residency.memory().host_bytes == replica.memory_bytes > 0
 
 
-def test_a_corrupt_bundle_is_refused_when_it_is_registered(models: Path, tmp_path: Path) -> None:
+def test_a_corrupt_bundle_is_refused_when_it_is_registered(bundles: Path, tmp_path: Path) -> None:
     path = tmp_path / "first"
-    shutil.copytree(models / "first" / VERSION, path)
+    shutil.copytree(bundles / "first" / VERSION, path)
     (path / "items.parquet").write_bytes(b"altered")
-    shelved = shelf(models)
+    shelved = shelf(bundles)
     with pytest.raises(CorruptBundle, match=r"items\.parquet"):
         shelved.residency.load(FIRST, path, ON_DEMAND)
     assert shelved.states() == {FIRST: ReplicaState.FAILED}
@@ -115,8 +98,8 @@ def test_a_corrupt_bundle_is_refused_when_it_is_registered(models: Path, tmp_pat
         shelved.residency.take(FIRST, Stage.RETRIEVAL)
 
 
-def test_one_that_is_bigger_than_the_shard_is_refused_with_figures(models: Path) -> None:
-    shelved = shelf(models, 2**20)
+def test_one_that_is_bigger_than_the_shard_is_refused_with_figures(bundles: Path) -> None:
+    shelved = shelf(bundles, 2**20)
     with pytest.raises(OversizedBundle, match=r"first@1: needs 2\.0 MiB, and of 1\.0 MiB for bundles"):
         shelved.hold(FIRST, Terms(on_demand=True, memory_bytes=2**21))
     with pytest.raises(OversizedBundle, match=r"needs 2\.0 MiB"):
@@ -125,8 +108,8 @@ def test_one_that_is_bigger_than_the_shard_is_refused_with_figures(models: Path)
         shelved.residency.demand(SECOND)
 
 
-def test_the_one_that_was_idle_longest_makes_room(models: Path, one_bytes: int) -> None:
-    shelved = shelf(models, round(2.5 * one_bytes))
+def test_the_one_that_was_idle_longest_makes_room(bundles: Path) -> None:
+    shelved = shelf(bundles, round(2.5 * ONE_BYTES))
     for model in (FIRST, SECOND, THIRD):
         shelved.hold(model)
     shelved.ask(FIRST)
@@ -141,13 +124,11 @@ def test_the_one_that_was_idle_longest_makes_room(models: Path, one_bytes: int) 
     shelved.clock.now_s += 20
     shelved.ask(FIRST)
     assert shelved.states()[FIRST] is ReplicaState.READY
-    assert shelved.residency.memory().host_bytes <= round(2.5 * one_bytes)
+    assert shelved.residency.memory().host_bytes <= round(2.5 * ONE_BYTES)
 
 
-def test_what_was_just_loaded_stays_and_the_caller_is_told_when_to_come_back(
-    models: Path, one_bytes: int
-) -> None:
-    shelved = shelf(models, round(1.5 * one_bytes))
+def test_what_was_just_loaded_stays_and_the_caller_is_told_when_to_come_back(bundles: Path) -> None:
+    shelved = shelf(bundles, round(1.5 * ONE_BYTES))
     shelved.hold(THIRD)
     shelved.hold(FIRST)
     shelved.ask(THIRD)
@@ -161,8 +142,8 @@ def test_what_was_just_loaded_stays_and_the_caller_is_told_when_to_come_back(
     assert shelved.states() == {THIRD: ReplicaState.COLD, FIRST: ReplicaState.READY}
 
 
-def test_a_request_under_way_is_not_evicted(models: Path, one_bytes: int) -> None:
-    shelved = shelf(models, round(1.5 * one_bytes))
+def test_a_request_under_way_is_not_evicted(bundles: Path) -> None:
+    shelved = shelf(bundles, round(1.5 * ONE_BYTES))
     shelved.hold(THIRD)
     shelved.hold(FIRST)
     shelved.ask(THIRD)
@@ -177,8 +158,8 @@ def test_a_request_under_way_is_not_evicted(models: Path, one_bytes: int) -> Non
     assert shelved.states()[THIRD] is ReplicaState.COLD
 
 
-def test_what_is_wanted_for_good_comes_first_and_stays(models: Path, one_bytes: int) -> None:
-    shelved = shelf(models, round(1.5 * one_bytes))
+def test_what_is_wanted_for_good_comes_first_and_stays(bundles: Path) -> None:
+    shelved = shelf(bundles, round(1.5 * ONE_BYTES))
     shelved.hold(FIRST)
     shelved.ask(FIRST)
     # It makes room at once, without waiting for the other to have had its time.
@@ -189,8 +170,8 @@ def test_what_is_wanted_for_good_comes_first_and_stays(models: Path, one_bytes: 
     assert shelved.states() == {THIRD: ReplicaState.READY, FIRST: ReplicaState.COLD}
 
 
-def test_a_pinned_one_stays_once_it_is_loaded(models: Path, one_bytes: int) -> None:
-    shelved = shelf(models, round(1.5 * one_bytes))
+def test_a_pinned_one_stays_once_it_is_loaded(bundles: Path) -> None:
+    shelved = shelf(bundles, round(1.5 * ONE_BYTES))
     assert shelved.hold(THIRD, PINNED).state is ReplicaState.COLD
     shelved.ask(THIRD)
     shelved.clock.now_s += 100
@@ -203,10 +184,10 @@ def test_a_pinned_one_stays_once_it_is_loaded(models: Path, one_bytes: int) -> N
     assert shelved.states()[THIRD] is ReplicaState.COLD
 
 
-def test_a_load_that_fails_is_tried_again_later_and_then_given_up(models: Path, tmp_path: Path) -> None:
+def test_a_load_that_fails_is_tried_again_later_and_then_given_up(bundles: Path, tmp_path: Path) -> None:
     path = tmp_path / "first"
-    shutil.copytree(models / "first" / VERSION, path)
-    shelved = shelf(models)
+    shutil.copytree(bundles / "first" / VERSION, path)
+    shelved = shelf(bundles)
     shelved.residency.load(FIRST, path, ON_DEMAND)
     path.rename(tmp_path / "away")
     with pytest.raises(Unavailable, match=r"first@1 failed to load: manifest\.json: cannot be read"):
@@ -228,17 +209,17 @@ def test_a_load_that_fails_is_tried_again_later_and_then_given_up(models: Path, 
     shelved.ask(FIRST)
 
 
-def test_it_is_restored_cold_without_being_read(models: Path) -> None:
-    shelved = shelf(models)
-    path = models / "first" / VERSION
+def test_it_is_restored_cold_without_being_read(bundles: Path) -> None:
+    shelved = shelf(bundles)
+    path = bundles / "first" / VERSION
     shelved.residency.restore(FIRST, Stage.RETRIEVAL, path, Terms(on_demand=True, memory_bytes=7))
     replica = shelved.replica(FIRST)
     assert (replica.state, replica.memory_bytes) == (ReplicaState.COLD, 7)
     shelved.ask(FIRST)
 
 
-def test_new_terms_hold_for_what_is_loaded(models: Path) -> None:
-    shelved = shelf(models)
+def test_new_terms_hold_for_what_is_loaded(bundles: Path) -> None:
+    shelved = shelf(bundles)
     ready = shelved.hold(FIRST, LOADED)
     assert shelved.hold(FIRST) is ready
     shelved.residency.unload(FIRST)
@@ -246,8 +227,8 @@ def test_new_terms_hold_for_what_is_loaded(models: Path) -> None:
     assert shelved.hold(FIRST, LOADED).state is ReplicaState.READY
 
 
-def test_memory_is_flat_over_loads_and_unloads(models: Path) -> None:
-    shelved = shelf(models)
+def test_memory_is_flat_over_loads_and_unloads(bundles: Path) -> None:
+    shelved = shelf(bundles)
     in_use = []
     for _ in range(30):
         for model in (FIRST, SECOND, THIRD):
