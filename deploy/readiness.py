@@ -48,7 +48,9 @@ async def deploy_releases(
             release = read_release(workspace, surface)
             live = await _live(stub, surface)
             if live and live.version != release.version and await _left(stub, release):
-                say(f"{surface} {live.version} stays live: {release.version} was live before it.")
+                say(
+                    f"{surface} {live.version} stays live: the cluster has had {release.version} and left it."
+                )
                 continue
             say(f"Deploying {surface} {release.version} …")
             try:

@@ -86,7 +86,9 @@ def _on_shards(operation: pb.Operation) -> str:
         case "scale_shards":
             return f"scale to {operation.scale_shards.shards} shards"
         case "restart_shards":
-            return f"restart {', '.join(operation.restart_shards.shard_ids) or 'every shard'}"
+            shard_ids = operation.restart_shards.shard_ids
+            few = ", ".join(shard_ids) or "every shard"
+            return f"restart {few if len(shard_ids) < 3 else f'{len(shard_ids)} shards'}"
         case _:
             return operation.kind
 

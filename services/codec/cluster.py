@@ -10,7 +10,9 @@ from services.codec.replica import replica_to_proto
 from services.codec.shadow import shadow_report_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
 from shards.cluster_state import BundleFacts, ClusterState, ReplicaState, ShardState, ShardView
+from shards.load_rates import model_rates, shard_rates
 from shards.placement import Placement
+from shards.release import ModelVersion
 from shards.shadow import ShadowReport
 
 _SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
@@ -45,16 +47,20 @@ def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Sha
         pid=view.pid,
         gpu_capacity_bytes=view.gpu_capacity_bytes,
         resident_bytes=view.memory_bytes,
+        load=sum(shard_rates(state.samples.get(view.shard_id, ()), now_ms).values()),
         recycle_reason=view.recycle_reason,
     )
 
 
-def models_to_proto(state: ClusterState) -> list[pb.Model]:
+def models_to_proto(state: ClusterState, now_ms: int) -> list[pb.Model]:
     """Return the message of every bundle that the controller has met, by name."""
-    return [_model_to_proto(state, bundle) for _, bundle in sorted(state.bundles.items())]
+    rates = model_rates(state.samples, now_ms)
+    return [_model_to_proto(state, bundle, rates) for _, bundle in sorted(state.bundles.items())]
 
 
-def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
+def _model_to_proto(
+    state: ClusterState, bundle: BundleFacts, rates: Mapping[ModelVersion, float]
+) -> pb.Model:
     assignment = state.placement.assignments.get(bundle.model)
     policy = state.placement.intent.policies.get(bundle.model)
     releases = state.placement.releases.items()
@@ -66,7 +72,8 @@ def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
         shard_ids=assignment.shard_ids if assignment else (),
         surfaces=sorted(surface for surface, release in releases if bundle.model in release.models()),
         metrics=dict(bundle.metrics),
-        memory_bytes=state.measured_bytes.get(bundle.model, 0),
+        memory_bytes=_memory_bytes(state, bundle.model),
+        load=rates.get(bundle.model, 0.0),
         policy=policy_to_proto(policy) if policy else None,
         replicas=[
             pb.ShardReplica(shard_id=shard_id, replica=replica_to_proto(view.replicas[bundle.model]))
@@ -74,6 +81,11 @@ def _model_to_proto(state: ClusterState, bundle: BundleFacts) -> pb.Model:
             if bundle.model in view.replicas
         ],
     )
+
+
+def _memory_bytes(state: ClusterState, model: ModelVersion) -> int:
+    """Return what a replica was measured to use, on the host and on a GPU."""
+    return state.measured_bytes.get(model, 0) + state.measured_gpu_bytes.get(model, 0)
 
 
 def releases_to_proto(

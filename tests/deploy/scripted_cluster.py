@@ -1,10 +1,7 @@
 """A controller without a cluster: a real ClusterService on loopback that says what a test tells it to."""
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -13,6 +10,7 @@ from google.protobuf.message import Message
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services import chassis
+from tests.deploy.background import in_background
 
 SERVICE = "headrace.v1.ClusterService"
 
@@ -60,32 +58,23 @@ class ScriptedCluster:
         )
 
 
-@contextmanager
-def scripted_cluster() -> Iterator[ScriptedCluster]:
-    """Serve a scripted cluster from a thread of its own, as commands run event loops themselves."""
+@asynccontextmanager
+async def _serving() -> AsyncIterator[ScriptedCluster]:
     cluster = ScriptedCluster()
-    serving: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     def register(server: grpc.aio.Server) -> None:
         methods = [m.name for m in pb.DESCRIPTOR.services_by_name["ClusterService"].methods]
         handlers = {method: cluster.handler(method) for method in methods if method != "WatchPlacement"}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    async def serve() -> None:
-        done = asyncio.Event()
-        options = chassis.ChassisOptions(grace_s=0)
-        async with chassis.serve(
-            "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options
-        ) as server:
-            cluster.address = server.address
-            serving.set_result((asyncio.get_running_loop(), done))
-            await done.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    loop, done = serving.result(timeout=20)
-    try:
+    options = chassis.ChassisOptions(grace_s=0)
+    async with chassis.serve(
+        "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options
+    ) as server:
+        cluster.address = server.address
         yield cluster
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join()
+
+
+def scripted_cluster() -> AbstractContextManager[ScriptedCluster]:
+    """Serve a scripted cluster in the background."""
+    return in_background(_serving())
