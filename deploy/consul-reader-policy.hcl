@@ -1,6 +1,9 @@
-# What a router may do in Consul: read the placement, register itself, see the others.
+# What a router may do in Consul: read the placement, see who leads, register itself, see the others.
 
 key "headrace/placement" {
+  policy = "read"
+}
+key "headrace/leader" {
   policy = "read"
 }
 

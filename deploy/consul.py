@@ -4,8 +4,9 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from deploy.settings import ClusterSettings, consul_settings
 from services.consul_client import ConsulClient
@@ -16,6 +17,16 @@ from services.consul_session import SessionSettings
 from services.consul_settings import ConsulSettings
 from services.mirrored_placement_store import MirroredPlacementStore
 from services.placement_store import FilePlacementStore, PlacementStore
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A process of the cluster, for Consul's list; routers share an address, and so an entry."""
+
+    service: ServiceName
+    name: str
+    address: str
+    """HOST:PORT."""
 
 
 @asynccontextmanager
@@ -49,16 +60,28 @@ async def standing(consul: ConsulSettings, address: str) -> AsyncIterator[Leader
 
 
 @asynccontextmanager
-async def listed(settings: ClusterSettings, service: ServiceName, address: str) -> AsyncIterator[None]:
-    """Be registered with Consul, with a health check, while the block runs; nothing without Consul.
+async def listed(settings: ClusterSettings, members: Callable[[], Sequence[Member]]) -> AsyncIterator[None]:
+    """Have the members registered with Consul, with health checks, while the block runs.
 
-    Routers of one cluster share an address, and so an entry.
+    They may change all the time. Nothing happens without Consul.
     """
     consul = consul_settings(settings)
     if consul is None:
         yield
         return
-    meta = {"cluster": settings.consul_prefix, "member": address}
-    registration = Registration(service=service, id=address, address=address, meta=meta)
-    async with ConsulClient(consul) as client, registered(client, registration, random.Random()):
+
+    def wanted() -> list[Registration]:
+        return [_registration(consul.prefix, member) for member in members()]
+
+    async with ConsulClient(consul) as client, registered(client, wanted, random.Random()):
         yield
+
+
+def _registration(prefix: str, member: Member) -> Registration:
+    """Return the entry; clusters that share an agent have names of their own there."""
+    return Registration(
+        service=member.service,
+        id=f"{prefix.replace('/', '-')}-{member.name}",
+        address=member.address,
+        meta={"cluster": prefix, "member": member.name},
+    )

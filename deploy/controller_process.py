@@ -11,7 +11,7 @@ import ray
 
 from deploy import child
 from deploy.cluster_access import access_rules
-from deploy.consul import listed, placement_store, standing
+from deploy.consul import Member, listed, placement_store, standing
 from deploy.leader_seat import seated
 from deploy.ports import claim_port
 from deploy.settings import ClusterSettings, consul_settings
@@ -76,10 +76,20 @@ async def _lead(
             options=chassis.ChassisOptions(grace_s=_GRACE_S),
             access=access_rules(settings),
         ) as server,
-        listed(settings, ServiceName.CONTROLLER, server.address),
+        listed(settings, lambda: _members(driver, server.address)),
     ):
         announce(server.address)
         await asyncio.Event().wait()
+
+
+def _members(driver: ControllerDriver, address: str) -> list[Member]:
+    """Return whom Consul shall list: the leader, and its shards, which need no rights in Consul then."""
+    shards = [
+        Member(ServiceName.SHARD, shard_id, view.address)
+        for shard_id, view in driver.state.shards.items()
+        if view.address
+    ]
+    return [Member(ServiceName.CONTROLLER, address, address), *shards]
 
 
 def _driver(settings: ClusterSettings, store: PlacementStore, leads: Callable[[], bool]) -> ControllerDriver:

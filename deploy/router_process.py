@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy import child
 from deploy.cluster_access import ROUTER, access_rules, own_token
-from deploy.consul import listed
+from deploy.consul import Member, listed
 from deploy.settings import ClusterSettings, consul_settings
 from router.router_server import Router, RouterConfig
 from services.consul_registration import ServiceName
@@ -32,7 +32,10 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),
     )
-    async with Router(config) as router, listed(settings, ServiceName.ROUTER, router.address):
+    async with (
+        Router(config) as router,
+        listed(settings, lambda: [Member(ServiceName.ROUTER, router.address, router.address)]),
+    ):
         announce(router.address)
         await asyncio.Event().wait()
 

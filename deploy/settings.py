@@ -8,7 +8,7 @@ from typing import Self
 
 from deploy.workspace import Workspace
 from router.bearer import bearer
-from services.consul_settings import ConsulSettings
+from services.consul_settings import ConsulSettings, ConsulTls
 from services.shard_resources import ShardResources
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse, render, to_json
@@ -19,6 +19,8 @@ _MEMORY_SHARE = 0.7
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 _TOKEN_VARIABLE = "HEADRACE_TOKEN"
+
+_HTTPS = "https://"
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,8 +63,11 @@ class ClusterSettings:
     shard_labels: Mapping[str, str] = field(default_factory=dict)
     """Labels of the Ray nodes on which shards may run."""
     consul_address: str = ""
-    """HOST:PORT of the agent that keeps the placement; empty for a cluster without Consul."""
+    """HOST:PORT of the agent that keeps the placement, after https:// where it speaks TLS; empty for none."""
     consul_prefix: str = "headrace"
+    consul_ca_path: str = ""
+    consul_cert_path: str = ""
+    consul_key_path: str = ""
     access_path: str = ""
 
     def __post_init__(self) -> None:
@@ -112,10 +117,29 @@ def consul_settings(settings: ClusterSettings) -> ConsulSettings | None:
     """Return how the cluster reaches Consul, or None; the token is `HEADRACE_CONSUL_TOKEN`."""
     if not settings.consul_address:
         return None
+    return agent_settings(
+        settings.consul_address,
+        settings.consul_prefix,
+        ca_path=settings.consul_ca_path,
+        cert_path=settings.consul_cert_path,
+        key_path=settings.consul_key_path,
+    )
+
+
+def agent_settings(
+    address: str, prefix: str, *, ca_path: str = "", cert_path: str = "", key_path: str = ""
+) -> ConsulSettings:
+    """Return how to reach an agent at [https://]HOST:PORT; raises ValueError for what contradicts itself."""
+    paths = {"ca_path": ca_path, "cert_path": cert_path, "key_path": key_path}
+    files = {name: Path(path) for name, path in paths.items() if path}
+    plain = address.removeprefix(_HTTPS)
+    if files and plain == address:
+        raise ValueError(f"certificates are for an agent that speaks TLS: {_HTTPS}{address}")
     return ConsulSettings(
-        address=settings.consul_address,
-        prefix=settings.consul_prefix,
+        address=plain,
+        prefix=prefix,
         token=os.environ.get("HEADRACE_CONSUL_TOKEN", ""),
+        tls=None if plain == address else ConsulTls(**files),
     )
 
 

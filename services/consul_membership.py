@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from services.consul_client import ConsulClient
@@ -14,10 +15,30 @@ from services.flap_damping import DampingRules, Membership, damped
 _RULES = DampingRules()
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process of the cluster, as Consul's list has it at this moment."""
+
+    name: str
+    address: str
+    """HOST:PORT; empty where it serves nothing."""
+    passing: bool
+
+
+async def members(client: ConsulClient, service: ServiceName) -> list[Member]:
+    """Return the members of the client's cluster, healthy or not, by name; raises `Unavailable`."""
+    _, entries = await client.ask(lambda api: api.health.service(str(service)))
+    listed = [
+        Member(name, address, all(check["Status"] == "passing" for check in entry["Checks"]))
+        for entry, name, address in _listed(entries, client.settings.prefix)
+    ]
+    return sorted(listed, key=lambda member: member.name)
+
+
 async def watch_members(
     client: ConsulClient, service: ServiceName, rng: random.Random, rules: DampingRules = _RULES
 ) -> AsyncGenerator[Mapping[str, str], None]:
-    """Yield who is in use (id as registered, to HOST:PORT), first and with each change, without end.
+    """Yield who of the cluster is in use (name to HOST:PORT), first and with each change, without end.
 
     Flaps are damped by `rules`. While Consul is gone, whoever was there stays.
     """
@@ -37,7 +58,7 @@ async def watch_members(
     async with aclosing(follow(client, query, rng=rng, wait_s=wait_s)) as answers:
         async for heard in answers:
             if isinstance(heard, Answer):
-                seen = _members(heard.value, service)
+                seen = {name: address for _, name, address in _listed(heard.value, client.settings.prefix)}
             if seen is None:
                 continue
             membership = damped(membership, seen, _now_ms(), rules)
@@ -46,14 +67,14 @@ async def watch_members(
                 yield told
 
 
-def _members(entries: list[dict[str, Any]], service: ServiceName) -> dict[str, str]:
-    """Return the members of an answer; without an address of its own a service has its node's."""
-    return {
-        entry["Service"]["ID"].removeprefix(f"{service}-"): (
-            f"{entry['Service']['Address'] or entry['Node']['Address']}:{entry['Service']['Port']}"
-        )
-        for entry in entries
-    }
+def _listed(entries: list[dict[str, Any]], prefix: str) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Yield each entry of our cluster with its name and address; clusters may share Consul's list."""
+    for entry in entries:
+        service = entry["Service"]
+        meta = service.get("Meta") or {}
+        if meta.get("cluster") == prefix:
+            host = service["Address"] or entry["Node"]["Address"]
+            yield entry, meta["member"], f"{host}:{service['Port']}" if service["Port"] else ""
 
 
 def _now_ms() -> int:

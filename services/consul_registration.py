@@ -4,7 +4,7 @@ import asyncio
 import enum
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,9 @@ from services.consul_client import ConsulClient
 from shards.errors import HeadraceError
 
 log = logging.getLogger(__name__)
+
+_IDLE_S = 1.0
+"""How often to see whether somebody wants to be registered."""
 
 
 class ServiceName(enum.StrEnum):
@@ -73,30 +76,51 @@ class Registration:
 
 @asynccontextmanager
 async def registered(
-    client: ConsulClient, registration: Registration, rng: random.Random
+    client: ConsulClient, wanted: Callable[[], Sequence[Registration]], rng: random.Random
 ) -> AsyncIterator[None]:
-    """Be registered while the block runs, again after an agent forgot; Consul's absence stops nobody."""
+    """Have those registered who are wanted at the time, while the block runs; also after an agent forgot.
+
+    Consul's absence stops nobody. At the end all of them are taken off the list.
+    """
+    kept: dict[str, Registration] = {}
     async with asyncio.TaskGroup() as group:
-        keeping = group.create_task(_keep(client, registration, rng))
+        keeping = group.create_task(_keep(client, wanted, kept, rng))
         try:
             yield
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
             with suppress(HeadraceError):
-                await client.ask(lambda api: api.agent.service.deregister(registration.service_id))
+                for service_id in kept:
+                    await _deregister(client, service_id)
 
 
-async def _keep(client: ConsulClient, registration: Registration, rng: random.Random) -> None:
+async def _keep(
+    client: ConsulClient,
+    wanted: Callable[[], Sequence[Registration]],
+    kept: dict[str, Registration],
+    rng: random.Random,
+) -> None:
     while True:
+        now = {registration.service_id: registration for registration in wanted()}
         try:
-            if not await _is_known(client, registration):
-                await _register(client, registration)
-                log.info("registered %s at %s", registration.service_id, registration.address)
+            for service_id in kept.keys() - now.keys():
+                await _deregister(client, service_id)
+                del kept[service_id]
+            for service_id, registration in now.items():
+                if not await _is_known(client, registration):
+                    await _register(client, registration)
+                    log.info("registered %s at %s", service_id, registration.address)
+                kept[service_id] = registration
         except HeadraceError as error:
-            log.info("%s is not registered: %s", registration.service_id, error)
+            log.info("%s are not registered: %s", ", ".join(now), error)
         # Half of the time is chance, so that a restarted agent does not hear of all at once.
-        await asyncio.sleep(registration.look_every_s * rng.uniform(0.5, 1.0))
+        look_every_s = min((registration.look_every_s for registration in now.values()), default=_IDLE_S)
+        await asyncio.sleep(look_every_s * rng.uniform(0.5, 1.0))
+
+
+async def _deregister(client: ConsulClient, service_id: str) -> None:
+    await client.ask(lambda api: api.agent.service.deregister(service_id))
 
 
 async def _is_known(client: ConsulClient, registration: Registration) -> bool:

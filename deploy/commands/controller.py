@@ -31,6 +31,9 @@ def controller(
     shard_label: options.ShardLabelOption = None,
     consul: options.ConsulOption = "",
     consul_prefix: options.ConsulPrefixOption = "headrace",
+    consul_ca: options.ConsulCaOption = None,
+    consul_cert: options.ConsulCertOption = None,
+    consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
 ) -> None:
     """Run a controller until SIGTERM or Ctrl-C; its shards live on in Ray, and the next one finds them.
@@ -45,11 +48,10 @@ def controller(
         controller_port=port,
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
-        consul_address=consul,
-        consul_prefix=consul_prefix,
-        access_path=str(access.absolute()) if access else "",
+        access_path=options.absolute(access),
         supervised=False,
         **options.joined_ray(ray_address, shard_cpus, gpu_fraction, shard_label),
+        **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr()
     settings.folders.state_dir.mkdir(parents=True, exist_ok=True)

@@ -34,9 +34,18 @@ ShardMemoryOption = Annotated[
     int, typer.Option(min=0, help="Memory for models on each shard; 0 divides most of the host's.")
 ]
 ConsulOption = Annotated[
-    str, typer.Option(help="HOST:PORT of a Consul agent that keeps the placement; see docs/consul.md.")
+    str, typer.Option("--consul", help="[https://]HOST:PORT of a Consul agent; see docs/consul.md.")
 ]
-ConsulPrefixOption = Annotated[str, typer.Option(help="Where in Consul; one per cluster.")]
+ConsulPrefixOption = Annotated[str, typer.Option("--consul-prefix", help="Where in Consul; one per cluster.")]
+ConsulCaOption = Annotated[
+    Path | None, typer.Option("--consul-ca", help="PEM file of the authority of the agent's certificate.")
+]
+ConsulCertOption = Annotated[
+    Path | None, typer.Option("--consul-cert", help="PEM file of our certificate, where the agent asks.")
+]
+ConsulKeyOption = Annotated[
+    Path | None, typer.Option("--consul-key", help="PEM file of our certificate's key.")
+]
 AccessOption = Annotated[
     Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
 ]
@@ -72,6 +81,24 @@ def model_version(name: str) -> pb.ModelVersion:
     if not (model and version):
         raise InvalidInput(FieldViolation("model", f"must be MODEL@VERSION, not {name!r}"))
     return pb.ModelVersion(model=model, version=version)
+
+
+def consul_agent(
+    address: str, prefix: str, ca: Path | None, cert: Path | None, key: Path | None
+) -> dict[str, Any]:
+    """Return settings for the Consul agent that the options name."""
+    return {
+        "consul_address": address,
+        "consul_prefix": prefix,
+        "consul_ca_path": absolute(ca),
+        "consul_cert_path": absolute(cert),
+        "consul_key_path": absolute(key),
+    }
+
+
+def absolute(path: Path | None) -> str:
+    """Return the path for a process that may work elsewhere, empty for none."""
+    return str(path.absolute()) if path else ""
 
 
 def joined_ray(

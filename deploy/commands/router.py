@@ -19,6 +19,9 @@ def router(
     controller: Annotated[str, typer.Option(help="HOST:PORT of the controller to follow.")] = "",
     consul: options.ConsulOption = "",
     consul_prefix: options.ConsulPrefixOption = "headrace",
+    consul_ca: options.ConsulCaOption = None,
+    consul_cert: options.ConsulCertOption = None,
+    consul_key: options.ConsulKeyOption = None,
     host: options.HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = DEFAULT_PORT,
     users: Annotated[
@@ -42,10 +45,9 @@ def router(
         router_port=port,
         controller_address=controller,
         users_path=str(users.absolute()) if users else "",
-        consul_address=consul,
-        consul_prefix=consul_prefix,
-        access_path=str(access.absolute()) if access else "",
+        access_path=options.absolute(access),
         supervised=False,
+        **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr()
     settings.folders.state_dir.mkdir(parents=True, exist_ok=True)

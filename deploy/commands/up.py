@@ -42,6 +42,9 @@ def up(
     shard_label: options.ShardLabelOption = None,
     consul: options.ConsulOption = "",
     consul_prefix: options.ConsulPrefixOption = "headrace",
+    consul_ca: options.ConsulCaOption = None,
+    consul_cert: options.ConsulCertOption = None,
+    consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
@@ -59,10 +62,9 @@ def up(
         controller_port=controller_port,
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
-        consul_address=consul,
-        consul_prefix=consul_prefix,
-        access_path=str(access.absolute()) if access else "",
+        access_path=options.absolute(access),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
+        **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     run_cluster(settings, _announce_and_stay, say)
 

@@ -99,7 +99,7 @@ def write_workspace(root: Path) -> None:
 async def serving(root: Path) -> AsyncIterator[str]:
     """Serve the workspace's models and users; gives the router's address."""
     config = ShardConfig(shard_id="shard-0", state_dir=root / "state")
-    async with ShardServer(config) as shard, _connected(shard.address) as stub:
+    async with ShardServer(config) as shard, shard_stub(shard.address) as stub:
         for model in RELEASE.models():
             request = shard_service_pb2.LoadModelRequest(
                 model=model_version_to_proto(model), path=str(root / "models" / model.model / model.version)
@@ -112,6 +112,7 @@ async def serving(root: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _connected(address: str) -> AsyncIterator["ShardServiceAsyncStub"]:
+async def shard_stub(address: str) -> AsyncIterator["ShardServiceAsyncStub"]:
+    """Give a line to a shard."""
     async with grpc.aio.insecure_channel(address, options=channel_options()) as channel:
         yield ShardServiceStub(channel)

@@ -10,7 +10,7 @@ from tests.deploy.running_cluster import run
 
 COMMANDS = (
     *("demo", "up", "controller", "router", "down", "status", "search", "train", "eval"),
-    *("release", "models", "shards", "scale", "ops"),
+    *("release", "models", "shards", "scale", "ops", "members"),
 )
 
 

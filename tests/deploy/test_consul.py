@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,9 +19,17 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from deploy.settings import PROJECT_ROOT
 from router.client import HeadraceClient
-from tests.deploy.running_cluster import RunningCluster, make_workspace, run, running_cluster, wait_until
-from tests.services.consul_agent import ConsulAgent
+from tests.deploy.running_cluster import (
+    RunningCluster,
+    headrace,
+    make_workspace,
+    run,
+    running_cluster,
+    wait_until,
+)
+from tests.services.consul_agent import ConsulAgent, make_certificates, make_tokens
 from tests.shards.bundles import SURFACE
 
 pytestmark = pytest.mark.cluster
@@ -134,6 +143,60 @@ def test_an_agent_that_returns_empty_gets_leader_members_and_placement_back(
     for service, address in (("router", elected.router), ("controller", elected.controller)):
         wait_until(lambda s=service, a=address: passing(agent, f"headrace-{s}", "elected") == [a])  # type: ignore[misc]
     assert serves(elected)
+
+
+def test_an_agent_that_asks_for_certificate_and_token_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no more rights than the policies that we ship give."""
+    hcl, tls = make_certificates(tmp_path)
+    hcl += 'acl { enabled = true, default_policy = "deny" }'
+    with ConsulAgent(tmp_path / "agent", hcl=hcl, tls=tls) as guarded:
+        files = [PROJECT_ROOT / "deploy" / f"consul-{kind}.hcl" for kind in ("policy", "reader-policy")]
+        tokens = make_tokens(guarded, {"cluster": files, "reader": files[1:]})
+        consul = ["--consul", f"https://{guarded.address}", "--consul-ca", str(tls.ca_path)]
+        consul += ["--consul-cert", str(tls.cert_path), "--consul-key", str(tls.key_path)]
+        monkeypatch.setenv("HEADRACE_CONSUL_TOKEN", tokens["cluster"])
+        workspace = make_workspace(tmp_path / "ws")
+        with running_cluster(workspace, "--shards", "1", "--routers", "1", *consul) as cluster:
+            assert generation(cluster) > 0
+            monkeypatch.setenv("HEADRACE_CONSUL_TOKEN", tokens["reader"])
+            found: dict[str, object] = {}
+
+            def complete() -> bool:
+                done = run("members", "--json", *consul)
+                assert done.returncode == 0, done.stderr
+                found.update(json.loads(done.stdout))
+                members = found["members"]
+                assert isinstance(members, list)
+                kinds = sorted(member["kind"] for member in members if member["passing"])
+                return kinds == ["candidate", "controller", "router", "shard"]
+
+            wait_until(complete)
+            assert found["leader"] == cluster.controller
+            monkeypatch.delenv("HEADRACE_CONSUL_TOKEN")
+            assert "ACL" in run("members", *consul).stderr
+
+
+def test_the_members_in_use_are_told_as_they_change(agent: ConsulAgent, elected: RunningCluster) -> None:
+    where = ("--consul", agent.address, "--consul-prefix", "elected")
+    wait_until(lambda: passing(agent, "headrace-shard", "elected") != [])
+    with subprocess.Popen(
+        headrace("members", *where, "--follow", "router"), stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT
+    ) as following:
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline()) == {elected.router: elected.router}
+        following.kill()
+    shown = run("members", *where)
+    assert shown.returncode == 0, shown.stderr
+    assert "shard-0" in shown.stdout
+    assert run("members", "--consul", agent.address, "--follow", "ray").returncode == 1
+
+
+def test_certificates_without_tls_are_refused(tmp_path: Path) -> None:
+    done = run("members", "--consul", "127.0.0.1:1", "--consul-ca", str(tmp_path / "ca.pem"))
+    assert done.returncode == 1
+    assert "https://127.0.0.1:1" in done.stderr
 
 
 def test_several_controllers_without_consul_are_refused(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-from services.consul_settings import ConsulSettings
+from services.consul_settings import ConsulSettings, ConsulTls
 
 _SUITE = "bullseye"
 """The last Debian release with Consul in it: 1.8.7."""
@@ -90,9 +90,14 @@ def _run(folder: Path, *command: str) -> None:
 
 
 class ConsulAgent:
-    """An agent of its own on loopback. In memory without `data`: a restart then begins empty."""
+    """An agent of its own on loopback. In memory without `data`: a restart then begins empty.
 
-    def __init__(self, folder: Path, *, hcl: str = "", data: Path | None = None, tls: bool = False) -> None:
+    With `tls` it speaks HTTPS only, and an operator gets in so; `hcl` says how the agent proves itself.
+    """
+
+    def __init__(
+        self, folder: Path, *, hcl: str = "", data: Path | None = None, tls: ConsulTls | None = None
+    ) -> None:
         self._program = consul_program()
         self._folder = folder
         self._hcl = hcl
@@ -183,12 +188,13 @@ class ConsulAgent:
     def request(self, method: str, path: str, data: bytes = b"", token: str = "") -> bytes:
         """Ask what only an operator asks; raises OSError for what is refused."""
         request = urllib.request.Request(
-            f"http://{self.address}{path}",
+            f"{'https' if self._tls else 'http'}://{self.address}{path}",
             data=data,
             headers={"X-Consul-Token": token} if token else {},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        context = self._tls.context() if self._tls else None
+        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
             body: bytes = answer.read()
             return body
 
@@ -198,6 +204,58 @@ class ConsulAgent:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+def make_certificates(folder: Path) -> tuple[str, ConsulTls]:
+    """Make an authority, and by it certificates for an agent and a client, with Consul's own tool.
+
+    Returns the agent's configuration, which lets in only who has the second, and that one.
+    """
+    for command in (("ca",), ("cert", "-server"), ("cert", "-client")):
+        subprocess.run(
+            (consul_program(), "tls", command[0], "create", *command[1:]),
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+    hcl = f"""
+      verify_incoming_https = true
+      ca_file = "{folder}/consul-agent-ca.pem"
+      cert_file = "{folder}/dc1-server-consul-0.pem"
+      key_file = "{folder}/dc1-server-consul-0-key.pem"
+    """
+    return hcl, ConsulTls(
+        ca_path=folder / "consul-agent-ca.pem",
+        cert_path=folder / "dc1-client-consul-0.pem",
+        key_path=folder / "dc1-client-consul-0-key.pem",
+    )
+
+
+def make_tokens(agent: ConsulAgent, policies: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """Make a token for each name, with its policies; the agent has ACLs and nobody has used it yet."""
+    root = _bootstrapped(agent)
+
+    def ask(path: str, document: object) -> str:
+        answer = json.loads(agent.request("PUT", path, json.dumps(document).encode(), root))
+        return str(answer.get("SecretID", ""))
+
+    for file in {file for files in policies.values() for file in files}:
+        ask("/v1/acl/policy", {"Name": file.stem, "Rules": file.read_text()})
+    return {
+        name: ask("/v1/acl/token", {"Policies": [{"Name": file.stem} for file in files]})
+        for name, files in policies.items()
+    }
+
+
+def _bootstrapped(agent: ConsulAgent) -> str:
+    """Return the first token; an agent takes a moment until its ACL is there."""
+    deadline_s = time.monotonic() + 15
+    while True:
+        try:
+            return str(json.loads(agent.request("PUT", "/v1/acl/bootstrap"))["SecretID"])
+        except OSError:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
 
 
 def free_ports(count: int) -> list[int]:

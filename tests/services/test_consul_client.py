@@ -1,8 +1,5 @@
 import asyncio
-import json
 import random
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from services.consul_settings import ConsulTls
 from services.placement_store import Committed
 from shards.errors import PermissionDenied, Unavailable
 from shards.placement import Placement
-from tests.services.consul_agent import ConsulAgent, consul_program
+from tests.services.consul_agent import ConsulAgent, make_certificates, make_tokens
 
 POLICIES = Path(__file__).parents[2] / "deploy"
 FIRST = Placement(generation=1, endpoints={"shard-0": "127.0.0.1:4000"})
@@ -34,28 +31,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
 
 @pytest.fixture(scope="module")
 def tokens(guarded: ConsulAgent) -> dict[str, str]:
-    """A token for each of the policies that we ship, by the file's name."""
-    root = bootstrapped(guarded)
-
-    def ask(path: str, document: object) -> str:
-        answer = json.loads(guarded.request("PUT", path, json.dumps(document).encode(), root))
-        return str(answer.get("SecretID", ""))
-
+    """A token for each of the policies that we ship."""
     files = {"controller": "consul-policy.hcl", "reader": "consul-reader-policy.hcl"}
-    for name, file in files.items():
-        ask("/v1/acl/policy", {"Name": name, "Rules": (POLICIES / file).read_text()})
-    return {name: ask("/v1/acl/token", {"Policies": [{"Name": name}]}) for name in files}
-
-
-def bootstrapped(agent: ConsulAgent) -> str:
-    """Return the first token; an agent takes a moment until its ACL is there."""
-    deadline_s = time.monotonic() + 15
-    while True:
-        try:
-            return str(json.loads(agent.request("PUT", "/v1/acl/bootstrap"))["SecretID"])
-        except OSError:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.1)
+    return make_tokens(guarded, {name: [POLICIES / file] for name, file in files.items()})
 
 
 def test_a_controllers_policy_suffices_to_lead_and_commit(
@@ -88,7 +66,7 @@ def test_a_readers_policy_suffices_to_read_register_and_see_but_not_to_commit(
             held = await store.read()
             with pytest.raises(PermissionDenied, match="ACL"):
                 await store.commit(held.generation, Placement(generation=held.generation + 1))
-            async with registered(client, registration, random.Random(1)):
+            async with registered(client, lambda: [registration], random.Random(1)):
                 while not await known(client):
                     pass
                 assert await anext(watch_members(client, ServiceName.ROUTER, random.Random(1))) == {}
@@ -128,38 +106,14 @@ async def token_of(api: object) -> object:
     return getattr(api, "token", "no such attribute")
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority and certificates for an agent and a client, made by Consul's own tool."""
-    folder = tmp_path_factory.mktemp("certificates")
-    for command in (("ca",), ("cert", "-server"), ("cert", "-client")):
-        subprocess.run(
-            (consul_program(), "tls", command[0], "create", *command[1:]),
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
-    return folder
-
-
-def test_tls_proves_both_sides(certificates: Path, tmp_path: Path) -> None:
-    hcl = f"""
-      verify_incoming_https = true
-      ca_file = "{certificates}/consul-agent-ca.pem"
-      cert_file = "{certificates}/dc1-server-consul-0.pem"
-      key_file = "{certificates}/dc1-server-consul-0-key.pem"
-    """
-    ours = ConsulTls(
-        ca_path=certificates / "consul-agent-ca.pem",
-        cert_path=certificates / "dc1-client-consul-0.pem",
-        key_path=certificates / "dc1-client-consul-0-key.pem",
-    )
+def test_tls_proves_both_sides(tmp_path: Path) -> None:
+    hcl, ours = make_certificates(tmp_path)
 
     async def read(agent: ConsulAgent, tls: ConsulTls | None) -> Placement:
         async with ConsulClient(agent.settings("tls", tls=tls)) as client:
             return await ConsulPlacementStore(client).read()
 
-    with ConsulAgent(tmp_path, hcl=hcl, tls=True) as agent:
+    with ConsulAgent(tmp_path, hcl=hcl, tls=ours) as agent:
         assert asyncio.run(read(agent, ours)) == Placement()
         strangers = {
             "self-signed certificate|unable to get local issuer": ConsulTls(),

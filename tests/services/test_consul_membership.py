@@ -9,7 +9,7 @@ import pytest
 
 from services import chassis
 from services.consul_client import ConsulClient
-from services.consul_membership import watch_members
+from services.consul_membership import Member, members, watch_members
 from services.consul_registration import Registration, ServiceName, registered
 from services.flap_damping import DampingRules
 from shards.errors import Unavailable
@@ -17,14 +17,16 @@ from tests.services.consul_agent import ConsulAgent
 
 RULES = DampingRules(linger_ms=300)
 SERVICE = "headrace.v1.RetrievalService"
+CLUSTER = "shop/members"
 
 
-def registration(service: ServiceName, name: str, server: chassis.Server) -> Registration:
+def registration(service: ServiceName, name: str, server: chassis.Server, cluster: str) -> Registration:
     return Registration(
         service=service,
         id=name,
         address=server.address,
         health_service=SERVICE,
+        meta={"cluster": cluster, "member": name},
         check_every_s=0.2,
         look_every_s=0.2,
     )
@@ -50,9 +52,9 @@ class Members:
             await self._news.wait_for(lambda: bool(self.told) and self.told[-1] == wanted)
 
     async def run(self, client: ConsulClient, service: ServiceName, rules: DampingRules) -> None:
-        async for members in watch_members(client, service, random.Random(1), rules):
+        async for seen in watch_members(client, service, random.Random(1), rules):
             async with self._news:
-                self.told.append(members)
+                self.told.append(seen)
                 self._news.notify_all()
 
 
@@ -73,20 +75,68 @@ def test_members_come_when_healthy_and_go_when_not(consul_agent: ConsulAgent) ->
 
     async def main() -> None:
         async with (
-            ConsulClient(consul_agent.settings("members")) as client,
+            ConsulClient(consul_agent.settings(CLUSTER)) as client,
             healthy() as one,
             healthy() as two,
-            watching(client, service) as members,
-            registered(client, registration(service, "one", one), random.Random(1)),
+            watching(client, service) as told,
+            registered(client, lambda: [registration(service, "one", one, CLUSTER)], random.Random(1)),
         ):
-            await members.become({"one": one.address})
-            async with registered(client, registration(service, "two", two), random.Random(2)):
-                await members.become({"one": one.address, "two": two.address})
+            await told.become({"one": one.address})
+            async with registered(
+                client, lambda: [registration(service, "two", two, CLUSTER)], random.Random(2)
+            ):
+                await told.become({"one": one.address, "two": two.address})
                 await one.set_serving(SERVICE, False)
-                await members.become({"two": two.address})
+                await told.become({"two": two.address})
                 await one.set_serving(SERVICE, True)
-                await members.become({"one": one.address, "two": two.address})
-            await members.become({"one": one.address})
+                await told.become({"one": one.address, "two": two.address})
+            await told.become({"one": one.address})
+
+    asyncio.run(main())
+
+
+def test_members_of_another_cluster_are_not_ours(consul_agent: ConsulAgent) -> None:
+    service = ServiceName.ROUTER
+
+    async def main() -> None:
+        async with (
+            ConsulClient(consul_agent.settings(CLUSTER)) as client,
+            healthy() as ours,
+            healthy() as others,
+            registered(
+                client,
+                lambda: [
+                    registration(service, "ours", ours, CLUSTER),
+                    registration(service, "others", others, "another"),
+                ],
+                random.Random(1),
+            ),
+            watching(client, service) as told,
+        ):
+            await told.become({"ours": ours.address})
+            assert await members(client, service) == [Member("ours", ours.address, passing=True)]
+            await others.set_serving(SERVICE, False)
+            await ours.set_serving(SERVICE, False)
+            await told.become({})
+            assert await members(client, service) == [Member("ours", ours.address, passing=False)]
+
+    asyncio.run(main())
+
+
+def test_those_no_longer_wanted_are_taken_off_the_list(consul_agent: ConsulAgent) -> None:
+    service = ServiceName.SHARD
+
+    async def main() -> None:
+        async with ConsulClient(consul_agent.settings(CLUSTER)) as client, healthy() as server:
+            wanted = [registration(service, name, server, CLUSTER) for name in ("one", "two")]
+            async with (
+                registered(client, lambda: wanted, random.Random(1)),
+                watching(client, service) as told,
+            ):
+                await told.become({"one": server.address, "two": server.address})
+                wanted.pop()
+                await told.become({"one": server.address})
+            assert await members(client, service) == []
 
     asyncio.run(main())
 
@@ -96,19 +146,19 @@ def test_a_process_that_comes_back_elsewhere_is_found_there(consul_agent: Consul
 
     async def main() -> None:
         async with (
-            ConsulClient(consul_agent.settings("moves")) as client,
+            ConsulClient(consul_agent.settings(CLUSTER)) as client,
             healthy() as old,
             healthy() as new,
-            watching(client, service) as members,
+            watching(client, service) as told,
             AsyncExitStack() as lives,
         ):
-            first = registered(client, registration(service, "it", old), random.Random(1))
+            first = registered(client, lambda: [registration(service, "it", old, CLUSTER)], random.Random(1))
             await lives.enter_async_context(first)
-            await members.become({"it": old.address})
+            await told.become({"it": old.address})
             # Registering over the first life is what a process restarted after a crash does.
-            second = registered(client, registration(service, "it", new), random.Random(1))
+            second = registered(client, lambda: [registration(service, "it", new, CLUSTER)], random.Random(1))
             await lives.enter_async_context(second)
-            await members.become({"it": new.address})
+            await told.become({"it": new.address})
 
     asyncio.run(main())
 
@@ -118,17 +168,19 @@ def test_members_outlast_an_agent_that_forgets_them(tmp_path: Path) -> None:
 
     async def main(agent: ConsulAgent) -> None:
         async with (
-            ConsulClient(agent.settings("outlast")) as client,
+            ConsulClient(agent.settings(CLUSTER)) as client,
             healthy() as one,
             healthy() as two,
-            watching(client, service, replace(RULES, linger_ms=10_000)) as members,
-            registered(client, registration(service, "one", one), random.Random(1)),
+            watching(client, service, replace(RULES, linger_ms=10_000)) as told,
+            registered(client, lambda: [registration(service, "one", one, CLUSTER)], random.Random(1)),
         ):
-            await members.become({"one": one.address})
+            await told.become({"one": one.address})
             await asyncio.to_thread(agent.restart)
-            async with registered(client, registration(service, "two", two), random.Random(2)):
-                await members.become({"one": one.address, "two": two.address})
-            assert {} not in members.told[1:]
+            async with registered(
+                client, lambda: [registration(service, "two", two, CLUSTER)], random.Random(2)
+            ):
+                await told.become({"one": one.address, "two": two.address})
+            assert {} not in told.told[1:]
 
     with ConsulAgent(tmp_path) as agent:
         asyncio.run(main(agent))
@@ -136,11 +188,13 @@ def test_members_outlast_an_agent_that_forgets_them(tmp_path: Path) -> None:
 
 def test_consul_missing_stops_nobody_from_serving(consul_agent: ConsulAgent) -> None:
     async def main() -> None:
-        settings = replace(consul_agent.settings("absent"), address="127.0.0.1:1")
+        settings = replace(consul_agent.settings(CLUSTER), address="127.0.0.1:1")
         async with (
             ConsulClient(settings) as client,
             healthy() as server,
-            registered(client, registration(ServiceName.SHARD, "x", server), random.Random(1)),
+            registered(
+                client, lambda: [registration(ServiceName.SHARD, "x", server, CLUSTER)], random.Random(1)
+            ),
         ):
             with pytest.raises(Unavailable, match="does not answer"):
                 await client.ask(lambda api: api.agent.services())
