@@ -63,7 +63,10 @@ async def deploy_releases(
 
 
 async def _live(stub: "ClusterServiceAsyncStub", surface: str) -> pb.Release | None:
-    response = await _asked(stub.ListReleases(pb.ListReleasesRequest(), timeout=_CALL_TIMEOUT_S))
+    # A controller that stands for election is not there before it leads.
+    response = await _asked(
+        stub.ListReleases(pb.ListReleasesRequest(), timeout=_CALL_TIMEOUT_S, wait_for_ready=True)
+    )
     live = (s.live for s in response.surfaces if s.surface == surface and s.HasField("live"))
     return next(live, None)
 
