@@ -13,6 +13,7 @@ from deploy import child
 from deploy.cluster_access import access_rules
 from deploy.consul import Member, listed, placement_store, standing
 from deploy.leader_seat import seated
+from deploy.planning_rules import controller_settings
 from deploy.ports import claim_port
 from deploy.settings import ClusterSettings, consul_settings
 from services import chassis, cluster_servicer
@@ -25,9 +26,7 @@ from services.shard_actor import NAMESPACE
 from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
 from services.shard_resources import ShardResources
-from shards.cluster_state import ControllerSettings
 from shards.errors import Unavailable
-from shards.planner import Limits
 
 log = logging.getLogger(__name__)
 
@@ -94,18 +93,11 @@ def _members(driver: ControllerDriver, address: str) -> list[Member]:
 
 def _driver(settings: ClusterSettings, store: PlacementStore, leads: Callable[[], bool]) -> ControllerDriver:
     return ControllerDriver(
-        DriverConfig(shard_ids=settings.shard_ids, settings=_controller_settings(settings)),
+        DriverConfig(shard_ids=settings.shard_ids, settings=controller_settings(settings)),
         store,
         RayShardHost(partial(_shard_config, settings), _shard_resources(settings)),
         BundleCatalogue(settings.folders.models_dir),
         leads,
-    )
-
-
-def _controller_settings(settings: ClusterSettings) -> ControllerSettings:
-    return ControllerSettings(
-        limits=Limits(min_replicas=settings.replicas, max_replicas=settings.replicas),
-        shard_capacity_bytes=settings.shard_capacity_bytes,
     )
 
 

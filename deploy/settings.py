@@ -69,6 +69,8 @@ class ClusterSettings:
     consul_cert_path: str = ""
     consul_key_path: str = ""
     access_path: str = ""
+    planning_path: str = ""
+    """File over the planner's defaults; see docs/planning.md."""
 
     def __post_init__(self) -> None:
         if self.routers < 1:

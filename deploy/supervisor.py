@@ -23,6 +23,7 @@ from deploy.child import LOG_FORMAT
 from deploy.cluster_access import SUPERVISOR, issue_tokens, own_token
 from deploy.failures import unwrapped
 from deploy.kept_process import KeptProcess, ProcessSpec
+from deploy.planning_rules import controller_settings
 from deploy.ports import claim_port
 from deploy.processes import adopt_orphans, end_children
 from deploy.readiness import deploy_releases, wait_until_searchable
@@ -56,6 +57,7 @@ def run_cluster(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
         _log_to(settings.folders.logs_dir / "supervisor.log")
         write_secret(settings.folders.ray_token_path)
         issue_tokens(settings)
+        controller_settings(settings)
         settings = replace(
             settings,
             router_port=claim_port(settings.host, settings.router_port),

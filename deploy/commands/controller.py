@@ -35,6 +35,7 @@ def controller(
     consul_cert: options.ConsulCertOption = None,
     consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
+    planning: options.PlanningOption = None,
 ) -> None:
     """Run a controller until SIGTERM or Ctrl-C; its shards live on in Ray, and the next one finds them.
 
@@ -49,6 +50,7 @@ def controller(
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
         access_path=options.absolute(access),
+        planning_path=options.absolute(planning),
         supervised=False,
         **options.joined_ray(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),

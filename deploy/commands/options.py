@@ -49,6 +49,12 @@ ConsulKeyOption = Annotated[
 AccessOption = Annotated[
     Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
 ]
+PlanningOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file of replicas, budgets, patience; see docs/planning.md. Default: built in."
+    ),
+]
 RayAddressOption = Annotated[
     str, typer.Option(help="HOST:PORT of a Ray that runs already, or auto for this host's.")
 ]

@@ -46,6 +46,7 @@ def up(
     consul_cert: options.ConsulCertOption = None,
     consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
+    planning: options.PlanningOption = None,
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
@@ -63,6 +64,7 @@ def up(
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
         access_path=options.absolute(access),
+        planning_path=options.absolute(planning),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
