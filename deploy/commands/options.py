@@ -51,9 +51,7 @@ AccessOption = Annotated[
 ]
 PlanningOption = Annotated[
     Path | None,
-    typer.Option(
-        help="JSON file of replicas, budgets, patience; see docs/planning.md. Default: built in."
-    ),
+    typer.Option(help="JSON file of replicas, budgets, patience; see docs/planning.md. Default: built in."),
 ]
 RayAddressOption = Annotated[
     str, typer.Option(help="HOST:PORT of a Ray that runs already, or auto for this host's.")
