@@ -118,10 +118,15 @@ class ControllerDriver:
         Raises what refuses it: `InvalidInput`, `NotFound`, `CorruptBundle`, `Conflict` with what is
         committed or under way, `Refused` as the cluster is now, `Unavailable` when it cannot be committed.
         """
-        bundles = await asyncio.to_thread(self._described, change)
         operation_id = uuid.uuid4().hex
+        try:
+            bundles = await asyncio.to_thread(self._described, change)
+            event = ChangeRequested(operation_id=operation_id, change=change, bundles=bundles)
+        except HeadraceError as error:
+            # Operators find what was refused among the operations, whoever found out that it must be.
+            event = ChangeRequested(operation_id=operation_id, change=change, problem=error)
         committed = self._waiters.request(operation_id)
-        self._feed(ChangeRequested(operation_id=operation_id, change=change, bundles=bundles))
+        self._feed(event)
         await committed
         return self.operation(operation_id)
 

@@ -42,11 +42,15 @@ class ShardSilent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRequested:
-    """An operator wants a change; `bundles` describes every bundle that it brings."""
+    """An operator wants a change; `bundles` describes every bundle that it brings.
+
+    `problem` is what is wrong with one of those bundles, where that was found out before anything began.
+    """
 
     operation_id: str
     change: Change
     bundles: tuple[BundleFacts, ...] = ()
+    problem: HeadraceError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from shards.cluster_state import (
 from shards.errors import Unavailable
 from shards.intent import Operation
 from shards.load_rates import model_rates, sampled, steadied
-from shards.operations import pending
+from shards.operations import pending, refuse
 from shards.placement import Placement
 from shards.planning import planned_of
 from shards.release import ModelVersion
@@ -85,6 +85,8 @@ def observe(state: ClusterState, event: Event, now_ms: int) -> ClusterState:
         case ChangeRequested():
             bundles = {**state.bundles, **{bundle.model: bundle for bundle in event.bundles}}
             operation = Operation(operation_id=event.operation_id, change=event.change, start_ms=now_ms)
+            if event.problem:
+                return refuse(state, operation, event.problem, now_ms)
             return requested(replace(state, bundles=bundles), operation, now_ms)
         case CancelRequested():
             return cancelled(state, event.operation_id, now_ms)

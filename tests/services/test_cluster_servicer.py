@@ -93,6 +93,9 @@ def test_a_bundle_that_is_not_there_is_not_found(root: Path) -> None:
                 await controller.deploy(wanted)
             expected = NotFound if name else InvalidInput
             assert isinstance(from_rpc_error(refused.value), expected)
+        operations = (await controller.stub.ListOperations(pb.ListOperationsRequest())).operations
+        assert {o.state for o in operations} == {pb.OPERATION_STATE_FAILED}
+        assert operations[0].detail == "bundle 'no-such-model@1' does not exist"
 
     check(root, main)
 

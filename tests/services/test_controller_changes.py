@@ -133,6 +133,30 @@ def test_a_full_disk_refuses_the_change_and_shows_it(root: Path, tmp_path: Path)
     check(root, tmp_path, main)
 
 
+def test_a_disk_that_fills_meanwhile_delays_the_end_of_a_change(root: Path, tmp_path: Path) -> None:
+    async def main(driver: ControllerDriver, store: FillingStore, _: InProcessShards) -> None:
+        empty = next(s for s in ("shard-0", "shard-1") if s not in holders(driver))
+        move = PlannedMove(
+            model=LEXICAL, from_shard=holders(driver)[0], to_shard=empty, memory_bytes=0, reason="a test"
+        )
+        plan = ApplyPlan(generation=driver.state.placement.generation, moves=(move,))
+        operation = await driver.request(plan)
+        store.full = True
+        before = await store.read()
+
+        async def loaded() -> bool:
+            return driver.state.shards[empty].ready(LEXICAL) and driver.state.commit_after_ms > 0
+
+        await eventually(loaded)
+        assert await store.read() == before
+        assert driver.operation(operation.operation_id).running
+        store.full = False
+        assert (await ended(driver, operation)).state is OperationState.SUCCEEDED
+        assert holders(driver) == (empty,)
+
+    check(root, tmp_path, main)
+
+
 def test_what_is_wrong_is_raised_with_its_reason(root: Path, tmp_path: Path) -> None:
     async def main(driver: ControllerDriver, _: FillingStore, __: InProcessShards) -> None:
         with pytest.raises(NotFound, match="shard-9"):
@@ -141,6 +165,7 @@ def test_what_is_wrong_is_raised_with_its_reason(root: Path, tmp_path: Path) -> 
             await driver.request(RollbackRelease(surface=SURFACE))
         with pytest.raises(NotFound, match="bundle"):
             await driver.request(HoldModel(policy=ModelPolicy(model=ModelVersion("nobody", "1"))))
+        assert driver.operations()[-1].detail == "bundle 'nobody@1' does not exist"
         with pytest.raises(NotFound, match="operation"):
             await driver.cancel("nothing")
 
