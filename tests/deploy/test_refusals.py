@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.json_format import MessageToJson
 
+from deploy.settings import PROJECT_ROOT
 from router.client import HeadraceClient
 from services.codec import release_to_proto
 from shards.bundle import read_manifest, write_bundle
@@ -22,6 +23,7 @@ from shards.release import ModelVersion, Release, ReleaseScorer
 from tests.deploy.running_cluster import (
     PATIENT,
     RunningCluster,
+    headrace,
     make_workspace,
     run,
     running_cluster,
@@ -121,6 +123,17 @@ def shard_pids(cluster: RunningCluster) -> list[int]:
     return [int(str(shard["pid"])) for shard in listed(cluster, "shards", "list")["shards"]]
 
 
+def move_of(cluster: RunningCluster, file: Path) -> None:
+    """Write the plan that moves the ranker from a shard which holds it to the one which does not."""
+    models = listed(cluster, "models", "list")["models"]
+    holders = next(m["shardIds"] for m in models if m["model"] == {"model": "ranker", "version": "1"})
+    assert isinstance(holders, list)
+    free = next(s for s in ("shard-0", "shard-1", "shard-2") if s not in holders)
+    planned = command(cluster, "shards", "move", "ranker@1", holders[0], free, "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    file.write_text(planned.stdout)
+
+
 def test_a_bundle_whose_manifest_is_unreadable(cluster: RunningCluster) -> None:
     ranker = version_of(cluster, "garbled", lambda _: None)
     (cluster.workspace.models_dir / "ranker" / "garbled" / MANIFEST_FILE).write_text("{")
@@ -181,3 +194,29 @@ def test_a_full_disk_at_the_controller(cluster: RunningCluster) -> None:
         )
         assert cluster.workspace.placement_path.read_bytes() == snapshot
     assert cluster.pid("controller") == pid
+
+
+def test_a_plan_of_an_old_generation(cluster: RunningCluster, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    move_of(cluster, file)
+    for target in (SURFACE, ""):
+        options = ("gifts", target) if target else ("gifts", "--remove")
+        assert command(cluster, "release", "alias", *options).returncode == 0
+    check_refused(cluster, command(cluster, "shards", "apply", str(file)), "the plan was made on generation ")
+
+
+def test_two_operators_who_apply_at_once(cluster: RunningCluster, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    move_of(cluster, file)
+    apply = headrace("shards", "apply", str(file), "--workspace", str(cluster.workspace.root))
+    both = [
+        subprocess.Popen(apply, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=60) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    (loser,) = (errors for process, (_, errors) in zip(both, told, strict=True) if process.returncode)
+    assert any(words in loser for words in ("is under way", "the plan was made on generation"))
+    states = [operation["state"] for operation in listed(cluster, "ops", "list")["operations"][-2:]]
+    assert sorted(map(str, states)) == ["OPERATION_STATE_FAILED", "OPERATION_STATE_SUCCEEDED"]
+    check_live(cluster, PATIENT)
