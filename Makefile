@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 WORKSPACE ?= .headrace
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ unit: setup  ## the tests that need no cluster
 
 bench-cascade: setup  ## train both recipes and rank their held-out queries through a cluster (10+ minutes)
 	$(BIN)/python -m tests.bench.cascade
+
+chaos: setup  ## faults and operations on a real cluster under load, 100,000 searches (20+ minutes); SEED=
+	$(BIN)/python -m tests.chaos --requests 100000 $(if $(SEED),--seed $(SEED))
 
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
