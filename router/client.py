@@ -33,6 +33,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 64 << 20),
+    # Clients of one process have connections of their own, so that routers on one port share their searches.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
