@@ -8,7 +8,15 @@ import grpc.aio
 
 from router.routing_table import Endpoint, RoutingTable
 from services.status import DETAILS_KEY, from_rpc_error
-from shards.errors import DeadlineExceeded, HeadraceError, NotFound, NotOwner, Overloaded, Unavailable
+from shards.errors import (
+    DeadlineExceeded,
+    FailedModel,
+    HeadraceError,
+    NotFound,
+    NotOwner,
+    Overloaded,
+    Unavailable,
+)
 from shards.release import ModelVersion
 
 MOST_ATTEMPTS = 3
@@ -114,4 +122,8 @@ def next_choices(
 
 def news_may_help(refusal: Refused) -> bool:
     """Return whether a newer placement may know where to go: a shard that lives sent the call away."""
-    return refusal.told and isinstance(refusal.error, NotOwner | Unavailable)
+    return (
+        refusal.told
+        and isinstance(refusal.error, NotOwner | Unavailable)
+        and not isinstance(refusal.error, FailedModel)
+    )

@@ -10,6 +10,7 @@ from shards.errors import (
     InvalidInput,
     NotFound,
     NotOwner,
+    Overloaded,
     Unavailable,
 )
 from shards.release import ModelVersion, Stage
@@ -45,7 +46,7 @@ def reason_of(error: HeadraceError) -> GapReason:
     match error:
         case NotFound() | NotOwner():
             return GapReason.NO_REPLICA
-        case Unavailable():
+        case Unavailable() | Overloaded():
             return GapReason.UNAVAILABLE
         case DeadlineExceeded():
             return GapReason.DEADLINE
@@ -61,7 +62,10 @@ def nothing_to_return(gaps: Sequence[Gap], errors: Sequence[HeadraceError]) -> H
     for error in errors:
         if isinstance(error, InvalidInput):
             return error
+    waits_s = [error.retry_after_s for error in errors if isinstance(error, Overloaded)]
     told = "; ".join(f"{gap.channel}: {gap.detail}" for gap in gaps)
     if all(gap.reason in (GapReason.DEADLINE, GapReason.SKIPPED) for gap in gaps):
         return DeadlineExceeded(f"no channel answered in time ({told})")
+    if waits_s and len(waits_s) == len(errors):
+        return Overloaded(f"no channel has room to answer ({told})", retry_after_s=min(waits_s))
     return Unavailable(f"no channel could answer ({told})")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from router.answer import StageTiming
-from router.budget import Allowance, allow
+from router.budget import LEAST_CALL_S, RESERVE_S, Allowance, allow
 from router.coverage import Gap, GapReason, nothing_to_return, reason_of
 from router.scatter import Refusal, Reply, gathered, scatter
 from router.search import Search, Stages
@@ -42,7 +42,7 @@ async def retrieve(search: Search, channels: Sequence[ReleaseChannel], stages: S
     """
     budget_s = search.release.retrieval_budget_ms / 1e3
     asked = await _ask_all(search, channels, stages, budget_s)
-    if late := _late(channels, asked):
+    if late := _late(search, channels, asked):
         again = await _ask_all(search, late, stages, search.deadline.remaining_s())
         asked = [each for each in asked if not each.late] + again
     gaps = tuple(gap for each in asked for gap in each.gaps)
@@ -75,9 +75,11 @@ async def _ask_all(
     return [task.result() for task in tasks]
 
 
-def _late(channels: Sequence[ReleaseChannel], asked: Sequence[_Asked]) -> list[ReleaseChannel]:
-    """Return the channels that did not answer in time, if not a single one did."""
-    if any(each.result for each in asked):
+def _late(
+    search: Search, channels: Sequence[ReleaseChannel], asked: Sequence[_Asked]
+) -> list[ReleaseChannel]:
+    """Return the channels that did not answer in time, if not a single one did and there is time to ask."""
+    if any(each.result for each in asked) or search.deadline.remaining_s() < RESERVE_S + LEAST_CALL_S:
         return []
     return [channel for channel, each in zip(channels, asked, strict=True) if each.late]
 
@@ -89,7 +91,7 @@ async def _ask(search: Search, channel: ReleaseChannel, stages: Stages, budget_s
         gap = _gap(channel, channel.model, GapReason.SKIPPED, error)
         return _Asked(gaps=(gap,), errors=(error,))
     call, bundles = _call(search, channel), channel.bundles()
-    outcomes = await scatter(call, bundles, stages, allowance.timeout_s, search.deadline.clock)
+    outcomes = await scatter(call, bundles, stages, allowance.timeout_s, search.deadline)
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
     refusals = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     return _Asked(

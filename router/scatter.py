@@ -4,9 +4,11 @@ With a reply of each partition the answer is that of the undivided catalogue; wi
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from router.budget import Deadline
+from router.patience import ask_patiently
 from router.search import Stages
 from services.codec import Retrieval, StageAnswer
 from shards.candidates import Candidates
@@ -40,25 +42,26 @@ async def scatter(
     bundles: Sequence[ModelVersion],
     stages: Stages,
     timeout_s: float,
-    clock: Callable[[], float],
+    deadline: Deadline,
 ) -> tuple[Outcome, ...]:
     """Ask every bundle the same within the same time; each fails alone. In the order of the bundles."""
     if len(bundles) == 1:  # Most channels: a task would cost more than it gives.
-        return (await _ask(call, bundles[0], stages, timeout_s, clock),)
+        return (await _ask(call, bundles[0], stages, timeout_s, deadline),)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_ask(call, bundle, stages, timeout_s, clock)) for bundle in bundles]
+        tasks = [group.create_task(_ask(call, bundle, stages, timeout_s, deadline)) for bundle in bundles]
     return tuple(task.result() for task in tasks)
 
 
 async def _ask(
-    call: Retrieval, bundle: ModelVersion, stages: Stages, timeout_s: float, clock: Callable[[], float]
+    call: Retrieval, bundle: ModelVersion, stages: Stages, timeout_s: float, deadline: Deadline
 ) -> Outcome:
-    started_s = clock()
+    started_s = deadline.clock()
+    call = replace(call, model=bundle)
     try:
-        answer = await stages.retrieve(replace(call, model=bundle), timeout_s)
+        answer = await ask_patiently(lambda within_s: stages.retrieve(call, within_s), timeout_s, deadline)
     except HeadraceError as error:
         return Refusal(bundle=bundle, error=error)
-    return Reply(bundle=bundle, answer=answer, total_s=clock() - started_s)
+    return Reply(bundle=bundle, answer=answer, total_s=deadline.clock() - started_s)
 
 
 def gathered(call: Retrieval, bundles: Sequence[ModelVersion], replies: Sequence[Reply]) -> Candidates:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from router.answer import StageTiming
 from router.budget import allow
 from router.coverage import Gap, GapReason, reason_of
+from router.patience import ask_patiently
 from router.search import Search
 from services.codec import Scoring, StageAnswer
 from shards.candidates import EMPTY, Candidates
@@ -53,9 +54,11 @@ class ScoringStage:
         if allowance is None:
             return Scored(gaps=(self._gap(GapReason.SKIPPED, "no time was left to ask"),))
         asked = candidates.first(allowance.candidates)
-        before_s = search.deadline.remaining_s()
+        call, before_s = self._call(search, asked), search.deadline.remaining_s()
         try:
-            answer = await self.ask(self._call(search, asked), allowance.timeout_s)
+            answer = await ask_patiently(
+                lambda within_s: self.ask(call, within_s), allowance.timeout_s, search.deadline
+            )
         except HeadraceError as error:
             return Scored(gaps=(self._gap(reason_of(error), str(error)),))
         shrunk = f"scored {allowance.candidates} of {wanted} candidates: time was short"

@@ -24,7 +24,7 @@ from router.replicas import ReplicaHealth
 from router.retry_policy import RetryBudget
 from router.routing_table import Endpoint, RoutingTable
 from router.shard_channels import ShardChannels
-from shards.errors import DeadlineExceeded, Unavailable
+from shards.errors import DeadlineExceeded, FailedModel, Unavailable
 from shards.release import ModelVersion
 
 Outcome = bytes | Refused
@@ -149,6 +149,8 @@ class ShardCalls:
     def _learn(self, refusal: Refused, sent_s: float, now: float) -> None:
         """Avoid a replica that cannot be reached, drains or hangs; one that answers others does not hang."""
         match refusal.error:
+            case FailedModel():
+                self._health.answered(refusal.replica, now)
             case Unavailable():
                 self._health.failed(refusal.replica, now)
             case DeadlineExceeded():

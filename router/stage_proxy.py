@@ -78,7 +78,7 @@ class StageProxy:
         """Answer for a partitioned model; raises the error of a partition that does not answer."""
         call = _retrieval(payload)
         stages = StageClient(self._calls, table)
-        outcomes = await scatter(call, partitions, stages, deadline.remaining_s(), deadline.clock)
+        outcomes = await scatter(call, partitions, stages, deadline.remaining_s(), deadline)
         for outcome in outcomes:
             if isinstance(outcome, Refusal):
                 raise outcome.error

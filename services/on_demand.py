@@ -1,10 +1,11 @@
 """Stage calls that wait for a bundle which is held on demand: one load, however many wait for it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from shards.errors import DeadlineExceeded, Overloaded
+from shards.errors import NoRoomYet, Overloaded, StillLoading
 from shards.release import ModelVersion
 
 _MAX_WAITING = 1024
@@ -23,22 +24,34 @@ class OnDemandLoads:
     async def loaded(self, model: ModelVersion, within_s: float) -> None:
         """Return once the bundle was loaded; the load goes on when its callers give up.
 
-        Raises what the load raises, `DeadlineExceeded` when it takes longer than this caller has, and
-        `Overloaded` when too many wait already.
+        Where others must have had their time first, this waits for that too, if the caller does. Raises what
+        the load raises, `StillLoading` when it takes longer than this caller has, and `Overloaded` when too
+        many wait already.
         """
         if self._waiting >= _MAX_WAITING:
             raise Overloaded(
                 f"{self._waiting} requests wait for bundles to load", retry_after_s=_RETRY_AFTER_S
             )
-        load = self._loads.get(model) or self._start(model)
         self._waiting += 1
         try:
             async with asyncio.timeout(within_s):
-                await asyncio.shield(load)
+                await self._loaded(model, time.monotonic() + within_s)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"model {model} was not loaded within {within_s:.3f} s") from error
+            raise StillLoading(f"model {model} was not loaded within {within_s:.3f} s") from error
         finally:
             self._waiting -= 1
+
+    async def _loaded(self, model: ModelVersion, until_s: float) -> None:
+        """Load, and again whenever something may have gone to make room, as long as there is time."""
+        while True:
+            try:
+                await asyncio.shield(self._loads.get(model) or self._start(model))
+            except NoRoomYet as error:
+                if time.monotonic() + error.retry_after_s >= until_s:
+                    raise
+                await asyncio.sleep(error.retry_after_s)
+            else:
+                return
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until no load is under way, `timeout_s` at most."""

@@ -31,6 +31,10 @@ SERVICE_NAMES = (
 )
 
 
+_MOST_TO_TELL_S, _SHARE_TO_TELL = 0.1, 0.25
+"""Of a call's time, what is kept back to answer that the model is still loading."""
+
+
 class StageRunner:
     """Runs stage calls on the worker pool; refuses new ones once the shard drains."""
 
@@ -60,7 +64,9 @@ class StageRunner:
         deadline = time.monotonic() + remaining_s(context, default_s=STAGE_DEADLINE_S)
         servable = self._residency.take(model, stage)
         while servable is None:
-            await self._on_demand.loaded(model, deadline - time.monotonic())
+            # A caller learns that it loads while there is time to say so.
+            left_s = deadline - time.monotonic()
+            await self._on_demand.loaded(model, left_s - min(_MOST_TO_TELL_S, _SHARE_TO_TELL * left_s))
             servable = self._residency.take(model, stage)
         answered = False
         try:

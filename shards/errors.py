@@ -7,8 +7,11 @@ HeadraceError
 ├── Conflict              the placement has moved on                      ABORTED
 ├── Refused               the cluster does not allow it as it is now      FAILED_PRECONDITION
 ├── Overloaded            too much load; come back later                  RESOURCE_EXHAUSTED
+│   └── NoRoomYet         a cold model finds nothing that may go yet      RESOURCE_EXHAUSTED
 ├── Unavailable           nothing can answer now                          UNAVAILABLE
+│   └── FailedModel       a model that failed to load; its shard is well  UNAVAILABLE
 ├── DeadlineExceeded      there was no time to answer                     DEADLINE_EXCEEDED
+│   └── StillLoading      a cold model was not loaded in time             DEADLINE_EXCEEDED
 ├── Unauthenticated       no or wrong credentials                         UNAUTHENTICATED
 ├── PermissionDenied      the caller lacks the role                       PERMISSION_DENIED
 ├── CorruptRecord         a stored record that cannot be read             DATA_LOSS
@@ -82,12 +85,24 @@ class Overloaded(HeadraceError):
         self.retry_after_s = retry_after_s
 
 
+class NoRoomYet(Overloaded):
+    """A model that is held on demand does not fit beside what is in use, until some of that may go."""
+
+
 class Unavailable(HeadraceError):
     """Nothing can answer now."""
 
 
+class FailedModel(Unavailable):
+    """A model failed to load where it is held; the other models of that shard answer."""
+
+
 class DeadlineExceeded(HeadraceError):
     """There was no time to answer."""
+
+
+class StillLoading(DeadlineExceeded):
+    """A model that is held on demand was not loaded in the time of the call; the load goes on."""
 
 
 class Unauthenticated(HeadraceError):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shards.errors import Unavailable
+from shards.errors import FailedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class LoadAttempts:
         )
 
     def check(self, now_s: float, what: str) -> None:
-        """Raise Unavailable with the reason where no attempt may be made now."""
+        """Raise FailedModel with the reason where no attempt may be made now."""
         if self.given_up:
-            raise Unavailable(f"{what} failed to load {self.failures} times, the last time: {self.error}")
+            raise FailedModel(f"{what} failed to load {self.failures} times, the last time: {self.error}")
         if now_s < self.retry_s:
             wait_s = self.retry_s - now_s
-            raise Unavailable(f"{what} failed to load and is tried again in {wait_s:.1f} s: {self.error}")
+            raise FailedModel(f"{what} failed to load and is tried again in {wait_s:.1f} s: {self.error}")

@@ -10,8 +10,10 @@ from pathlib import Path
 from shards.bundle import open_bundle, read_manifest
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import (
+    FailedModel,
     FieldViolation,
     InvalidInput,
+    NoRoomYet,
     NotOwner,
     Overloaded,
     OversizedBundle,
@@ -266,7 +268,7 @@ class Residency:
             if isinstance(choice, NoRoom):
                 if choice.never:
                     raise OversizedBundle(str(held.replica.model), choice.reason)
-                raise Overloaded(
+                raise NoRoomYet(
                     f"model {held.replica.model}: {choice.reason}", retry_after_s=choice.retry_after_s
                 )
             for model in choice.models:
@@ -277,14 +279,14 @@ class Residency:
             log.info("%s makes %s cold", held.replica.model, ", ".join(map(str, choice.models)))
             give_back_memory()
 
-    def _failed(self, held: _Held, error: Exception) -> Unavailable:
+    def _failed(self, held: _Held, error: Exception) -> FailedModel:
         reason = str(error) or repr(error)
         model = held.replica.model
         log.warning("%s at %s failed to load: %s", model, held.path, reason)
         with self._lock:
             held.attempts = held.attempts.failed(self._clock(), reason, self._attempts)
         self._tell(held, ReplicaState.FAILED if held.attempts.given_up else ReplicaState.COLD, reason)
-        return Unavailable(f"model {model} failed to load: {reason}")
+        return FailedModel(f"model {model} failed to load: {reason}")
 
     def _check_on_demand(self, held: _Held) -> None:
         """Raise Unavailable where a bundle that is not loaded need not be waited for."""

@@ -225,8 +225,6 @@ def read_policy(message: pb.ModelPolicy, field: Field) -> ModelPolicy:
     field.child("min_replicas").check_between(least, 0, MOST_SHARDS)
     field.child("max_replicas").check_between(most, 0, MOST_SHARDS)
     field.child("max_replicas").check(not most or least <= most, "must not be below min_replicas")
-    both = message.pinned and message.on_demand
-    field.child("pinned").check(not both, "must not be set together with on_demand")
     return ModelPolicy(
         model=read_model_version(message.model, field.child("model")),
         min_replicas=least or None,

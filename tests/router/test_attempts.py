@@ -17,6 +17,7 @@ from router.routing_table import Endpoint, RoutingTable
 from services.status import DETAILS_KEY, code_of, to_status
 from shards.errors import (
     DeadlineExceeded,
+    FailedModel,
     FieldViolation,
     HeadraceError,
     InvalidInput,
@@ -135,6 +136,7 @@ def test_nobody_is_asked_again_for_having_been_named() -> None:
         (GONE, False),
         (DRAINING, True),
         (of_shard(NotOwner("tower@1")), True),
+        (of_shard(FailedModel("is corrupt")), False),
         (of_shard(Overloaded("full", retry_after_s=1.0)), False),
     ],
 )

@@ -6,6 +6,7 @@ from shards.errors import (
     FieldViolation,
     HeadraceError,
     InvalidInput,
+    NoRoomYet,
     NotFound,
     NotOwner,
     Overloaded,
@@ -21,7 +22,7 @@ from shards.release import ModelVersion, Stage
         (NotOwner("m@1"), GapReason.NO_REPLICA),
         (Unavailable("gone"), GapReason.UNAVAILABLE),
         (DeadlineExceeded("late"), GapReason.DEADLINE),
-        (Overloaded("busy", retry_after_s=1), GapReason.FAILED),
+        (Overloaded("busy", retry_after_s=1), GapReason.UNAVAILABLE),
         (HeadraceError("internal"), GapReason.FAILED),
     ],
 )
@@ -49,6 +50,15 @@ def test_too_late_everywhere_is_a_deadline() -> None:
 def test_anything_unreachable_is_unavailable() -> None:
     gaps = [gap("a", GapReason.DEADLINE), gap("b", GapReason.UNAVAILABLE)]
     assert isinstance(nothing_to_return(gaps, [DeadlineExceeded("x"), Unavailable("y")]), Unavailable)
+
+
+def test_too_little_room_everywhere_says_when_to_come_back() -> None:
+    gaps = [gap("a", GapReason.UNAVAILABLE), gap("b", GapReason.UNAVAILABLE)]
+    waits = [NoRoomYet("x", retry_after_s=7), Overloaded("y", retry_after_s=3)]
+    error = nothing_to_return(gaps, waits)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 3
+    assert isinstance(nothing_to_return(gaps, [waits[0], Unavailable("z")]), Unavailable)
 
 
 def test_a_callers_mistake_stays_one() -> None:

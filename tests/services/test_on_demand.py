@@ -106,6 +106,22 @@ def test_a_call_for_which_nothing_may_go_is_told_when_to_come_back(models: Model
     asyncio.run(main())
 
 
+def test_a_call_waits_for_room_if_it_has_the_time(models: Models, tmp_path: Path) -> None:
+    config = ShardConfig(
+        shard_id="s1", state_dir=tmp_path, memory_bytes=1 << 20, min_idle_s=0, min_residence_s=1
+    )
+
+    async def main() -> None:
+        async with ShardServer(config) as server, connect(server.address) as client:
+            await hold(client, models, TOWER, terms=Terms(on_demand=True, memory_bytes=1 << 19))
+            await hold(client, models, LEXICAL, terms=Terms(on_demand=True, memory_bytes=1 << 20))
+            await client.retrieve(models.retrieval(model=TOWER))
+            assert (await client.retrieve(models.retrieval(model=LEXICAL))).candidates.item_ids
+            await client.wait_for({LEXICAL: READY, TOWER: COLD})
+
+    asyncio.run(main())
+
+
 def test_a_vanished_folder_is_told_until_it_is_given_up_and_others_serve(
     models: Models, tmp_path: Path
 ) -> None:

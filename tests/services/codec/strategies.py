@@ -159,7 +159,7 @@ def policies(draw: st.DrawFn) -> ModelPolicy:
         min_replicas=draw(st.none() | st.just(least)),
         max_replicas=draw(st.none() | st.just(most)),
         pinned=pinned,
-        on_demand=not pinned and draw(st.booleans()),
+        on_demand=draw(st.booleans()),
         standalone=draw(st.booleans()),
     )
 
