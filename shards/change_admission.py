@@ -155,7 +155,10 @@ def _superseding(state: ClusterState, kind: type[Change], subject: object, now_m
 
 
 def _as_new(state: ClusterState, change: Change) -> ClusterState:
-    """Forget refusals of the bundles that a change brings: whoever asks may have repaired them."""
+    """Forget refusals of the bundles that a change brings: whoever asks may have repaired them.
+
+    So do the shards: they are told again how to hold them.
+    """
     models: set[ModelVersion] = set()
     if isinstance(change, releases.ReleaseChange):
         release = releases.brought(state.draft, change)
@@ -164,4 +167,8 @@ def _as_new(state: ClusterState, change: Change) -> ClusterState:
         models = {change.policy.model}
     elif isinstance(change, ApplyPlan):
         models = {move.model for move in change.moves}
-    return replace(state, failures={held: f for held, f in state.failures.items() if held[1] not in models})
+    return replace(
+        state,
+        failures={held: f for held, f in state.failures.items() if held[1] not in models},
+        told={held: terms for held, terms in state.told.items() if held[1] not in models},
+    )

@@ -82,8 +82,8 @@ class RestartShards:
 class ModelPolicy:
     """How one bundle is held; None replicas mean the cluster's default.
 
-    A `pinned` bundle is never evicted, one `on_demand` is loaded when first asked for, and a `standalone`
-    one is held even if no release pins it.
+    A `pinned` bundle is loaded and never evicted, one `on_demand` is loaded when first asked for as long as
+    it is not pinned, and a `standalone` one is held even if no release pins it.
     """
 
     model: ModelVersion

@@ -15,7 +15,7 @@ from shards.changes import (
     ScaleShards,
     SetTraffic,
 )
-from shards.cluster_state import ClusterState, Held, LoadTerms
+from shards.cluster_state import ClusterState, Held, LoadTerms, ReplicaState
 from shards.intent import Operation
 from shards.planner import PlannedMove
 from shards.planning import awaited, settled
@@ -91,10 +91,19 @@ def _hold(state: ClusterState, change: HoldModel, now_ms: int) -> Outlook:
         return Outlook(done=0, total=0, detail="", complete=not awaited(state, now_ms))
     found = _bundles(state, (model,), now_ms)
     terms = LoadTerms(on_demand=model in state.on_demand, pinned=change.policy.pinned)
-    other = [s for s in state.planned.get(model, ()) if state.told.get((s, model), LoadTerms()) != terms]
+    other = [s for s in state.planned.get(model, ()) if not _held_so(state, (s, model), terms)]
     if other and found.complete:
-        return Outlook(done=0, total=found.total, detail=f"telling {other[0]}", complete=False)
+        detail = f"{'telling' if terms.on_demand else 'loading it on'} {other[0]}"
+        return Outlook(done=0, total=found.total, detail=detail, complete=False)
     return found
+
+
+def _held_so(state: ClusterState, held: Held, terms: LoadTerms) -> bool:
+    """Return whether a shard holds a bundle on these terms; what is still cold is not loaded for good."""
+    shard_id, model = held
+    replica = state.shards[shard_id].replicas.get(model)
+    cold = replica is not None and replica.state is ReplicaState.COLD
+    return state.told.get(held, LoadTerms()) == terms and (terms.on_demand or not cold)
 
 
 def _drop(state: ClusterState, change: DropModel) -> Outlook:

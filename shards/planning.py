@@ -126,7 +126,7 @@ def _model_facts(
     pinned_alone = policy is not None and policy.standalone
     on_demand = bool(pins) and not pinned_alone and all(release.on_demand for release, _ in pins)
     if policy:
-        on_demand = policy.on_demand or (on_demand and not policy.pinned)
+        on_demand = (policy.on_demand or on_demand) and not policy.pinned
     least = policy.min_replicas if policy else None
     return ModelFacts(
         model=model,

@@ -22,7 +22,7 @@ def load(state: ClusterState, now_ms: int) -> tuple[ClusterState, tuple[LoadMode
         return state, ()
     busy_shards = {shard_id for shard_id, _ in state.loading | state.unloading}
     busy_shards |= {view.shard_id for _, view in resting(state, now_ms)}
-    busy_models = {model for _, model in state.loading}
+    busy_models = {model for _, model in state.loading} | _loading_on_demand(state)
     pinned = {model for model, policy in policies(state).items() if policy.pinned}
     actions: list[LoadModel] = []
     for model, shard_ids in state.planned.items():
@@ -49,10 +49,25 @@ def _lacks(state: ClusterState, shard_id: str, model: ModelVersion, terms: LoadT
     if view.silent_since_ms is not None or (failure and now_ms < failure.retry_ms):
         return False
     replica = view.replicas.get(model)
-    if replica is None or replica.state is ReplicaState.FAILED:
-        return True
     told = state.told.get((shard_id, model), LoadTerms())
+    if replica is None:
+        return True
+    if replica.state is ReplicaState.FAILED:
+        # The shard has tried to load what is on demand several times, and tells why; so it stays until an
+        # operator asks for it again.
+        return failure is not None or not terms.on_demand or told != terms
     return replica.state is not ReplicaState.LOADING and told != terms
+
+
+def _loading_on_demand(state: ClusterState) -> set[ModelVersion]:
+    """Return the bundles that some shard loads because they were asked for."""
+    return {
+        model
+        for view in state.shards.values()
+        if view.silent_since_ms is None
+        for model, replica in view.replicas.items()
+        if replica.state is ReplicaState.LOADING and model in state.on_demand
+    }
 
 
 def _load_model(state: ClusterState, shard_id: str, model: ModelVersion, terms: LoadTerms) -> LoadModel:

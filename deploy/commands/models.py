@@ -102,7 +102,6 @@ def pin(
     # A bundle that nothing else holds would otherwise be pinned nowhere.
     policy.standalone = policy.standalone or known is None or not known.shard_ids
     policy.pinned = not off
-    policy.on_demand = policy.on_demand and off
     _hold(address, policy, wait=wait, as_json=as_json)
 
 
