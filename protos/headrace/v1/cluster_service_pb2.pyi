@@ -543,9 +543,9 @@ class ModelPolicy(_message.Message):
     max_replicas: _builtins.int
     """Most replicas; 0 for the cluster's default."""
     pinned: _builtins.bool
-    """True when it is never evicted."""
+    """True when it is loaded and never evicted."""
     on_demand: _builtins.bool
-    """True when it is loaded when first asked for and may be evicted again."""
+    """True when it is loaded when first asked for and may be evicted again, as long as it is not pinned."""
     standalone: _builtins.bool
     """True when it is held even if no release pins it."""
     @_builtins.property
