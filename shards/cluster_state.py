@@ -45,6 +45,15 @@ class Replica:
     gpu_memory_bytes: int = 0
     requests: int = 0
 
+    def same_but_use(self, other: "Replica") -> bool:
+        """Return whether two looks differ at most in the requests answered."""
+        return (self.state, self.memory_bytes, self.gpu_memory_bytes, self.error) == (
+            other.state,
+            other.memory_bytes,
+            other.gpu_memory_bytes,
+            other.error,
+        )
+
 
 class ShardState(enum.Enum):
     """State of a shard, as the controller sees it."""
@@ -86,6 +95,14 @@ class ShardView:
     def node(self) -> str:
         """Return the Ray node it runs on, or else the host of its address."""
         return self.node_id or self.address.rpartition(":")[0]
+
+    def same_but_use(self, other: "ShardView") -> bool:
+        """Return whether two looks differ at most in the process's memory and in requests answered."""
+        if replace(self, replicas={}, memory_bytes=0) != replace(other, replicas={}, memory_bytes=0):
+            return False
+        return self.replicas.keys() == other.replicas.keys() and all(
+            replica.same_but_use(other.replicas[model]) for model, replica in self.replicas.items()
+        )
 
     def ready(self, model: ModelVersion) -> bool:
         """Return whether the shard was last seen to answer for the bundle, loading it first if it is cold."""
@@ -141,6 +158,8 @@ class ControllerSettings:
     """A store that cannot be written is tried again after this time."""
     rebalance_every_ms: int = 300_000
     """A calm cluster is balanced this often; 0 for never."""
+    decide_every_ms: int = 250
+    """Looks at shards that tell nothing new are decided on no more often, however many shards there are."""
 
     def __post_init__(self) -> None:
         if self.shard_capacity_bytes <= 0:
@@ -197,6 +216,8 @@ class ClusterState:
     planned_on: object = None
     """What the last plan was made from; the same facts are not planned on twice."""
     rebalanced_ms: int = 0
+    decided_ms: int | None = None
+    """When it was last asked what is to be done."""
     bundles: Mapping[ModelVersion, BundleFacts] = field(default_factory=dict)
     measured_bytes: Mapping[ModelVersion, int] = field(default_factory=dict)
     measured_gpu_bytes: Mapping[ModelVersion, int] = field(default_factory=dict)

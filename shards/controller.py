@@ -21,7 +21,7 @@ difference; nothing is remembered that can be seen again. What follows from that
   the newest that a router has heard of.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from shards import operation_progress, rolling_restart
@@ -32,6 +32,7 @@ from shards.cluster_events import (
     FinishOperation,
     RefuseChange,
     RestartShard,
+    ShardSeen,
     StartShard,
     StopShard,
 )
@@ -47,8 +48,11 @@ _Step = tuple[ClusterState, tuple[Action, ...]]
 
 def step(state: ClusterState, event: Event, now_ms: int) -> _Step:
     """Return the state after the event and what to do about it, in order; `now_ms` never goes back."""
-    before = state.operations
+    seen, before = state.shards, state.operations
     state = observe(state, event, now_ms)
+    if _tells_nothing(state, event, seen, now_ms):
+        return state, ()
+    state = replace(state, decided_ms=now_ms)
     actions: list[Action] = []
     for phase in _PHASES:
         state, more = phase(state, now_ms)
@@ -58,6 +62,18 @@ def step(state: ClusterState, event: Event, now_ms: int) -> _Step:
         if not operation.running and (was is None or was.running):
             actions.append(FinishOperation(operation=operation))
     return state, tuple(actions)
+
+
+def _tells_nothing(state: ClusterState, event: Event, before: Mapping[str, ShardView], now_ms: int) -> bool:
+    """Return whether an event is a look at a shard which is as before, and time has hardly passed.
+
+    Deciding takes time for each bundle of the cluster, and there are as many looks as shards.
+    """
+    if not isinstance(event, ShardSeen) or state.decided_ms is None:
+        return False
+    if now_ms - state.decided_ms >= state.settings.decide_every_ms or event.shard_id not in before:
+        return False
+    return before[event.shard_id].same_but_use(state.shards[event.shard_id])
 
 
 def _refuse(state: ClusterState, _: int) -> _Step:

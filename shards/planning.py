@@ -39,10 +39,10 @@ def replanned(state: ClusterState, now_ms: int) -> ClusterState:
     """Return the state with a new plan, if there is reason for one."""
     if state.draft.intent.frozen:
         return state
-    state = replace(state, on_demand=frozenset(m.model for m in _models(state, now_ms) if m.on_demand))
     due = _is_due(state, now_ms)
     balance = due or _joined(state, now_ms)
     facts = needs(state, now_ms, balance=balance)
+    state = replace(state, on_demand=frozenset(m.model for m in facts[1] if m.on_demand))
     planned_on = (facts, _gone(facts, now_ms))
     next_round = state.deferred > 0 and settled(state, now_ms)
     if planned_on == state.planned_on and not next_round and not due:
@@ -95,7 +95,9 @@ def _models(state: ClusterState, now_ms: int) -> tuple[ModelFacts, ...]:
         wanted += [(release, False) for release in releases.arriving(state)]
     policies = releases.policies(state)
     pins: dict[ModelVersion, list[tuple[Release, bool]]] = {}
+    groups: dict[ModelVersion, str] = {}
     for release, optional in wanted:
+        groups = release.partition_groups() | groups
         for model in release.models():
             pins.setdefault(model, []).append((release, optional))
     twice = doubled(state, now_ms)
@@ -103,7 +105,9 @@ def _models(state: ClusterState, now_ms: int) -> tuple[ModelFacts, ...]:
     return tuple(
         _doubled(state, facts) if facts.model in twice else facts
         for model in dict.fromkeys([*pins, *alone])
-        for facts in (_model_facts(state, model, pins.get(model, []), policies.get(model)),)
+        for facts in (
+            _model_facts(state, model, pins.get(model, []), policies.get(model), groups.get(model, "")),
+        )
     )
 
 
@@ -122,7 +126,9 @@ def _model_facts(
     model: ModelVersion,
     pins: list[tuple[Release, bool]],
     policy: ModelPolicy | None,
+    group: str,
 ) -> ModelFacts:
+    """Return the facts of one bundle; `group` is what the partitions of its catalogue have in common."""
     pinned_alone = policy is not None and policy.standalone
     on_demand = bool(pins) and not pinned_alone and all(release.on_demand for release, _ in pins)
     if policy:
@@ -135,16 +141,10 @@ def _model_facts(
         releases=frozenset(release.name for release, _ in pins),
         min_replicas=1 if on_demand and least is None else least,
         max_replicas=policy.max_replicas if policy else None,
-        group=_group(model, pins),
+        group=group,
         optional=not pinned_alone and all(optional for _, optional in pins),
         on_demand=on_demand,
     )
-
-
-def _group(model: ModelVersion, pins: list[tuple[Release, bool]]) -> str:
-    """Return what the partitions of one catalogue have in common; nothing for a bundle that is whole."""
-    groups = (release.partition_groups() for release, _ in pins)
-    return next((group[model] for group in groups if model in group), "")
 
 
 def memory_bytes(state: ClusterState, model: ModelVersion) -> int:

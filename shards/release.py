@@ -23,6 +23,10 @@ class ModelVersion:
     def __str__(self) -> str:
         return f"{self.model}@{self.version}"
 
+    def __hash__(self) -> int:
+        # Bundles are keys of every table of the controller, and a string knows its hash already.
+        return hash(self.model)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRules:

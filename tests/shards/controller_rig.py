@@ -32,7 +32,7 @@ from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseRole, R
 
 Kind = TypeVar("Kind")
 
-SETTINGS = ControllerSettings(limits=Limits(), shard_capacity_bytes=1_000)
+SETTINGS = ControllerSettings(limits=Limits(), shard_capacity_bytes=1_000, decide_every_ms=0)
 
 
 def version(name: str) -> ModelVersion:

@@ -358,3 +358,20 @@ def _happen(rig: Rig, what: str, shard_id: str, number: int, todo: list[Action])
         refused = number == 0
         answers += rig.feed(LoadFailed(shard_id=load.shard_id, model=load.model, error="e", refused=refused))
     return answers
+
+
+def test_looks_that_tell_nothing_new_are_decided_on_now_and_then() -> None:
+    rig = Rig("s1", "s2", decide_every_ms=250).live(release("7"))
+    rig.see(after_ms=250)
+    decided_ms = rig.state.decided_ms
+    rig.see(after_ms=249)
+    assert rig.state.decided_ms == decided_ms
+    rig.held["s1"][version("towers")] = replace(ready(version("towers")), requests=7)
+    rig.see("s1")
+    assert rig.state.decided_ms == decided_ms, "requests are counted, and no reason to decide"
+    assert rig.state.shards["s1"].replicas[version("towers")].requests == 7
+    rig.held["s2"].clear()
+    assert [load.shard_id for load in only(LoadModel, rig.see("s2"))] == ["s2"], (
+        "what is lost is loaded at once"
+    )
+    assert rig.state.decided_ms == rig.now_ms
