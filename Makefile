@@ -53,6 +53,9 @@ bench-cascade: setup  ## train both recipes and rank their held-out queries thro
 chaos: setup  ## faults and operations on a real cluster under load, 100,000 searches (20+ minutes); SEED=
 	$(BIN)/python -m tests.chaos --requests 100000 $(if $(SEED),--seed $(SEED))
 
+bench-shards: setup  ## 300 bundles, planning, loading, refusals and chaos on real clusters (20+ minutes)
+	$(BIN)/python -m tests.bench.shards
+
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
