@@ -1,6 +1,6 @@
 """What the controller tells of its cluster: shards, models and releases. One way: nobody sends them in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.changes import policy_to_proto
@@ -55,25 +55,31 @@ def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Sha
 def models_to_proto(state: ClusterState, now_ms: int) -> list[pb.Model]:
     """Return the message of every bundle that the controller has met, by name."""
     rates = model_rates(state.samples, now_ms)
-    return [_model_to_proto(state, bundle, rates) for _, bundle in sorted(state.bundles.items())]
+    surfaces: dict[ModelVersion, list[str]] = {}
+    for surface, release in sorted(state.placement.releases.items()):
+        for model in release.models():
+            surfaces.setdefault(model, []).append(surface)
+    return [
+        _model_to_proto(state, bundle, rates.get(model, 0.0), surfaces.get(model, ()))
+        for model, bundle in sorted(state.bundles.items())
+    ]
 
 
 def _model_to_proto(
-    state: ClusterState, bundle: BundleFacts, rates: Mapping[ModelVersion, float]
+    state: ClusterState, bundle: BundleFacts, load: float, surfaces: Sequence[str]
 ) -> pb.Model:
     assignment = state.placement.assignments.get(bundle.model)
     policy = state.placement.intent.policies.get(bundle.model)
-    releases = state.placement.releases.items()
     return pb.Model(
         model=model_version_to_proto(bundle.model),
         stage=STAGE_TO_PROTO[bundle.stage],
         engine=bundle.engine,
         size_bytes=bundle.size_bytes,
         shard_ids=assignment.shard_ids if assignment else (),
-        surfaces=sorted(surface for surface, release in releases if bundle.model in release.models()),
+        surfaces=surfaces,
         metrics=dict(bundle.metrics),
         memory_bytes=_memory_bytes(state, bundle.model),
-        load=rates.get(bundle.model, 0.0),
+        load=load,
         policy=policy_to_proto(policy) if policy else None,
         replicas=[
             pb.ShardReplica(shard_id=shard_id, replica=replica_to_proto(view.replicas[bundle.model]))

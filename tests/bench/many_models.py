@@ -130,7 +130,7 @@ def checks(figures: Figures) -> list[Check]:
 def _measured(park: Park) -> Figures:
     stub = park.stub()
     controller = park.cluster.pid("controller")
-    # The first surface brings the libraries of every engine into every shard; they are no bundle's.
+    # The first surface brings the libraries of every engine into its shards; they are no bundle's.
     asyncio.run(_deploy_all(park, park.releases[:1]))
     shards_before = _shards(stub)
     before = ProcessUse.of(controller)
@@ -146,8 +146,6 @@ def _measured(park: Park) -> Figures:
     idle_to = ProcessUse.of(controller)
     shards = _shards(stub)
     replicas = [replica for shard in shards for replica in shard.replicas]
-    added = len(replicas) - sum(len(shard.replicas) for shard in shards_before)
-    grown = sum(s.resident_bytes for s in shards_deployed) - sum(s.resident_bytes for s in shards_before)
     return {
         "answering": len(park.models) - len(wrong),
         "wrong": wrong,
@@ -155,7 +153,7 @@ def _measured(park: Park) -> Figures:
         "surfaces_complete": searched,
         "replicas": len(replicas),
         "memory_bytes_per_replica": _spread([float(r.memory_bytes) for r in replicas]),
-        "resident_bytes_per_replica": grown / added,
+        "resident_bytes_per_replica": _growth_per_replica(shards_before, shards_deployed),
         "shard_resident_bytes": {
             name: {shard.shard_id: shard.resident_bytes for shard in found}
             for name, found in (
@@ -179,6 +177,15 @@ def _measured(park: Park) -> Figures:
 
 def _shards(stub: ClusterServiceStub) -> list[pb.Shard]:
     return list(stub.ListShards(pb.ListShardsRequest(), timeout=30).shards)
+
+
+def _growth_per_replica(before: Sequence[pb.Shard], after: Sequence[pb.Shard]) -> float:
+    """Return the resident memory that a bundle added to shards which had their libraries before."""
+    first = {shard.shard_id: shard for shard in before if shard.replicas}
+    warm = [shard for shard in after if shard.shard_id in first]
+    grown = sum(shard.resident_bytes - first[shard.shard_id].resident_bytes for shard in warm)
+    added = sum(len(shard.replicas) - len(first[shard.shard_id].replicas) for shard in warm)
+    return grown / added
 
 
 async def _deploy_all(park: Park, releases: Sequence[Release]) -> None:
