@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import os
 import random
 import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from deploy.processes import adopt_orphans, end_children
 from tests.chaos.round import Report, Rounds, run
@@ -22,6 +24,7 @@ def say(line: str) -> None:
 def main() -> int:
     """Run, print the figures as JSON, leave no process behind; 1 when a search was lost."""
     asked = _arguments().parse_args()
+    output = _own_output()
     seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
     adopt_orphans()
     # An exception, so that everything is taken down on the way out.
@@ -45,8 +48,16 @@ def main() -> int:
             report = run(rounds, say)
     finally:
         end_children()
-    sys.stdout.write(json.dumps(report.to_json(), indent=2) + "\n")
+    with output:
+        output.write(json.dumps(report.to_json(), indent=2) + "\n")
     return 0 if _good(report) else 1
+
+
+def _own_output() -> TextIO:
+    """Return standard output for the figures alone; Ray, which prints there too, gets standard error."""
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return output
 
 
 def _good(report: Report) -> bool:
