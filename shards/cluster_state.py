@@ -33,7 +33,8 @@ class Replica:
 
     A COLD one tells what it used when it was last loaded, 0 when it never was.
 
-    `requests` counts what it has answered in this life of the shard.
+    `requests` counts what it has answered in this life of the shard, `loads` and `evictions` how often it
+    came into memory and went.
     """
 
     model: ModelVersion
@@ -44,6 +45,8 @@ class Replica:
     load_time_ms: int = 0
     gpu_memory_bytes: int = 0
     requests: int = 0
+    loads: int = 0
+    evictions: int = 0
 
     def same_but_use(self, other: "Replica") -> bool:
         """Return whether two looks differ at most in the requests answered."""

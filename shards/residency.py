@@ -65,12 +65,17 @@ class _Held:
     attempts: LoadAttempts = field(default_factory=LoadAttempts)
     in_use: int = 0
     answered: int = 0
+    loads: int = 0
+    evictions: int = 0
     used_s: float = 0.0
     loaded_s: float = 0.0
 
     @property
     def evictable(self) -> bool:
         return self.terms.on_demand and not self.terms.pinned
+
+    def told(self) -> Replica:
+        return replace(self.replica, requests=self.answered, loads=self.loads, evictions=self.evictions)
 
     def resident(self) -> Resident:
         return Resident(
@@ -201,10 +206,7 @@ class Residency:
     def replicas(self) -> tuple[Replica, ...]:
         """Return what is held, in whatever state, by name and version."""
         with self._lock:
-            return tuple(
-                replace(self._held[model].replica, requests=self._held[model].answered)
-                for model in sorted(self._held)
-            )
+            return tuple(held.told() for _, held in sorted(self._held.items()))
 
     def memory(self) -> MemoryUse:
         """Return what the loaded bundles were measured to use."""
@@ -238,6 +240,7 @@ class Residency:
         with self._lock:
             held.servable = loaded.servable
             held.attempts = LoadAttempts()
+            held.loads += 1
             held.loaded_s = held.used_s = self._clock()
             held.replica = replace(
                 held.replica,
@@ -274,6 +277,7 @@ class Residency:
             for model in choice.models:
                 victim = self._held[model]
                 victim.servable = None
+                victim.evictions += 1
                 victim.replica = replace(victim.replica, state=ReplicaState.COLD)
         if choice.models:
             log.info("%s makes %s cold", held.replica.model, ", ".join(map(str, choice.models)))
@@ -305,6 +309,7 @@ class Residency:
     def _keep(self, held: _Held, before: _Held | None) -> _Held:
         if before is not None:
             held.memory, held.reload_s, held.answered = before.memory, before.reload_s, before.answered
+            held.loads, held.evictions = before.loads, before.evictions
         with self._lock:
             self._held[held.replica.model] = held
             self._owners.pop(held.replica.model, None)

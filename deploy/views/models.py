@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from rich.console import Group
 from rich.table import Table
 
-from deploy.views.shards import replica_state
-from deploy.views.table import bundle, facts, new_table, seconds_of, size, span, titled
+from deploy.views.shards import cold_of, replica_loads, replica_memory, replica_state
+from deploy.views.table import bundle, facts, new_table, size, titled
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import shard_service_pb2, types_pb2
 
@@ -44,15 +44,16 @@ def model_facts(model: pb.Model) -> Group:
 
 def model_replicas(model: pb.Model) -> Table:
     """Return a table of the replicas of one bundle."""
-    headings = ("shard", "state", "memory", "loaded in", "requests")
-    table = new_table("Replicas", *headings, numeric=("memory", "loaded in", "requests"), long=("shard",))
+    headings = ("shard", "state", "memory", "loads", "evicted", "requests")
+    table = new_table("Replicas", *headings, numeric=headings[2:], long=("shard",))
     for held_on in model.replicas:
         replica = held_on.replica
         table.add_row(
             titled(held_on.shard_id, replica.error),
             replica_state(replica),
-            size(replica.memory_bytes + replica.gpu_memory_bytes),
-            span(seconds_of(replica.load_time)) if replica.HasField("load_time") else "",
+            replica_memory(replica),
+            replica_loads(replica),
+            str(replica.evictions or ""),
             f"{replica.requests:,}",
         )
     return table
@@ -61,7 +62,8 @@ def model_replicas(model: pb.Model) -> Table:
 def held(policy: pb.ModelPolicy) -> str:
     """Return how operators want a bundle held; empty where they said nothing."""
     words = [name for name in ("standalone", "pinned") if getattr(policy, name)]
-    words += ["on demand"] if policy.on_demand else []
+    if policy.on_demand:
+        words.append("on demand once it is unpinned" if policy.pinned else "on demand")
     if policy.min_replicas or policy.max_replicas:
         words.append(f"{policy.min_replicas or '…'} to {policy.max_replicas or '…'} replicas")
     return ", ".join(words)
@@ -75,4 +77,5 @@ def _ready(model: pb.Model) -> str:
     """Return how many of the replicas that routers are told of can answer."""
     serving = (shard_service_pb2.REPLICA_STATE_READY, shard_service_pb2.REPLICA_STATE_COLD)
     ready = {held_on.shard_id for held_on in model.replicas if held_on.replica.state in serving}
-    return f"{len(ready & set(model.shard_ids))} of {len(model.shard_ids)}"
+    answering = f"{len(ready & set(model.shard_ids))} of {len(model.shard_ids)}"
+    return answering + cold_of(held_on.replica for held_on in model.replicas)

@@ -39,7 +39,7 @@ def shard_facts(shard: pb.Shard) -> Group:
         ("address", shard.address),
         ("node", shard.node),
         ("process", str(shard.pid or "")),
-        ("bundles", f"{bundles}, {_ready(shard)} ready"),
+        ("bundles", f"{bundles}, ready {_ready(shard)}"),
         ("GPU", gpu if shard.gpu_capacity_bytes else ""),
         ("resident", size(shard.resident_bytes) if shard.resident_bytes else ""),
         ("load", f"{shard.load:,.1f} requests/s"),
@@ -49,15 +49,15 @@ def shard_facts(shard: pb.Shard) -> Group:
 
 def replicas_table(replicas: Iterable[shard_service_pb2.Replica]) -> Table:
     """Return a table of the bundles on one shard."""
-    headings = ("model", "state", "memory", "loaded in", "requests")
-    numeric = ("memory", "loaded in", "requests")
-    table = new_table("Bundles", *headings, numeric=numeric, long=("model",))
+    headings = ("model", "state", "memory", "loads", "evicted", "requests")
+    table = new_table("Bundles", *headings, numeric=headings[2:], long=("model",))
     for replica in replicas:
         table.add_row(
             titled(bundle(replica.model), replica.error),
             replica_state(replica),
-            size(replica.memory_bytes + replica.gpu_memory_bytes),
-            span(seconds_of(replica.load_time)) if replica.HasField("load_time") else "",
+            replica_memory(replica),
+            replica_loads(replica),
+            str(replica.evictions or ""),
             f"{replica.requests:,}",
         )
     return table
@@ -68,6 +68,28 @@ def replica_state(replica: shard_service_pb2.Replica) -> Text:
     return state_text(shard_service_pb2.ReplicaState.Name(replica.state), "REPLICA_STATE_")
 
 
+def replica_memory(replica: shard_service_pb2.Replica) -> Text:
+    """Return what a bundle uses on a shard; in brackets what it used when it was last loaded."""
+    used_bytes = replica.memory_bytes + replica.gpu_memory_bytes
+    if replica.state == shard_service_pb2.REPLICA_STATE_READY:
+        return Text(size(used_bytes))
+    return Text(f"({size(used_bytes)})" if used_bytes else "", "dim")
+
+
+def replica_loads(replica: shard_service_pb2.Replica) -> str:
+    """Return how often a bundle was loaded in this life of its shard, and how long the last time took."""
+    if not replica.HasField("load_time") or not replica.loads:
+        return ""
+    return f"{replica.loads} x {span(seconds_of(replica.load_time))}"
+
+
+def cold_of(replicas: Iterable[shard_service_pb2.Replica]) -> str:
+    """Return how many are cold, as they answer later than others; nothing where none is."""
+    cold = sum(replica.state == shard_service_pb2.REPLICA_STATE_COLD for replica in replicas)
+    return f", {cold} cold" if cold else ""
+
+
 def _ready(shard: pb.Shard) -> str:
     serving = (shard_service_pb2.REPLICA_STATE_READY, shard_service_pb2.REPLICA_STATE_COLD)
-    return f"{sum(replica.state in serving for replica in shard.replicas)} of {len(shard.replicas)}"
+    answering = f"{sum(replica.state in serving for replica in shard.replicas)} of {len(shard.replicas)}"
+    return answering + cold_of(shard.replicas)

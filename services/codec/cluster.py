@@ -39,8 +39,8 @@ def _shard_to_proto(state: ClusterState, view: ShardView, now_ms: int) -> pb.Sha
         memory_bytes=sum(
             replica.memory_bytes
             for replica in view.replicas.values()
-            # What is cold tells what it used when it was last loaded.
-            if replica.state is not ReplicaState.COLD
+            # What is cold or failed tells what it used when it was last loaded.
+            if replica.state is ReplicaState.READY
         ),
         replicas=[replica_to_proto(replica) for _, replica in sorted(view.replicas.items())],
         incarnation=view.incarnation,

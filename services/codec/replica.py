@@ -30,6 +30,8 @@ def replica_to_proto(replica: Replica) -> pb.Replica:
         load_time=duration_to_proto(replica.load_time_ms / 1000),
         gpu_memory_bytes=replica.gpu_memory_bytes,
         requests=replica.requests,
+        loads=replica.loads,
+        evictions=replica.evictions,
     )
 
 
@@ -47,4 +49,6 @@ def replica_from_proto(message: pb.Replica) -> Replica:
             load_time_ms=round(duration_from_proto(message.load_time) * 1000),
             gpu_memory_bytes=message.gpu_memory_bytes,
             requests=message.requests,
+            loads=message.loads,
+            evictions=message.evictions,
         )

@@ -18,15 +18,18 @@ from services import chassis, cluster_servicer
 from services.access import AccessRules
 from services.bundle_catalogue import BundleCatalogue
 from services.codec import placement_from_proto, release_to_proto
+from services.codec.changes import policy_to_proto
 from services.controller_driver import ControllerDriver, DriverConfig
 from services.placement_store import FilePlacementStore
 from services.shard_host import ShardHost
+from shards.changes import ModelPolicy
 from shards.cluster_state import ControllerSettings
 from shards.placement import Placement
 from shards.planner import Limits
 from shards.release import Release
 
 SHARDS = ("shard-0", "shard-1")
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,14 @@ class RunningController:
     async def deploy(self, release: Release) -> pb.Operation:
         """Deploy a release and return the operation once it has ended."""
         request = pb.DeployReleaseRequest(release=release_to_proto(release))
-        operation = (await self.stub.DeployRelease(request, timeout=10)).operation
+        return await self._ended((await self.stub.DeployRelease(request, timeout=10)).operation)
+
+    async def hold(self, policy: ModelPolicy) -> pb.Operation:
+        """Have a bundle held in this way and return the operation once it has ended."""
+        request = pb.HoldModelRequest(policy=policy_to_proto(policy))
+        return await self._ended((await self.stub.HoldModel(request, timeout=10)).operation)
+
+    async def _ended(self, operation: pb.Operation) -> pb.Operation:
         async with asyncio.timeout(60):
             while operation.state == pb.OPERATION_STATE_RUNNING:
                 await asyncio.sleep(0.02)
@@ -68,13 +78,19 @@ async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = 
 
 @asynccontextmanager
 async def running_controller(
-    root: Path, host: ShardHost, shard_ids: tuple[str, ...] = SHARDS, access: AccessRules | None = None
+    root: Path,
+    host: ShardHost,
+    shard_ids: tuple[str, ...] = SHARDS,
+    access: AccessRules | None = None,
+    *,
+    limits: Limits = _LIMITS,
+    shard_capacity_bytes: int = 2**30,
 ) -> AsyncIterator[RunningController]:
     """Run a controller over the bundles in `root`/models, its snapshot in `root`/state."""
     config = DriverConfig(
         shard_ids=shard_ids,
         settings=ControllerSettings(
-            limits=Limits(), shard_capacity_bytes=2**30, lost_after_ms=200, unload_after_ms=200
+            limits=limits, shard_capacity_bytes=shard_capacity_bytes, lost_after_ms=200, unload_after_ms=200
         ),
         poll_s=0.05,
     )

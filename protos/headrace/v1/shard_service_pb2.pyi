@@ -68,6 +68,8 @@ class Replica(_message.Message):
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     GPU_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
+    LOADS_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
     stage: _types_pb2.Stage.ValueType
     """The stage it serves."""
     state: Global___ReplicaState.ValueType
@@ -80,6 +82,10 @@ class Replica(_message.Message):
     """Memory on the GPU measured while loading; 0 on a CPU."""
     requests: _builtins.int
     """Requests that it has answered in this life of the shard."""
+    loads: _builtins.int
+    """How often it was loaded in this life of the shard."""
+    evictions: _builtins.int
+    """How often it was evicted in this life of the shard."""
     @_builtins.property
     def model(self) -> _types_pb2.ModelVersion:
         """The bundle."""
@@ -99,10 +105,12 @@ class Replica(_message.Message):
         load_time: _duration_pb2.Duration | None = ...,
         gpu_memory_bytes: _builtins.int = ...,
         requests: _builtins.int = ...,
+        loads: _builtins.int = ...,
+        evictions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "gpu_memory_bytes", b"gpu_memory_bytes", "load_time", b"load_time", "memory_bytes", b"memory_bytes", "model", b"model", "requests", b"requests", "stage", b"stage", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "evictions", b"evictions", "gpu_memory_bytes", b"gpu_memory_bytes", "load_time", b"load_time", "loads", b"loads", "memory_bytes", b"memory_bytes", "model", b"model", "requests", b"requests", "stage", b"stage", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -259,4 +259,6 @@ replicas = st.builds(
     load_time_ms=st.integers(0, 10**9),
     gpu_memory_bytes=st.integers(0, 2**60),
     requests=st.integers(0, 2**60),
+    loads=st.integers(0, 2**60),
+    evictions=st.integers(0, 2**60),
 )
