@@ -15,6 +15,7 @@ from deploy.consul import Member, listed, placement_store, standing
 from deploy.leader_seat import seated
 from deploy.planning_rules import controller_settings
 from deploy.ports import claim_port
+from deploy.ray_node import check_reachable
 from deploy.settings import ClusterSettings, consul_settings
 from services import chassis, cluster_servicer
 from services.bundle_catalogue import BundleCatalogue
@@ -141,6 +142,8 @@ def join_ray(settings: ClusterSettings) -> None:
 
     Raises `Unavailable` when there is none.
     """
+    if ":" in settings.ray_address:
+        check_reachable(settings.ray_address)
     try:
         _init_ray(settings.ray_address)
     except (OSError, RuntimeError, ValueError) as error:

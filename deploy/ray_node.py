@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 80 * 2**20
 _STARTED = "Ray runtime started."
 _STOP_TIMEOUT_S = 10.0
+_REACH_TIMEOUT_S = 10.0
 
 
 @contextmanager
@@ -24,6 +26,7 @@ def ray_node(address: str) -> Iterator[None]:
 
     Raises `Unavailable` with Ray's last words when it does not let this host in.
     """
+    check_reachable(address)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     command += ["--address", address, "--num-cpus", "0", "--num-gpus", "0"]
     command += ["--object-store-memory", str(_OBJECT_STORE_BYTES)]
@@ -42,6 +45,16 @@ def ray_node(address: str) -> Iterator[None]:
         _end(process)
 
 
+def check_reachable(address: str) -> None:
+    """Raise `Unavailable` where nothing listens at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_TIMEOUT_S):
+            pass
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"cannot join Ray at {address}: {error}") from error
+
+
 def _await_start(process: "subprocess.Popen[str]", address: str) -> None:
     assert process.stdout is not None
     last = "it says nothing"
@@ -50,7 +63,7 @@ def _await_start(process: "subprocess.Popen[str]", address: str) -> None:
             log.info("this host is a node of the Ray at %s", address)
             return
         last = line.strip() or last
-    raise Unavailable(f"this host cannot join Ray at {address}: {last}")
+    raise Unavailable(f"cannot join Ray at {address}: {last}")
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

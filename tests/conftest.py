@@ -4,7 +4,12 @@ import os
 import sys
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 # Tools of the same virtual environment (buf, protoc plugins) are found even when it is not activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 # Torch's threads must not spin while they wait: tests share their cores with the processes they start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# No test is timed: a busy machine is slow now and then, and that proves nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
