@@ -202,6 +202,9 @@ class _Campaign:
                     await self._stand(session)
             except* HeadraceError as errors:
                 log.info("%s has lost its session: %s", self._settings.name, errors.exceptions[0])
+                # A group whose tasks fail while it is cancelled tells of the failure only.
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise asyncio.CancelledError from None
             failures = 0 if time.monotonic() - began_s > self._settings.ttl_s else failures + 1
             await asyncio.sleep(PAUSES.delay_s(failures, self._rng))
 

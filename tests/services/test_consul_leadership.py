@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from services.consul_client import ConsulClient
-from services.consul_leadership import Leadership, candidacy, leader, run_terms
+from services.consul_leadership import Leadership, _Campaign, candidacy, leader, run_terms
 from services.consul_session import SessionSettings
-from services.consul_settings import ConsulTls
+from services.consul_settings import ConsulSettings, ConsulTls
+from shards.errors import NotFound
 from tests.services.consul_agent import ConsulAgent
 
 
@@ -268,3 +269,44 @@ def test_a_candidate_that_cannot_even_try_says_so(consul_agent: ConsulAgent, tmp
 def test_what_consul_would_refuse_is_refused_here(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="Consul wants"):
         SessionSettings(name="x", **wrong)  # type: ignore[arg-type]
+
+
+class FailingConsul:
+    """A client that gives a session, then loses it; whoever waits for it then is slow to give up."""
+
+    settings = ConsulSettings(prefix="test")
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.failed, self.given_up = asyncio.Event(), asyncio.Event()
+
+    async def ask(self, _: object, wait_s: float = 0.0) -> str:
+        if wait_s:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await self.given_up.wait()
+        self.asked += 1
+        if self.asked == 3:
+            self.failed.set()
+            raise NotFound("session", "lost")
+        return "session"
+
+
+def test_a_campaign_that_is_cancelled_while_it_loses_its_session_ends() -> None:
+    async def main() -> None:
+        consul = FailingConsul()
+        settings = SessionSettings(name="c")
+        fields = (settings, random.Random(0), "leader", "c", Leadership())
+        campaign = asyncio.ensure_future(_Campaign(consul, *fields).run())  # type: ignore[arg-type]
+        await consul.failed.wait()
+        await asyncio.sleep(0)
+        campaign.cancel()
+        await asyncio.sleep(0)
+        consul.given_up.set()
+        done, _ = await asyncio.wait([campaign], timeout=10)
+        campaign.cancel()
+        assert done
+        assert campaign.cancelled()
+
+    asyncio.run(main())
