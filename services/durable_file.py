@@ -1,6 +1,7 @@
 """Files that survive a crash: a reader sees the old content or the new one, whole."""
 
 import os
+import threading
 from pathlib import Path
 
 
@@ -11,7 +12,7 @@ def replace_file(path: Path, data: bytes) -> None:
     else is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
