@@ -64,9 +64,15 @@ def drain(cluster: ChaosCluster, rng: random.Random) -> Outcome:
     cluster.desk.drain(shard_id)
     cluster.desk.until(lambda sight: not _held_by(sight, shard_id), 30.0, f"{shard_id} is empty")
     cluster.desk.undrain(shard_id)
-    cluster.desk.apply(cluster.desk.plan([]))
+    _rebalance(cluster)
     cluster.whole(_WHOLE_S)
     return Outcome(note=shard_id)
+
+
+def _rebalance(cluster: ChaosCluster) -> None:
+    plan = cluster.desk.plan([])
+    if plan.moves:
+        cluster.desk.apply(plan)
 
 
 def _held_by(sight: Sight, shard_id: str) -> list[str]:
@@ -81,7 +87,7 @@ def scale_in(cluster: ChaosCluster, _: random.Random) -> Outcome:
 def scale_out(cluster: ChaosCluster, _: random.Random) -> Outcome:
     """Go from two shards to four, and spread the bundles over them."""
     outcome = _scale(cluster, 4)
-    cluster.desk.apply(cluster.desk.plan([]))
+    _rebalance(cluster)
     cluster.whole(_WHOLE_S)
     return outcome
 
