@@ -24,6 +24,7 @@ from shards.leak_guard import LeakGuard, LeakLimits
 from shards.load_attempts import AttemptLimits
 from shards.memory_use import MemoryUse
 from shards.process_memory import anonymous_bytes, set_aside_what_stays
+from shards.program_process import program_process
 from shards.residency import Residency
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,14 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     # A thread that loads gives way to one that serves after this time, not after Python's 5 ms: a request
     # changes threads several times, and would wait as often.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
+    programs = program_process()
+    programs.start()
+    residency = Residency(
+        device=config.device,
+        limits=_limits(config),
+        attempts=_attempts(config),
+        read_program=programs.read,
+    )
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()
     async with (

@@ -17,12 +17,16 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.features import FEATURES_FILE, FeatureSpec
 from shards.manifest import MANIFEST_FILE, FileDigest, Manifest, ProgramSpec, parse_manifest, render_manifest
 from shards.release import ModelVersion
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
+
+if TYPE_CHECKING:  # Bundles are also read where there is no torch.
+    from shards.program import ProgramReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class Bundle:
     manifest: Manifest
     spec: FeatureSpec | None = None
     tokenizer: Tokenizer | None = None
+    read_program: "ProgramReader | None" = None
+    """Reads its programs for this process; None where the process shall do that itself."""
 
     def file(self, name: str) -> Path:
         """Return the path of a file; MismatchedBundle where the bundle has none of this name."""

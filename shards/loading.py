@@ -3,7 +3,7 @@
 import gc
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.bundle import Bundle, open_bundle
@@ -12,6 +12,7 @@ from shards.golden import GOLDEN_FILE, read_golden, replay
 from shards.manifest import Manifest
 from shards.memory_use import MemoryUse
 from shards.process_memory import memory_in_use, set_aside_what_stays
+from shards.program import ProgramReader, prepare_program
 from shards.release import ModelVersion
 from shards.servable import open_servable
 from shards.stages import Servable
@@ -29,30 +30,32 @@ class LoadedBundle:
     load_time_s: float
 
 
-def load_bundle(model: ModelVersion, path: Path, device: str) -> LoadedBundle:
+def load_bundle(
+    model: ModelVersion, path: Path, device: str, read_program: ProgramReader = prepare_program
+) -> LoadedBundle:
     """Return a bundle ready to serve; BundleError or whatever its libraries raise where it is not.
 
     Only one may be loaded at a time, so that its memory can be told from that of others.
     """
     modules = len(sys.modules)
-    loaded = _load(model, path, device)
+    loaded = _load(model, path, device, read_program)
     if len(sys.modules) > modules:
         # The first of its engine: libraries imported what they need, a hundred times what a bundle takes.
         # That stays, is no bundle's, and need not be looked through at every collection from now on.
         del loaded
         set_aside_what_stays()
-        loaded = _load(model, path, device)
+        loaded = _load(model, path, device, read_program)
     # Nor need the bundle itself: engines hold no rings of references, so that it goes when it is let go.
     gc.freeze()
     return loaded
 
 
-def _load(model: ModelVersion, path: Path, device: str) -> LoadedBundle:
+def _load(model: ModelVersion, path: Path, device: str, read_program: ProgramReader) -> LoadedBundle:
     started = time.monotonic()
     # Garbage of earlier work must not count, neither for nor against the bundle.
     gc.collect()
     before = memory_in_use(device)
-    bundle = open_bundle(path, model)
+    bundle = replace(open_bundle(path, model), read_program=read_program)
     servable = open_servable(bundle, device)
     _warm_up(servable, bundle)
     gc.collect()

@@ -24,6 +24,7 @@ from shards.load_attempts import AttemptLimits, LoadAttempts
 from shards.loading import LoadedBundle, load_bundle, served_bytes
 from shards.memory_use import NOTHING, MemoryUse
 from shards.process_memory import give_back_memory
+from shards.program import ProgramReader, prepare_program
 from shards.release import ModelVersion, Stage
 from shards.stages import Servable
 
@@ -99,11 +100,13 @@ class Residency:
         limits: EvictionLimits = _LIMITS,
         attempts: AttemptLimits = _ATTEMPTS,
         clock: Callable[[], float] = time.monotonic,
+        read_program: ProgramReader = prepare_program,
     ) -> None:
         self._device = device
         self._limits = limits
         self._attempts = attempts
         self._clock = clock
+        self._read_program = read_program
         self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._held: dict[ModelVersion, _Held] = {}
@@ -226,7 +229,7 @@ class Residency:
         """Load a bundle, having made room for what it will need and then for what it was measured to need."""
         model = held.replica.model
         self._make_room(held, self._estimate(held))
-        loaded = load_bundle(model, held.path, self._device)
+        loaded = load_bundle(model, held.path, self._device, self._read_program)
         held.memory, held.reload_s = loaded.memory, loaded.load_time_s
         try:
             self._make_room(held, loaded.memory)

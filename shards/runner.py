@@ -1,10 +1,5 @@
 """Runs the torch.export programs of a bundle: arrays in, arrays out."""
 
-import functools
-import linecache
-import operator
-import threading
-import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,16 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.export.passes import move_to_device_pass
 
 from shards.bundle import Bundle
 from shards.errors import MismatchedBundle, Unavailable
 from shards.manifest import ProgramSpec, TensorSpec
+from shards.program import prepare_program
 
 Arrays = Mapping[str, NDArray[Any]]
-
-_READING = threading.Lock()
-"""Torch reads one program at a time: its deserialiser is a global."""
 
 
 class Runner(Protocol):
@@ -76,60 +68,26 @@ class ExportedProgramRunner:
 def open_runner(bundle: Bundle, program: str, device: str) -> ExportedProgramRunner:
     """Load a program of the bundle onto `device`, "cpu" or "cuda:0".
 
-    MismatchedBundle names a file that this torch cannot load; Unavailable says that there is no such device.
+    MismatchedBundle names a file that this torch cannot load; Unavailable says that there is no such device,
+    or that the process which reads programs fails.
     """
     spec = bundle.program(program)
+    target = _usable(device)
+    read_program = bundle.read_program or prepare_program
     try:
-        with _READING:
-            exported = torch.export.load(bundle.file(spec.file))
-    except Exception as error:  # Torch raises whatever its readers met.
+        prepared = read_program(bundle.file(spec.file), device)
+    except ValueError as error:
         raise MismatchedBundle(spec.file, f"is not a program that torch can load: {error}") from error
+    return ExportedProgramRunner(spec=spec, forward=prepared.bind(target), device=target)
+
+
+def _usable(device: str) -> torch.device:
     target = torch.device(device)
-    if target.type != "cpu":
-        exported = _moved(exported, target)
-    forward = _forward(exported.module())
-    _forget_sources()
-    return ExportedProgramRunner(spec=spec, forward=forward, device=target)
-
-
-def _forward(module: torch.fx.GraphModule) -> Callable[..., Any]:
-    """Return the program's generated code, bound to nothing but the weights and parts that it names.
-
-    A graph and its module are rings of thousands of objects, each a class of its own, which only the garbage
-    collector can free, and which it must look through again and again while they live. Neither is needed to
-    compute. The code checks its inputs itself, and `ExportedProgramRunner` what the manifest says of them.
-    """
-    bound = types.SimpleNamespace()
-    for name in ("_in_spec", "_out_spec"):
-        if hasattr(module, name):
-            setattr(bound, name, getattr(module, name))
-    for node in module.graph.nodes:
-        if node.op in ("get_attr", "call_module"):
-            *parents, leaf = str(node.target).split(".")
-            holder: Any = bound
-            for parent in parents:
-                holder.__dict__.setdefault(parent, types.SimpleNamespace())
-                holder = getattr(holder, parent)
-            part = operator.attrgetter(str(node.target))(module)
-            setattr(holder, leaf, _forward(part) if isinstance(part, torch.fx.GraphModule) else part)
-    return functools.partial(type(module).forward, bound)
-
-
-def _forget_sources() -> None:
-    """Drop the texts of generated code, which torch keeps for tracebacks of every program ever loaded."""
-    for name in [name for name in linecache.cache if name.startswith("<eval_with_key>")]:
-        linecache.cache.pop(name, None)
-    loader = getattr(torch.fx.graph_module, "_loader", None)
-    if loader is not None:
-        loader.eval_cache.clear()
-
-
-def _moved(exported: torch.export.ExportedProgram, target: torch.device) -> torch.export.ExportedProgram:
     try:
         torch.empty(0, device=target)
     except (RuntimeError, AssertionError) as error:
-        raise Unavailable(f"device {str(target)!r} cannot be used here: {error}") from error
-    return move_to_device_pass(exported, target)
+        raise Unavailable(f"device {device!r} cannot be used here: {error}") from error
+    return target
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

@@ -1,13 +1,13 @@
 """What a shard's bundles cost: `python -m tests.bench.residency` writes `build/bench/residency.json`.
 
-Load times, memory per bundle, the latency of a steady model while others come and go against before, in
-turns within one run, and resident memory over 200 loads and unloads. The shard is a process of its own.
+Load times, memory per bundle, the latency of a steady model while others come and go back to back, against
+before, in turns within one run, and resident memory over 200 loads and unloads. The shard, the steady model's
+caller and whoever has bundles loaded are a process each.
 """
 
 import argparse
 import asyncio
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,29 +16,31 @@ from typing import Any
 
 import numpy as np
 
-from services import codec
 from shards.release import ModelVersion, Stage
-from shards.search_context import SearchContext
 from tests.bench.result import Check, at_most, publish
 from tests.bench.shard_process import shard_process
-from tests.services.shard_client import NOW_MS, ShardClient, connect
+from tests.bench.steady_client import SteadyClient, steady_client
+from tests.services.shard_client import ShardClient, connect
 from tests.shards.bundles import build_models
 from tests.shards.many_bundles import build_many
 
 CALLS_PER_S = 100
-WINDOW_S = 2.0
+WINDOW_S = 5.0
+PAUSE_S = 0.5
 STEADY = "two_tower"
 P99_RATIO_AIM = 1.2
 FLATNESS_AIM = 1.03
 FIRST_CYCLE = 20
 
 Figures = dict[str, Any]
+Quantiles = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """A shard that runs, and the bundles below `root`."""
 
+    address: str
     client: ShardClient
     root: Path
     models: dict[ModelVersion, Stage]
@@ -48,18 +50,13 @@ class Bench:
         replica = await self.client.load(model, self.root / model.model / model.version)
         return replica.load_time_ms / 1000, replica.memory_bytes
 
-    async def ask(self, model: ModelVersion) -> None:
-        """Have a retriever answer."""
-        context = SearchContext(query="red mug", now_ms=NOW_MS)
-        await self.client.retrieve(codec.Retrieval(model=model, context=context, k=50))
-
 
 @dataclass(kw_only=True)
 class Steady:
-    """Latencies of the steady model in seconds, while nothing loads and while others do."""
+    """Latencies of the steady model in each window, while nothing loads and while others do."""
 
-    quiet: list[float] = field(default_factory=list)
-    loading: list[float] = field(default_factory=list)
+    quiet: list[Quantiles] = field(default_factory=list)
+    loading: list[Quantiles] = field(default_factory=list)
     loads: int = 0
 
 
@@ -69,7 +66,7 @@ async def measure(folder: Path, *, bundles: int, windows: int, cycles: int) -> F
     models = build_many(folder / "models", folder / "kinds", bundles)
     with shard_process(folder / "state") as address:
         async with connect(address) as client:
-            bench = Bench(client=client, root=folder / "models", models=models)
+            bench = Bench(address=address, client=client, root=folder / "models", models=models)
             loads = await load_figures(bench)
             disturbance = await disturbance_figures(bench, windows)
             return loads | disturbance | await flatness_figures(bench, cycles)
@@ -96,16 +93,32 @@ async def disturbance_figures(bench: Bench, windows: int) -> Figures:
     steady = next(model for model in bench.models if model.model.startswith(STEADY))
     others = [model for model in bench.models if model != steady]
     seen = Steady()
-    async with _churn(bench, others, seen) as churning:
-        await _window(bench, steady)
-        for _ in range(windows):
-            churning.clear()
-            seen.quiet += await _window(bench, steady)
-            churning.set()
-            seen.loading += await _window(bench, steady)
-    quiet, loading = _quantiles(seen.quiet), _quantiles(seen.loading)
-    ratio = {name: loading[name] / quiet[name] for name in quiet}
-    return {"quiet_ms": quiet, "loading_ms": loading, "ratio": ratio, "loads_meanwhile": seen.loads}
+    with steady_client(bench.address, steady, CALLS_PER_S) as caller:
+        async with _churn(bench, others, seen) as churning:
+            await caller.window(WINDOW_S)
+            for k in range(windows):
+                # Whatever else the machine does, and whatever drifts, meets both sorts alike.
+                for churns in (False, True) if k % 2 else (True, False):
+                    await _window(caller, churning, seen, loading=churns)
+    quiet, loading = _medians(seen.quiet), _medians(seen.loading)
+    return {
+        "quiet_ms": quiet,
+        "loading_ms": loading,
+        "ratio": {name: loading[name] / quiet[name] for name in quiet},
+        "windows_ms": {"quiet": seen.quiet, "loading": seen.loading},
+        "loads_meanwhile": seen.loads,
+    }
+
+
+async def _window(caller: SteadyClient, churning: asyncio.Event, seen: Steady, *, loading: bool) -> None:
+    """Look at the steady model for a while in which others load, or none does."""
+    if loading:
+        churning.set()
+    latencies = await caller.window(WINDOW_S)
+    churning.clear()
+    (seen.loading if loading else seen.quiet).append(_quantiles(latencies))
+    # A load that has begun ends before the next window.
+    await asyncio.sleep(PAUSE_S)
 
 
 @asynccontextmanager
@@ -127,21 +140,6 @@ async def _churn(bench: Bench, models: Sequence[ModelVersion], seen: Steady) -> 
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-async def _window(bench: Bench, model: ModelVersion) -> list[float]:
-    """Ask the model at a steady rate, whether it keeps up or not; returns the latencies."""
-    started = time.perf_counter()
-
-    async def timed(due: float) -> float:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        # What the caller's own timer adds is not the shard's.
-        asked = time.perf_counter()
-        await bench.ask(model)
-        return time.perf_counter() - asked
-
-    calls = [timed(started + k / CALLS_PER_S) for k in range(round(WINDOW_S * CALLS_PER_S))]
-    return list(await asyncio.gather(*calls))
 
 
 async def flatness_figures(bench: Bench, cycles: int) -> Figures:
@@ -171,7 +169,12 @@ def checks_of(figures: Figures) -> list[Check]:
     ]
 
 
-def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+def _medians(windows: Sequence[Quantiles]) -> Quantiles:
+    """Return each quantile's median over the windows: one that the machine's other work hit counts once."""
+    return {name: round(float(np.median([window[name] for window in windows])), 3) for name in windows[0]}
+
+
+def _quantiles(seconds: Sequence[float]) -> Quantiles:
     p50, p99, p999 = np.quantile(np.array(seconds) * 1000, [0.5, 0.99, 0.999])
     return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "p99.9": round(float(p999), 3)}
 
