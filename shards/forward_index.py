@@ -37,7 +37,9 @@ class ForwardIndex:
     def open(cls, path: Path) -> "ForwardIndex":
         """Return the index in a Parquet file; CorruptBundle where it is none or its ids are not unique."""
         try:
-            return cls(pq.read_table(path, partitioning=None))
+            # In this thread: Arrow's own would take the cores from those who serve.
+            with pq.ParquetFile(path) as file:
+                return cls(file.read(use_threads=False))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise CorruptBundle(path.name, str(error)) from error
 

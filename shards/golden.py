@@ -7,7 +7,7 @@ Legend: G = requests, K = items of one request.
 
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from shards.candidates import SCORE, Candidates, Floats
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.json_codec import from_json, parse, render, to_json
+from shards.pace import no_rest
 from shards.search_context import SearchContext
 from shards.stages import Retriever, Servable
 
@@ -102,8 +103,10 @@ def read_golden(path: Path) -> Golden:
         raise CorruptBundle(path.name, f"cannot be read: {error}") from error
 
 
-def replay(servable: Servable, golden: Golden, rtol: float, atol: float) -> None:
-    """Ask `servable` every golden request and compare with what training saw.
+def replay(
+    servable: Servable, golden: Golden, rtol: float, atol: float, *, rest: Callable[[], None] = no_rest
+) -> None:
+    """Ask `servable` every golden request and compare with what training saw; `rest` between them.
 
     Items are compared by id, so that ties may change places, even at the end of a retriever's list.
     Raises MismatchedBundle naming the request, the item, the column and by how much it differs.
@@ -118,6 +121,7 @@ def replay(servable: Servable, golden: Golden, rtol: float, atol: float) -> None
             request=f"request {g} of {len(golden.contexts)} ({context.query!r})", rtol=rtol, atol=atol
         )
         comparison.check(answer, expected, ties_may_drop=golden.candidates is None)
+        rest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

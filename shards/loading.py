@@ -1,8 +1,10 @@
 """Brings one bundle into memory: verified, opened, checked against its goldens, warm and measured."""
 
 import gc
+import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +13,15 @@ from shards.errors import MismatchedBundle
 from shards.golden import GOLDEN_FILE, read_golden, replay
 from shards.manifest import Manifest
 from shards.memory_use import MemoryUse
+from shards.pace import no_rest
 from shards.process_memory import memory_in_use, set_aside_what_stays
 from shards.program import ProgramReader, prepare_program
 from shards.release import ModelVersion
 from shards.servable import open_servable
 from shards.stages import Servable
 
-WARM_UP_ROUNDS = 3
-"""How often the goldens are asked, once to compare and again for caches and lazy start-up."""
+WARM_UP_REQUESTS = 8
+"""How many requests a bundle answers before it serves: every golden once, and again where they are fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,33 +34,42 @@ class LoadedBundle:
 
 
 def load_bundle(
-    model: ModelVersion, path: Path, device: str, read_program: ProgramReader = prepare_program
+    model: ModelVersion,
+    path: Path,
+    device: str,
+    read_program: ProgramReader = prepare_program,
+    rest: Callable[[], None] = no_rest,
 ) -> LoadedBundle:
     """Return a bundle ready to serve; BundleError or whatever its libraries raise where it is not.
 
-    Only one may be loaded at a time, so that its memory can be told from that of others.
+    Only one may be loaded at a time, so that its memory can be told from that of others. It rests between
+    its steps, where others serve meanwhile.
     """
     modules = len(sys.modules)
-    loaded = _load(model, path, device, read_program)
+    loaded = _load(model, path, device, read_program, rest)
     if len(sys.modules) > modules:
         # The first of its engine: libraries imported what they need, a hundred times what a bundle takes.
         # That stays, is no bundle's, and need not be looked through at every collection from now on.
         del loaded
         set_aside_what_stays()
-        loaded = _load(model, path, device, read_program)
+        loaded = _load(model, path, device, read_program, rest)
     # Nor need the bundle itself: engines hold no rings of references, so that it goes when it is let go.
     gc.freeze()
     return loaded
 
 
-def _load(model: ModelVersion, path: Path, device: str, read_program: ProgramReader) -> LoadedBundle:
+def _load(
+    model: ModelVersion, path: Path, device: str, read_program: ProgramReader, rest: Callable[[], None]
+) -> LoadedBundle:
     started = time.monotonic()
     # Garbage of earlier work must not count, neither for nor against the bundle.
     gc.collect()
     before = memory_in_use(device)
     bundle = replace(open_bundle(path, model), read_program=read_program)
+    rest()
     servable = open_servable(bundle, device)
-    _warm_up(servable, bundle)
+    rest()
+    _warm_up(servable, bundle, rest)
     gc.collect()
     grown = memory_in_use(device) - before
     return LoadedBundle(
@@ -76,11 +88,12 @@ def served_bytes(manifest: Manifest) -> int:
     return sum(digest.size_bytes for name, digest in manifest.files.items() if name != GOLDEN_FILE)
 
 
-def _warm_up(servable: Servable, bundle: Bundle) -> None:
-    """Ask the goldens again and again; MismatchedBundle where an answer is not what training saw."""
+def _warm_up(servable: Servable, bundle: Bundle, rest: Callable[[], None]) -> None:
+    """Ask the goldens until all is warm; MismatchedBundle where an answer is not what training saw."""
     golden = read_golden(bundle.file(GOLDEN_FILE))
     if not golden.contexts:
         raise MismatchedBundle(GOLDEN_FILE, "holds no request")
     tolerance = bundle.manifest.tolerance
-    for _ in range(WARM_UP_ROUNDS):
-        replay(servable, golden, tolerance.rtol, tolerance.atol)
+    rest()
+    for _ in range(math.ceil(WARM_UP_REQUESTS / len(golden.contexts))):
+        replay(servable, golden, tolerance.rtol, tolerance.atol, rest=rest)

@@ -148,7 +148,8 @@ def read_table(path: Path, items: ForwardIndex) -> Table:
     """Return the table in a Parquet file; BundleError where it is none or names items that are not there."""
     schema = pa.schema([("key", pa.string()), ("item_id", pa.string()), ("score", pa.float64())])
     try:
-        table = pq.read_table(path, partitioning=None, columns=schema.names).cast(schema)
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=schema.names, use_threads=False).select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise CorruptBundle(path.name, f"cannot be read: {error}") from error
     scores_M = table.column("score").to_numpy()

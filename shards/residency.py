@@ -1,6 +1,7 @@
 """The bundles that a shard holds: always loaded, or on demand within the memory that there is."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from shards.eviction import EvictionLimits, NoRoom, Resident, choose_victims
 from shards.load_attempts import AttemptLimits, LoadAttempts
 from shards.loading import LoadedBundle, load_bundle, served_bytes
 from shards.memory_use import NOTHING, MemoryUse
+from shards.pace import Pace
 from shards.process_memory import give_back_memory
 from shards.program import ProgramReader, prepare_program
 from shards.release import ModelVersion, Stage
@@ -41,6 +43,7 @@ class Terms:
 
 
 LOADED = Terms()
+_SERVING_S = 1.0
 _LIMITS, _ATTEMPTS = EvictionLimits(), AttemptLimits()
 
 
@@ -107,6 +110,7 @@ class Residency:
         self._attempts = attempts
         self._clock = clock
         self._read_program = read_program
+        self._taken_s = -math.inf
         self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._held: dict[ModelVersion, _Held] = {}
@@ -193,7 +197,7 @@ class Residency:
                 self._check_on_demand(held)
                 return None
             held.in_use += 1
-            held.used_s = self._clock()
+            held.used_s = self._taken_s = self._clock()
             return held.servable
 
     def give(self, model: ModelVersion, *, answered: bool) -> None:
@@ -229,7 +233,8 @@ class Residency:
         """Load a bundle, having made room for what it will need and then for what it was measured to need."""
         model = held.replica.model
         self._make_room(held, self._estimate(held))
-        loaded = load_bundle(model, held.path, self._device, self._read_program)
+        pace = Pace(wanted=self._serves)
+        loaded = load_bundle(model, held.path, self._device, self._read_program, pace.rest)
         held.memory, held.reload_s = loaded.memory, loaded.load_time_s
         try:
             self._make_room(held, loaded.memory)
@@ -238,6 +243,10 @@ class Residency:
             give_back_memory()
             raise
         return self._serve(held, loaded)
+
+    def _serves(self) -> bool:
+        """Return whether requests come: a shard without any loads as fast as it can."""
+        return self._clock() - self._taken_s < _SERVING_S
 
     def _serve(self, held: _Held, loaded: LoadedBundle) -> Replica:
         with self._lock:
