@@ -26,7 +26,7 @@ from shards.program import Plan, PreparedProgram
 
 log = logging.getLogger(__name__)
 
-_NICE = 5
+_NICE = 10
 _PROGRAMS_PER_LIFE = 1000
 """Torch keeps a little of each program that it read; then another process takes over."""
 _TRIES = 2

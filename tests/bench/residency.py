@@ -78,12 +78,13 @@ async def load_figures(bench: Bench) -> Figures:
     kinds: dict[str, list[tuple[float, int]]] = {}
     for model, figures in loaded.items():
         kinds.setdefault(model.model.rpartition("-")[0], []).append(figures)
-    warm = [figures for found in kinds.values() for figures in found[1:]]
+    later = {kind: found[1:] or found for kind, found in kinds.items()}
+    warm = [figures for found in later.values() for figures in found]
     return {
         "bundles": len(loaded),
         "load_time_ms": _quantiles([seconds for seconds, _ in warm]),
         "memory_bytes": {
-            kind: round(float(np.median([size for _, size in found[1:]]))) for kind, found in kinds.items()
+            kind: round(float(np.median([size for _, size in found]))) for kind, found in later.items()
         },
     }
 
