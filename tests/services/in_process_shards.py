@@ -1,9 +1,10 @@
 """Real shards in this very event loop: a `ShardHost` without Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from services.shard_config import ShardConfig
 from services.shard_server import ShardServer
@@ -13,11 +14,12 @@ from shards.errors import Unavailable
 class InProcessShards:
     """Runs each shard in a task of its own, because what a server opens it must close itself."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, config: Mapping[str, Any]) -> None:
         self.started: list[str] = []
         self.restarted: list[str] = []
         self.scaled: list[tuple[tuple[str, ...], float | None]] = []
         self._state_dir = state_dir
+        self._config = config
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._addresses: dict[str, str] = {}
 
@@ -49,7 +51,8 @@ class InProcessShards:
             await asyncio.wait([task])
 
     async def _serve(self, shard_id: str, serving: asyncio.Event) -> None:
-        config = ShardConfig(shard_id=shard_id, state_dir=self._state_dir, grace_s=0)
+        fields: dict[str, Any] = {"shard_id": shard_id, "state_dir": self._state_dir, "grace_s": 0}
+        config = ShardConfig(**fields | dict(self._config))
         async with ShardServer(config) as server:
             self._addresses[shard_id] = server.address
             serving.set()
@@ -61,9 +64,9 @@ class InProcessShards:
 
 
 @asynccontextmanager
-async def in_process_shards(state_dir: Path) -> AsyncIterator[InProcessShards]:
-    """Give a host whose shards all end with the block."""
-    host = InProcessShards(state_dir)
+async def in_process_shards(state_dir: Path, **config: Any) -> AsyncIterator[InProcessShards]:
+    """Give a host whose shards, so configured, all end with the block."""
+    host = InProcessShards(state_dir, config)
     try:
         yield host
     finally:
