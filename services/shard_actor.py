@@ -1,14 +1,12 @@
 """A shard as a Ray actor: Ray starts, places and restarts it, and carries none of its requests."""
 
-import asyncio
-import contextlib
-import errno
+import json
 import logging
 import os
-import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -17,69 +15,72 @@ from ray.actor import ActorHandle
 from ray.util import get_node_ip_address
 
 from services.shard_config import ShardConfig
-from services.shard_record import read_record
+from services.shard_process import command
 from services.shard_resources import ShardResources
-from shards.errors import CorruptRecord
+from shards.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "headrace"
 
 _START_TIMEOUT_S = 60.0
-_PORT_TIMEOUT_S = 3.0
-_PORT_LOOK_EVERY_S = 0.02
 _ONE_CPU = ShardResources()
 _EVERY_INTERFACE = frozenset({"0.0.0.0", "[::]"})
 
 
 class ShardActor:
-    """Hosts a `ShardServer` in a thread with an event loop of its own, away from Ray's.
+    """Keeps a shard's warm process, which forks the one that serves: see `services.shard_process`.
 
-    When its process dies, Ray runs the constructor again, and the server takes up its port and its
-    models from its record: neither controller nor caller has to do anything.
+    When the serving process dies or hangs another one is forked, and when the actor's own process dies, Ray
+    runs the constructor again. Either way the shard takes up its port and its models from its record:
+    neither controller nor caller has to do anything.
     """
 
     def __init__(self, config: ShardConfig) -> None:
-        self._started: Future[str] = Future()
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, args=(_here(config),), name="shard", daemon=True)
+        self._started: Future[None] = Future()
+        self._address, self._pid = "", 0
+        self._stopping = False
+        # The process dies with the thread that starts it.
+        self._thread = threading.Thread(target=self._keep, args=(_here(config),), name="shard", daemon=True)
         self._thread.start()
-        self._address = self._started.result(_START_TIMEOUT_S)
+        self._started.result(_START_TIMEOUT_S)
 
     def address(self) -> str:
         """Return HOST:PORT of the shard."""
         return self._address
 
     def ping(self) -> int:
-        """Return the id of the process, as a sign of life."""
-        return os.getpid()
+        """Return the id of the process that serves, as a sign of life."""
+        return self._pid
 
     def stop(self) -> None:
         """Stop serving gracefully; the actor lives on until Ray ends it."""
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self._stopping = True
+        self._process.terminate()
         self._thread.join()
 
-    def _run(self, config: ShardConfig) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            try:
-                runner.run(self._serve(config))
-            except Exception as error:
-                if not self._started.done():
-                    self._started.set_exception(error)
-                    return
-                # A shard that serves no more must not look alive; Ray starts it anew.
-                log.exception("shard %s ends", config.shard_id)
-                os._exit(1)
-
-    async def _serve(self, config: ShardConfig) -> None:
-        # Imported where the shard runs: whoever starts one needs neither torch nor faiss.
-        from services.shard_server import ShardServer
-
-        await _former_port_free(config)
-        async with ShardServer(config) as server:
-            self._started.set_result(server.address)
-            await self._stop.wait()
+    def _keep(self, config: ShardConfig) -> None:
+        """Run the warm process and note where it serves; without it the actor must not look alive."""
+        path = os.pathsep.join(filter(None, sys.path))
+        with subprocess.Popen(
+            command(config),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+        ) as self._process:
+            assert self._process.stdout is not None
+            for line in self._process.stdout:
+                if line.strip():
+                    life = json.loads(line)
+                    self._address, self._pid = life["address"], life["pid"]
+                    if not self._started.done():
+                        self._started.set_result(None)
+        if not self._started.done():
+            self._started.set_exception(Unavailable(f"shard {config.shard_id} does not serve; see its log"))
+        elif not self._stopping:
+            log.error("the process of shard %s has ended", config.shard_id)
+            os._exit(1)
 
 
 def start_shard_actor(config: ShardConfig, resources: ShardResources = _ONE_CPU) -> "ActorHandle[Any]":
@@ -113,22 +114,3 @@ def _here(config: ShardConfig) -> ShardConfig:
     if not advertised and config.host in _EVERY_INTERFACE:
         advertised = str(get_node_ip_address())  # type: ignore[no-untyped-call]
     return replace(config, node=ray.get_runtime_context().get_node_id(), advertise_host=advertised)
-
-
-async def _former_port_free(config: ShardConfig) -> None:
-    """Wait a moment for the port of the life before: its process may only just be ending."""
-    with contextlib.suppress(CorruptRecord, TimeoutError):
-        port = config.port or read_record(config.record_path).port
-        async with asyncio.timeout(_PORT_TIMEOUT_S):
-            while port and _taken(config.host, port):  # noqa: ASYNC110
-                await asyncio.sleep(_PORT_LOOK_EVERY_S)
-
-
-def _taken(host: str, port: int) -> bool:
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-        return False
