@@ -7,9 +7,10 @@ from pathlib import Path
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import CorruptRecord, HeadraceError, Unavailable
+from shards.holding import LOADED, Terms
 from shards.memory_use import MemoryUse
 from shards.release import ModelVersion
-from shards.residency import LOADED, Residency, Terms
+from shards.residency import Residency
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from services.on_demand import OnDemandLoads
 from services.shard_config import ShardConfig
 from services.stages import StageRunner
 from services.worker_pool import WorkerPool
+from shards.holding import Terms
 from shards.leak_guard import LeakGuard
 from shards.process_memory import anonymous_bytes, resident_bytes
-from shards.residency import Terms
 
 SERVICE_NAME = "headrace.v1.ShardService"
 

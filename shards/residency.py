@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.bundle import open_bundle, read_manifest
@@ -21,6 +21,7 @@ from shards.errors import (
     Unavailable,
 )
 from shards.eviction import EvictionLimits, NoRoom, Resident, choose_victims
+from shards.holding import LOADED, Holding, Terms
 from shards.load_attempts import AttemptLimits, LoadAttempts
 from shards.loading import LoadedBundle, load_bundle, served_bytes
 from shards.memory_use import NOTHING, MemoryUse
@@ -33,16 +34,6 @@ from shards.stages import Servable
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How a bundle is held: loaded for good or on demand, never evicted, and what it is said to need."""
-
-    on_demand: bool = False
-    pinned: bool = False
-    memory_bytes: int = 0
-
-
-LOADED = Terms()
 _SERVING_S = 1.0
 _LIMITS, _ATTEMPTS = EvictionLimits(), AttemptLimits()
 
@@ -53,44 +44,6 @@ class _Owner:
 
     shard_id: str
     generation: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _Held:
-    """One bundle: what is told of it, what answers for it, and how it is used."""
-
-    replica: Replica
-    path: Path
-    terms: Terms
-    memory: MemoryUse = NOTHING
-    """Measured when it was last loaded."""
-    reload_s: float = 0.0
-    servable: Servable | None = None
-    attempts: LoadAttempts = field(default_factory=LoadAttempts)
-    in_use: int = 0
-    answered: int = 0
-    loads: int = 0
-    evictions: int = 0
-    used_s: float = 0.0
-    loaded_s: float = 0.0
-
-    @property
-    def evictable(self) -> bool:
-        return self.terms.on_demand and not self.terms.pinned
-
-    def told(self) -> Replica:
-        return replace(self.replica, requests=self.answered, loads=self.loads, evictions=self.evictions)
-
-    def resident(self) -> Resident:
-        return Resident(
-            model=self.replica.model,
-            memory=self.memory,
-            evictable=self.evictable,
-            in_use=self.in_use > 0,
-            used_s=self.used_s,
-            loaded_s=self.loaded_s,
-            reload_s=self.reload_s,
-        )
 
 
 class Residency:
@@ -113,7 +66,7 @@ class Residency:
         self._taken_s = -math.inf
         self._loading = threading.Lock()
         self._lock = threading.Lock()
-        self._held: dict[ModelVersion, _Held] = {}
+        self._held: dict[ModelVersion, Holding] = {}
         self._owners: dict[ModelVersion, _Owner] = {}
 
     @property
@@ -134,7 +87,7 @@ class Residency:
                 held.terms = terms
                 return held.replica
             loading = Replica(model=model, stage=read_manifest(path).stage, state=ReplicaState.LOADING)
-            asked = self._keep(_Held(replica=loading, path=path, terms=terms), held)
+            asked = self._keep(Holding(replica=loading, path=path, terms=terms), held)
             try:
                 return self._register(asked) if terms.on_demand else self._bring_in(asked)
             except Exception as error:
@@ -144,7 +97,7 @@ class Residency:
     def restore(self, model: ModelVersion, stage: Stage, path: Path, terms: Terms) -> None:
         """Hold on demand what was verified in a life before; it is verified again when it loads."""
         cold = Replica(model=model, stage=stage, state=ReplicaState.COLD, memory_bytes=terms.memory_bytes)
-        self._keep(_Held(replica=cold, path=path, terms=terms), None)
+        self._keep(Holding(replica=cold, path=path, terms=terms), None)
 
     def demand(self, model: ModelVersion) -> Replica:
         """Load a bundle that is held on demand, if it is not loaded; it serves on return.
@@ -220,7 +173,7 @@ class Residency:
         with self._lock:
             return sum((resident.memory for resident in self._residents()), NOTHING)
 
-    def _register(self, held: _Held) -> Replica:
+    def _register(self, held: Holding) -> Replica:
         """Verify every byte now, so that a bundle which cannot serve is refused while someone looks."""
         bundle = open_bundle(held.path, held.replica.model)
         need = MemoryUse(host_bytes=held.terms.memory_bytes or served_bytes(bundle.manifest))
@@ -229,7 +182,7 @@ class Residency:
                 raise OversizedBundle(str(held.replica.model), refused.reason)
         return self._tell(held, ReplicaState.COLD)
 
-    def _bring_in(self, held: _Held) -> Replica:
+    def _bring_in(self, held: Holding) -> Replica:
         """Load a bundle, having made room for what it will need and then for what it was measured to need."""
         model = held.replica.model
         self._make_room(held, self._estimate(held))
@@ -248,7 +201,7 @@ class Residency:
         """Return whether requests come: a shard without any loads as fast as it can."""
         return self._clock() - self._taken_s < _SERVING_S
 
-    def _serve(self, held: _Held, loaded: LoadedBundle) -> Replica:
+    def _serve(self, held: Holding, loaded: LoadedBundle) -> Replica:
         with self._lock:
             held.servable = loaded.servable
             held.attempts = LoadAttempts()
@@ -265,14 +218,14 @@ class Residency:
         log.info("%s serves after %d ms", held.replica.model, held.replica.load_time_ms)
         return held.replica
 
-    def _estimate(self, held: _Held) -> MemoryUse:
+    def _estimate(self, held: Holding) -> MemoryUse:
         """Return what a bundle will need: as measured here before, or elsewhere, or else its size on disk."""
         if held.memory != NOTHING:
             return held.memory
         disk_bytes = served_bytes(read_manifest(held.path))
         return MemoryUse(host_bytes=held.terms.memory_bytes or disk_bytes)
 
-    def _make_room(self, held: _Held, need: MemoryUse) -> None:
+    def _make_room(self, held: Holding, need: MemoryUse) -> None:
         """Evict what must go; OversizedBundle or Overloaded where nothing that may go makes enough room."""
         limits = self._limits
         if not held.evictable:
@@ -295,7 +248,7 @@ class Residency:
             log.info("%s makes %s cold", held.replica.model, ", ".join(map(str, choice.models)))
             give_back_memory()
 
-    def _failed(self, held: _Held, error: Exception) -> FailedModel:
+    def _failed(self, held: Holding, error: Exception) -> FailedModel:
         reason = str(error) or repr(error)
         model = held.replica.model
         log.warning("%s at %s failed to load: %s", model, held.path, reason)
@@ -304,7 +257,7 @@ class Residency:
         self._tell(held, ReplicaState.FAILED if held.attempts.given_up else ReplicaState.COLD, reason)
         return FailedModel(f"model {model} failed to load: {reason}")
 
-    def _check_on_demand(self, held: _Held) -> None:
+    def _check_on_demand(self, held: Holding) -> None:
         """Raise Unavailable where a bundle that is not loaded need not be waited for."""
         model, state = held.replica.model, held.replica.state
         held.attempts.check(self._clock(), f"model {model}")
@@ -318,7 +271,7 @@ class Residency:
     def _residents(self) -> Sequence[Resident]:
         return [held.resident() for held in self._held.values() if held.servable is not None]
 
-    def _keep(self, held: _Held, before: _Held | None) -> _Held:
+    def _keep(self, held: Holding, before: Holding | None) -> Holding:
         if before is not None:
             held.memory, held.reload_s, held.answered = before.memory, before.reload_s, before.answered
             held.loads, held.evictions = before.loads, before.evictions
@@ -327,7 +280,7 @@ class Residency:
             self._owners.pop(held.replica.model, None)
         return held
 
-    def _tell(self, held: _Held, state: ReplicaState, error: str = "") -> Replica:
+    def _tell(self, held: Holding, state: ReplicaState, error: str = "") -> Replica:
         with self._lock:
             held.replica = replace(held.replica, state=state, error=error)
         return held.replica

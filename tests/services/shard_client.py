@@ -18,8 +18,8 @@ from protos.headrace.v1.shard_service_pb2_grpc import ShardServiceStub
 from services import chassis, codec, status
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
+from shards.holding import LOADED, Terms
 from shards.release import ModelVersion, Release
-from shards.residency import LOADED, Terms
 from shards.search_context import SearchContext
 
 NOW_MS = 1_700_000_000_000

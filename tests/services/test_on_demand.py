@@ -23,8 +23,8 @@ from shards.errors import (
     OversizedBundle,
     Unavailable,
 )
+from shards.holding import Terms
 from shards.release import ModelVersion
-from shards.residency import Terms
 from tests.services.shard_client import Models, ShardClient, connect
 from tests.shards.many_bundles import write_copy
 

@@ -9,11 +9,12 @@ import pytest
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import CorruptBundle, NotOwner, Overloaded, OversizedBundle, Unavailable
 from shards.eviction import EvictionLimits
+from shards.holding import LOADED, Terms
 from shards.load_attempts import AttemptLimits
 from shards.memory_use import MemoryUse
 from shards.process_memory import memory_in_use
 from shards.release import ModelVersion, Stage
-from shards.residency import LOADED, Residency, Terms
+from shards.residency import Residency
 from tests.shards.bundles import VERSION
 from tests.shards.many_bundles import write_copy
 
