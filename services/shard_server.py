@@ -57,14 +57,7 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     # A thread that loads gives way to one that serves after this time, not after Python's 5 ms: a request
     # changes threads several times, and would wait as often.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    programs = program_process()
-    programs.start()
-    residency = Residency(
-        device=config.device,
-        limits=_limits(config),
-        attempts=_attempts(config),
-        read_program=programs.read,
-    )
+    residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()
     async with (
@@ -87,7 +80,19 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
             for held in holdings.recorded:
                 if not held.on_demand:
                     loader.submit(holdings.restore, held)
+            loader.submit(_read_apart, residency)
             yield f"{config.advertise_host or config.host}:{server.port}"
+
+
+def _read_apart(residency: Residency) -> None:
+    """Have programs read by another process from now on.
+
+    It takes seconds to start. A shard that comes back restores its bundles sooner without it, and has hardly
+    a caller yet whom reading could disturb.
+    """
+    programs = program_process()
+    programs.start()
+    residency.read_programs_by(programs.read)
 
 
 def _limits(config: ShardConfig) -> EvictionLimits:

@@ -99,6 +99,8 @@ def _start_shards(state: ClusterState, now_ms: int) -> _Step:
         if view.shard_id not in wanted:
             continue
         if view.started_ms is None:
+            if not _may_start(state, now_ms):
+                continue
             actions.append(StartShard(shard_id=view.shard_id, restart=False))
         elif _overdue(state, view, now_ms):
             actions.append(StartShard(shard_id=view.shard_id, restart=True))
@@ -106,6 +108,22 @@ def _start_shards(state: ClusterState, now_ms: int) -> _Step:
             continue
         state = with_shard(state, replace(view, started_ms=now_ms))
     return state, tuple(actions)
+
+
+def _may_start(state: ClusterState, now_ms: int) -> bool:
+    """Return whether one more shard may start now.
+
+    A process that starts takes the processors of its node for seconds. Beside shards that serve, only a
+    quarter as many start at once.
+    """
+    views = state.shards.values()
+    serving = sum(bool(view.incarnation) and not state.lost(view.shard_id, now_ms) for view in views)
+    patience_ms = state.settings.start_after_ms
+    starting = sum(
+        view.started_ms is not None and not view.incarnation and now_ms - view.started_ms <= patience_ms
+        for view in views
+    )
+    return not serving or starting < max(1, serving // 4)
 
 
 def _overdue(state: ClusterState, view: ShardView, now_ms: int) -> bool:

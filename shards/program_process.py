@@ -86,10 +86,7 @@ class ProgramProcess:
                 stdout=subprocess.PIPE,
                 pass_fds=[descriptor],
                 # It finds what this process finds, wherever that was started.
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-                },
+                env={**os.environ, "PYTHONPATH": _import_path()},
             )
             self._read = 0
         return self._process

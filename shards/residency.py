@@ -56,18 +56,21 @@ class Residency:
         limits: EvictionLimits = _LIMITS,
         attempts: AttemptLimits = _ATTEMPTS,
         clock: Callable[[], float] = time.monotonic,
-        read_program: ProgramReader = prepare_program,
     ) -> None:
         self._device = device
         self._limits = limits
         self._attempts = attempts
         self._clock = clock
-        self._read_program = read_program
+        self._read_program: ProgramReader = prepare_program
         self._taken_s = -math.inf
         self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._held: dict[ModelVersion, Holding] = {}
         self._owners: dict[ModelVersion, _Owner] = {}
+
+    def read_programs_by(self, reader: ProgramReader) -> None:
+        """Let programs be read in this way from now on; until then they are read here and now."""
+        self._read_program = reader
 
     @property
     def loading(self) -> bool:

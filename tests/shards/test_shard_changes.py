@@ -21,7 +21,9 @@ from shards.cluster_events import (
     RefuseChange,
     RestartShard,
     ShardSeen,
+    StartShard,
     StopShard,
+    Tick,
 )
 from shards.cluster_state import BundleFacts, ShardState
 from shards.errors import Conflict, HeadraceError, InvalidInput, NotFound, Refused
@@ -112,6 +114,21 @@ def test_scaling_out_starts_shards_which_take_their_part_and_scaling_in_ends_the
     assert sorted(rig.stopped) == ["shard-1", "shard-2", "shard-3"]
     assert set(rig.state.shards) == {"shard-0"} == set(rig.state.placement.endpoints)
     assert rig.holders("ranker") == rig.holders("towers") == ("shard-0",)
+
+
+def test_beside_shards_that_serve_new_ones_start_one_after_the_other() -> None:
+    rig = live("shard-0", "shard-1")
+    before = only(StartShard, rig.log)
+    rig.change(ScaleShards(shards=4), "out")
+    for _ in range(5):
+        rig.see("shard-0", "shard-1", after_ms=1_000)
+    started = [start.shard_id for start in only(StartShard, rig.log) if start not in before]
+    assert started == ["shard-2"]
+    rig.held["shard-2"], rig.lives["shard-2"] = {}, 1
+    rig.see("shard-2", after_ms=1_000)
+    rig.feed(Tick(), after_ms=1_000)
+    started = [start.shard_id for start in only(StartShard, rig.log) if start not in before]
+    assert started == ["shard-2", "shard-3"]
 
 
 def test_a_new_controller_goes_on_with_scaling_in_and_a_cancel_keeps_the_shards() -> None:
