@@ -197,16 +197,25 @@ class _Campaign:
         failures = 0
         while True:
             began_s = time.monotonic()
+            # A task of its own: a group whose tasks fail while it is cancelled tells of the failure only.
+            session = asyncio.ensure_future(self._try())
             try:
-                async with open_session(self._client, self._settings) as session:
-                    await self._stand(session)
-            except* HeadraceError as errors:
-                log.info("%s has lost its session: %s", self._settings.name, errors.exceptions[0])
-                # A group whose tasks fail while it is cancelled tells of the failure only.
-                if (task := asyncio.current_task()) and task.cancelling():
-                    raise asyncio.CancelledError from None
+                await asyncio.wait([session])
+            except asyncio.CancelledError:
+                session.cancel()
+                await asyncio.wait([session])
+                raise
+            session.result()
             failures = 0 if time.monotonic() - began_s > self._settings.ttl_s else failures + 1
             await asyncio.sleep(PAUSES.delay_s(failures, self._rng))
+
+    async def _try(self) -> None:
+        """Stand with one session until it is lost."""
+        try:
+            async with open_session(self._client, self._settings) as session:
+                await self._stand(session)
+        except* HeadraceError as errors:
+            log.info("%s has lost its session: %s", self._settings.name, errors.exceptions[0])
 
     async def _stand(self, session: Session) -> None:
         try:
