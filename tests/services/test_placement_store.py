@@ -1,6 +1,5 @@
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
@@ -171,16 +170,6 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path: Path, damage: bytes) -
     with pytest.raises(CorruptRecord):
         asyncio.run(file(tmp_path).commit(0, FIRST))
     assert path.read_bytes() == damage
-
-
-def test_a_commit_that_cannot_be_written_leaves_the_old_placement(tmp_path: Path) -> None:
-    path = tmp_path / "state" / "placement.json"
-    asyncio.run(file(tmp_path).commit(0, FIRST))
-    # A folder in place of the partial file stands for a disk that takes no more.
-    (path.parent / f".{path.name}.{os.getpid()}.partial").mkdir()
-    with pytest.raises(OSError, match="partial"):
-        asyncio.run(file(tmp_path).commit(1, SECOND))
-    assert asyncio.run(file(tmp_path).read()) == FIRST
 
 
 FULL_DISK = """
