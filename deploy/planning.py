@@ -26,7 +26,11 @@ def apply_now(address: str, moves: Sequence[pb.Move], *, wait: bool, as_json: bo
 
     Raises `Conflict` when the placement moves on between the two.
     """
-    plan = ask(address, lambda stub: planned(stub, moves))
+    apply_plan(address, ask(address, lambda stub: planned(stub, moves)), wait=wait, as_json=as_json)
+
+
+def apply_plan(address: str, plan: pb.Plan, *, wait: bool, as_json: bool) -> None:
+    """Apply a plan; where there is nothing to move, say so. Raises `Conflict` when the placement moved on."""
     if not plan.moves:
         show(plan, summary(plan), as_json=as_json)
         return

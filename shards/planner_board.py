@@ -226,10 +226,6 @@ class Board:
                 np.divide(total[d] / weight[d], capacity[d], out=scale[d], where=capacity[d] > 0)
         return scale
 
-    def load_of(self, shard: int) -> float:
-        """Return the requests per second that the shard is expected to answer."""
-        return int(self.weight[LOAD, shard]) / _LOAD_UNITS
-
     def name(self, shard: int) -> str:
         """Return a shard's id."""
         return self.shards[shard].shard_id

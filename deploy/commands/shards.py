@@ -18,8 +18,8 @@ from deploy.commands.simulate import simulate_command
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
 from deploy.plan_files import read_plan, write_plan
-from deploy.planning import apply_now, planned
-from deploy.views.plans import plan_views, summary
+from deploy.planning import apply_now, apply_plan, planned
+from deploy.views.plans import plan_views
 from deploy.views.shards import replicas_table, shard_facts, shards_table
 from deploy.views.table import show
 from protos.headrace.v1 import cluster_service_pb2 as pb
@@ -94,14 +94,8 @@ def apply(
     address = controller_address(controller, workspace)
     if wanted is None:
         apply_now(address, (), wait=wait, as_json=as_json)
-        return
-    if not wanted.moves:
-        show(wanted, summary(wanted), as_json=as_json)
-        return
-    request = pb.ApplyPlanRequest(plan=wanted)
-    carry_out(
-        address, lambda stub: stub.ApplyPlan(request, timeout=CHANGE_TIMEOUT_S), wait=wait, as_json=as_json
-    )
+    else:
+        apply_plan(address, wanted, wait=wait, as_json=as_json)
 
 
 @app.command("move")
