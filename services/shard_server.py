@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +28,6 @@ from shards.residency import Residency
 
 log = logging.getLogger(__name__)
 
-_SWITCH_INTERVAL_S = 0.0001
-
 
 class ShardServer:
     """Serves from `async with` on: at once, and each bundle of its record as soon as that is READY."""
@@ -54,9 +51,6 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     torch.set_num_threads(config.threads)
     faiss.omp_set_num_threads(config.threads)
     set_aside_what_stays()
-    # A thread that loads gives way to one that serves after this time, not after Python's 5 ms: a request
-    # changes threads several times, and would wait as often.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()

@@ -15,7 +15,7 @@ from shards.manifest import Manifest
 from shards.memory_use import MemoryUse
 from shards.pace import no_rest
 from shards.process_memory import memory_in_use, set_aside_what_stays
-from shards.program import ProgramReader, prepare_program
+from shards.program import PreparedProgram, ProgramReader, prepare_program
 from shards.release import ModelVersion
 from shards.servable import open_servable
 from shards.stages import Servable
@@ -65,7 +65,7 @@ def _load(
     # Garbage of earlier work must not count, neither for nor against the bundle.
     gc.collect()
     before = memory_in_use(device)
-    bundle = replace(open_bundle(path, model), read_program=read_program)
+    bundle = replace(open_bundle(path, model), read_program=_rested(read_program, rest))
     rest()
     servable = open_servable(bundle, device)
     rest()
@@ -81,6 +81,18 @@ def _load(
         ),
         load_time_s=time.monotonic() - started,
     )
+
+
+def _rested(read_program: ProgramReader, rest: Callable[[], None]) -> ProgramReader:
+    """Return what reads programs between rests."""
+
+    def read(path: Path, device: str) -> PreparedProgram:
+        rest()
+        prepared = read_program(path, device)
+        rest()
+        return prepared
+
+    return read
 
 
 def served_bytes(manifest: Manifest) -> int:

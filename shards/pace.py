@@ -3,24 +3,34 @@
 import time
 from collections.abc import Callable
 
+_REST_RATIO = 30.0
+_MAX_REST_S = 0.1
+
 
 class Pace:
     """Of one thread; `rest` between two steps of its work, while `wanted` says that others have work too.
 
-    A step holds Python's lock, or a core, that a request may wait for. After it the thread sleeps for as
-    long as it computed, so that requests which come meanwhile do not wait behind the next one too.
+    A step holds Python's lock, or a core, that a request may wait for: requests that meet it are late by
+    about as long as it computes. The rests make those that do fewer than one in thirty, or one a tenth of a
+    second where steps are long, which a p99 does not show (`docs/performance.md` has the figures).
     """
 
-    def __init__(self, wanted: Callable[[], bool], clock: Callable[[], float] = time.thread_time) -> None:
+    def __init__(
+        self,
+        wanted: Callable[[], bool],
+        clock: Callable[[], float] = time.thread_time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._wanted = wanted
         self._clock = clock
+        self._sleep = sleep
         self._rested_s = clock()
 
     def rest(self) -> None:
-        """Sleep for as long as this thread computed since it last did."""
+        """Sleep for many times as long as this thread computed since then, a tenth of a second at most."""
         worked_s = self._clock() - self._rested_s
-        if self._wanted():
-            time.sleep(max(worked_s, 0.0))
+        if worked_s > 0 and self._wanted():
+            self._sleep(min(_REST_RATIO * worked_s, _MAX_REST_S))
         self._rested_s = self._clock()
 
 

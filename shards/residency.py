@@ -62,6 +62,7 @@ class Residency:
         self._attempts = attempts
         self._clock = clock
         self._read_program: ProgramReader = prepare_program
+        self._pace = Pace(wanted=self._serves)
         self._taken_s = -math.inf
         self._loading = threading.Lock()
         self._lock = threading.Lock()
@@ -134,6 +135,7 @@ class Residency:
             if held is not None and held.servable is not None:
                 del held
                 give_back_memory()
+                self._pace.rest()
 
     def take(self, model: ModelVersion, stage: Stage) -> Servable | None:
         """Return what answers for a bundle, or None where `demand` must load it first.
@@ -188,9 +190,10 @@ class Residency:
     def _bring_in(self, held: Holding) -> Replica:
         """Load a bundle, having made room for what it will need and then for what it was measured to need."""
         model = held.replica.model
+        self._pace.rest()
         self._make_room(held, self._estimate(held))
-        pace = Pace(wanted=self._serves)
-        loaded = load_bundle(model, held.path, self._device, self._read_program, pace.rest)
+        self._pace.rest()
+        loaded = load_bundle(model, held.path, self._device, self._read_program, self._pace.rest)
         held.memory, held.reload_s = loaded.memory, loaded.load_time_s
         try:
             self._make_room(held, loaded.memory)
@@ -225,8 +228,8 @@ class Residency:
         """Return what a bundle will need: as measured here before, or elsewhere, or else its size on disk."""
         if held.memory != NOTHING:
             return held.memory
-        disk_bytes = served_bytes(read_manifest(held.path))
-        return MemoryUse(host_bytes=held.terms.memory_bytes or disk_bytes)
+        known_bytes = held.terms.memory_bytes
+        return MemoryUse(host_bytes=known_bytes or served_bytes(read_manifest(held.path)))
 
     def _make_room(self, held: Holding, need: MemoryUse) -> None:
         """Evict what must go; OversizedBundle or Overloaded where nothing that may go makes enough room."""
