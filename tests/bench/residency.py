@@ -172,7 +172,7 @@ def checks_of(figures: Figures) -> list[Check]:
 
 
 def _resident_at(resident: Sequence[int], cycle: int) -> float:
-    """Return the median up to a cycle: what single ones leave to the allocator varies by as much as the aim."""
+    """Return the median of the last cycles: from one to the next it varies by as much as the aim allows."""
     return float(np.median(resident[max(cycle - CYCLES_LOOKED_AT, 0) : cycle]))
 
 
