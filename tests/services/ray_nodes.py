@@ -1,45 +1,40 @@
-"""A Ray of several nodes on this machine; a node can be killed, with all that runs on it."""
+"""A Ray on this machine, of one node or several; a node can be killed, with all that runs on it."""
 
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray.cluster_utils import Cluster
 
 from services.shard_actor import NAMESPACE
 
-_OBJECT_STORE_BYTES = 80 * 2**20
-
 
 class RayNodes:
-    """The test is a driver on the head, which has no CPU: shards that take one run on the others."""
+    """The test is a driver on the head. Unless told, that has no CPU: shards that take one run elsewhere."""
 
-    def __init__(self) -> None:
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0,
-                "object_store_memory": _OBJECT_STORE_BYTES,
-                "include_dashboard": False,
-            },
+    def __init__(self, **head: object) -> None:
+        self._starter = subprocess.Popen(
+            [sys.executable, "-m", "tests.services.ray_starter", json.dumps({"num_cpus": 0} | head)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        ray.init(
-            address=self._cluster.address,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        try:
+            self.address = self._answer()
+            ray.init(
+                address=self.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
+            )
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, count: int, *, cpus: int) -> None:
         """Add nodes."""
         for _ in range(count):
-            self._cluster.add_node(num_cpus=cpus, object_store_memory=_OBJECT_STORE_BYTES)
-
-    @property
-    def address(self) -> str:
-        """Return HOST:PORT of the head."""
-        return str(self._cluster.address)
+            self._ask({"num_cpus": cpus})
 
     def alive(self) -> int:
         """Return how many nodes there are."""
@@ -47,8 +42,7 @@ class RayNodes:
 
     def kill(self, node_id: str) -> None:
         """Kill a node at once, as if its machine had lost its power."""
-        doomed = next(node for node in self._cluster.worker_nodes if node.node_id == node_id)
-        self._cluster.remove_node(doomed, allow_graceful=False)
+        self._ask({"kill": node_id})
 
     def node_of(self, shard_id: str) -> str:
         """Return the id of the node on which a shard runs, empty while it runs on none."""
@@ -60,13 +54,25 @@ class RayNodes:
     def close(self) -> None:
         """End all nodes."""
         ray.shutdown()
-        self._cluster.shutdown()  # type: ignore[no-untyped-call]
+        self._starter.communicate()
+
+    def _ask(self, settings: dict[str, object]) -> None:
+        assert self._starter.stdin is not None
+        self._starter.stdin.write(f"{json.dumps(settings)}\n")
+        self._starter.stdin.flush()
+        assert self._answer() == self.address
+
+    def _answer(self) -> str:
+        assert self._starter.stdout is not None
+        line = self._starter.stdout.readline().strip()
+        assert line, "the nodes have ended"
+        return line
 
 
 @contextmanager
-def ray_nodes() -> Iterator[RayNodes]:
-    """Give a Ray that has a head only."""
-    nodes = RayNodes()
+def ray_nodes(**head: object) -> Iterator[RayNodes]:
+    """Give a Ray that has a head only, with these settings of `ray.init`."""
+    nodes = RayNodes(**head)
     try:
         yield nodes
     finally:

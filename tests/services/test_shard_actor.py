@@ -1,7 +1,6 @@
 """A shard under Ray: killed, it comes back at its address with its models, by itself."""
 
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -10,10 +9,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from services.shard_actor import NAMESPACE, start_shard_actor
+from services.shard_actor import start_shard_actor
 from services.shard_config import ShardConfig
 from services.shard_resources import ShardResources
 from shards.cluster_state import ReplicaState
+from tests.services.ray_nodes import ray_nodes
 from tests.services.shard_client import Models, connect
 
 pytestmark = pytest.mark.cluster
@@ -21,15 +21,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        namespace=NAMESPACE,
-    )
-    yield
-    ray.shutdown()
+    with ray_nodes(num_cpus=2):
+        yield
 
 
 @pytest.mark.usefixtures("cluster")

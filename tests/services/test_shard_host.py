@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -12,13 +11,13 @@ import pytest
 import ray
 from ray.experimental.internal_kv import _internal_kv_get
 
-from services.shard_actor import NAMESPACE
 from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
 from services.shard_link import ShardLink
 from services.shard_resources import ShardResources
 from shards.cluster_events import ShardSeen, ShardSilent
 from shards.errors import Unavailable
+from tests.services.ray_nodes import ray_nodes
 from tests.services.running_controller import eventually
 
 pytestmark = pytest.mark.cluster
@@ -30,18 +29,8 @@ _ROOM_ASKED_FOR = b"autoscaler_resource_request"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=1,
-        labels={"disk": "fast"},
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        namespace=NAMESPACE,
-    )
-    yield
-    ray.shutdown()
+    with ray_nodes(num_cpus=2, num_gpus=1, labels={"disk": "fast"}):
+        yield
 
 
 def host_of(tmp_path: Path, resources: ShardResources = _NO_CPU) -> RayShardHost:
