@@ -37,12 +37,18 @@ async def until(leadership: Leadership, wanted: bool, timeout_s: float = 15.0) -
 
 
 async def first_to_lead(candidates: Sequence[Leadership]) -> Leadership:
-    tasks = [asyncio.create_task(until(candidate, True)) for candidate in candidates]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return next(candidate for candidate in candidates if candidate.leading)
+    """Return who leads now; somebody may have led before and lost it again."""
+    while True:
+        tasks = [asyncio.create_task(until(candidate, True)) for candidate in candidates]
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for task in done:
+            task.result()
+        for candidate in candidates:
+            if candidate.leading:
+                return candidate
 
 
 @asynccontextmanager
