@@ -1,7 +1,9 @@
 """A real Consul agent: found, or fetched from Debian, and started, killed and restarted as tests need it."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +25,8 @@ _SUITE = "bullseye"
 _APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
 _RELEASES = "trixie", "bookworm"
 _START_S = 20.0
+_PORTS = range(20_000, 32_000)
+"""Below the ports that Linux gives to connections, above those of Ray's workers."""
 
 
 def consul_program() -> Path:
@@ -259,9 +263,12 @@ def _bootstrapped(agent: ConsulAgent) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
+    """Return ports that nobody listens on now, and that the kernel gives to nobody who asks for any."""
+    free: list[int] = []
+    # Hypothesis seeds the common generator, for every worker of the tests alike.
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise AssertionError(f"fewer than {count} of {_PORTS} are free")
