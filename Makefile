@@ -6,6 +6,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Where `headrace demo` keeps its bundles and state.
 WORKSPACE ?= .headrace
+# How many processes share the tests. A file stays with one; in the order of names the slow ones, those of
+# chaos and deploy, begin early.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types layers contract unit bench-cascade chaos format protos clean
@@ -27,7 +31,7 @@ demo: setup  ## train on MovieLens, start a local cluster, search it; stays up u
 	$(BIN)/headrace demo --workspace $(WORKSPACE)
 
 test: setup  ## run all tests, those on a real Ray cluster included
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: lint types layers contract unit  ## what every commit passes
 
@@ -45,7 +49,7 @@ contract: setup  ## the .proto files are clean; a unit test compares the generat
 	cd protos && ../$(BIN)/buf lint
 
 unit: setup  ## the tests that need no cluster
-	$(BIN)/pytest -m 'not cluster'
+	$(PYTEST) -m 'not cluster'
 
 bench-cascade: setup  ## train both recipes and rank their held-out queries through a cluster (10+ minutes)
 	$(BIN)/python -m tests.bench.cascade
