@@ -81,20 +81,20 @@ def news_within_s(remaining_s: float) -> float:
 
 
 def untried(
-    model: ModelVersion, tried: Sequence[Endpoint], table: RoutingTable, newest: RoutingTable
+    models: Sequence[ModelVersion], tried: Sequence[Endpoint], table: RoutingTable, newest: RoutingTable
 ) -> tuple[Endpoint, ...]:
-    """Return the other replicas, of the newest table unless that has dropped the model."""
+    """Return the other shards that hold the models, by the newest table unless that has dropped one."""
     try:
-        replicas = newest.replicas(model)
+        replicas = newest.replicas(*models)
     except NotFound:
-        replicas = table.replicas(model)
+        replicas = table.replicas(*models)
     return tuple(replica for replica in replicas if replica not in tried)
 
 
 def next_choices(
     refusal: Refused,
     tried: Sequence[Endpoint],
-    model: ModelVersion,
+    models: Sequence[ModelVersion],
     table: RoutingTable,
     newest: RoutingTable,
 ) -> tuple[Endpoint, ...]:
@@ -103,7 +103,7 @@ def next_choices(
     A shard that is no longer the owner names the new one, or the newest table knows others. A sole replica
     that could not be reached is asked again, because its connection may only have been an old one.
     """
-    others = untried(model, tried, table, newest)
+    others = untried(models, tried, table, newest)
     match refusal.error:
         case NotOwner() as error if error.owner:
             owner = newest.endpoints.get(error.owner)

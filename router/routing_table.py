@@ -65,11 +65,19 @@ class RoutingTable:
         """Return the release that shall see the search too, None for most; its answer is only compared."""
         return self._releases.shadow(answered, request_id)
 
-    def replicas(self, model: ModelVersion) -> tuple[Endpoint, ...]:
-        """Return the shards that serve the bundle, none if they are all unknown; raises `NotFound`."""
-        if model not in self._replicas:
-            raise NotFound("model", str(model))
-        return self._replicas[model]
+    def replicas(self, model: ModelVersion, *others: ModelVersion) -> tuple[Endpoint, ...]:
+        """Return the shards that serve the bundle and the others as well, none if they are all unknown.
+
+        Raises `NotFound` for one that is not placed.
+        """
+        for each in (model, *others):
+            if each not in self._replicas:
+                raise NotFound("model", str(each))
+        if not others:
+            return self._replicas[model]
+        return tuple(
+            shard for shard in self._replicas[model] if all(shard in self._replicas[o] for o in others)
+        )
 
     def partitions(self, model: ModelVersion) -> tuple[ModelVersion, ...]:
         """Return the bundles that hold the model's catalogue between them, none where one holds all of it."""

@@ -11,11 +11,8 @@ from router.search import Search
 from services.codec import Scoring, StageAnswer
 from shards.candidates import EMPTY, Candidates
 from shards.errors import HeadraceError
-from shards.merging import with_columns
+from shards.merging import PREFIXES, with_columns
 from shards.release import ReleaseScorer, Stage
-
-PREFIXES = {Stage.PRE_RANKING: "pre_rank", Stage.RANKING: "rank"}
-"""What a stage's columns are called when they flow on: "pre_rank.score", "rank.purchase"."""
 
 Ask = Callable[[Scoring, float], Awaitable[StageAnswer]]
 """Asks one stage within a time in seconds."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.budget import Deadline
-from services.codec import Retrieval, Scoring, SearchRequest, StageAnswer
+from services.codec import CascadeAnswer, Retrieval, Scoring, SearchRequest, StageAnswer
+from shards.cascade import CascadeCall
 from shards.release import Release
 from shards.search_context import SearchContext
 
@@ -25,3 +26,6 @@ class Stages(Protocol):
     async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer: ...  # noqa: D102
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
+
+    async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
+        """Answer several stages in one call, or return None where they are not held together."""

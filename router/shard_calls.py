@@ -41,7 +41,7 @@ class Tables(Protocol):
 class _Call:
     path: str
     payload: bytes
-    model: ModelVersion
+    models: tuple[ModelVersion, ...]
     table: RoutingTable
     deadline: Deadline
     sent_s: float
@@ -63,19 +63,25 @@ class ShardCalls:
         self._hedges = RetryBudget(tokens=20.0, refill=0.05)
 
     async def call(
-        self, path: str, payload: bytes, *, model: ModelVersion, table: RoutingTable, deadline: Deadline
+        self,
+        path: str,
+        payload: bytes,
+        *,
+        models: tuple[ModelVersion, ...],
+        table: RoutingTable,
+        deadline: Deadline,
     ) -> bytes:
-        """Return the response of a replica of the model.
+        """Return the response of a shard that holds the model, or each of several.
 
-        Raises `NotFound` for a model that the table does not know, `Unavailable` when no shard holds it,
+        Raises `NotFound` for a model that the table does not know, `Unavailable` when no shard holds them,
         and `grpc.aio.AioRpcError` as the last shard that refused raised it.
         """
-        replicas = table.replicas(model)
+        replicas = table.replicas(*models)
         if not replicas:
-            raise Unavailable(f"no shard holds {model}")
+            raise Unavailable(f"no shard holds {' and '.join(map(str, models))}")
         sent_s = deadline.clock()
         first = self._health.choose(replicas, sent_s)
-        call = _Call(path=path, payload=payload, model=model, table=table, deadline=deadline, sent_s=sent_s)
+        call = _Call(path=path, payload=payload, models=models, table=table, deadline=deadline, sent_s=sent_s)
         outcome = await self._outcome(call, first, hedged=len(replicas) > 1)
         if isinstance(outcome, Refused):
             raise outcome.status
@@ -113,7 +119,7 @@ class ShardCalls:
             self._health.failed(first, call.deadline.clock())
         elif not self._hedges.failed():
             return ()
-        return untried(call.model, tried, call.table, self._tables.newest())
+        return untried(call.models, tried, call.table, self._tables.newest())
 
     async def _after_refusal(
         self, call: _Call, refusal: Refused, attempts: "_Attempts"
@@ -122,15 +128,15 @@ class ShardCalls:
         if len(attempts.tried) >= MOST_ATTEMPTS or call.deadline.remaining_s() <= 0:
             return ()
         newest = self._tables.newest()
-        others = next_choices(refusal, attempts.tried, call.model, call.table, newest)
+        others = next_choices(refusal, attempts.tried, call.models, call.table, newest)
         if others or attempts.running or not news_may_help(refusal):
             return others
         try:
             async with asyncio.timeout(news_within_s(call.deadline.remaining_s())):
                 newest = await self._tables.after(newest.generation)
         except TimeoutError:
-            return untried(call.model, attempts.tried, call.table, newest)
-        return next_choices(refusal, attempts.tried, call.model, call.table, newest)
+            return untried(call.models, attempts.tried, call.table, newest)
+        return next_choices(refusal, attempts.tried, call.models, call.table, newest)
 
     async def _ask(self, replica: Endpoint, call: _Call) -> Outcome:
         method = self._channels.method(replica.address, call.path)

@@ -1,28 +1,41 @@
-"""The three stages as the cascade calls them: typed values out and back, over the shards of one table."""
+"""The stages as the cascade calls them, one by one or together: typed values, over one table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from protos.headrace.v1 import pre_ranking_service_pb2, ranking_service_pb2, retrieval_service_pb2
+from protos.headrace.v1 import (
+    cascade_service_pb2,
+    pre_ranking_service_pb2,
+    ranking_service_pb2,
+    retrieval_service_pb2,
+)
 from router.budget import Deadline
 from router.routing_table import RoutingTable
 from router.shard_calls import ShardCalls
 from services.codec import (
+    CascadeAnswer,
     Retrieval,
     Scoring,
     StageAnswer,
     answer_from_proto,
+    cascade_answer_from_proto,
+    cascade_to_proto,
     pre_rank_to_proto,
     rank_to_proto,
     retrieve_to_proto,
 )
 from services.status import from_rpc_error
+from shards.cascade import CascadeCall
 from shards.errors import HeadraceError, InvalidInput
 from shards.release import ModelVersion
 
 RETRIEVE = "/headrace.v1.RetrievalService/Retrieve"
 PRE_RANK = "/headrace.v1.PreRankingService/PreRank"
 RANK = "/headrace.v1.RankingService/Rank"
+RUN = "/headrace.v1.CascadeService/Run"
 
 
 class StageClient:
@@ -34,25 +47,36 @@ class StageClient:
 
     async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer:
         """Return the candidates of one channel; raises `HeadraceError`."""
-        payload = await self._send(RETRIEVE, call.model, retrieve_to_proto(call), timeout_s)
+        payload = await self._send(RETRIEVE, (call.model,), retrieve_to_proto(call), timeout_s)
         return _answer(retrieval_service_pb2.RetrieveResponse(), payload)
 
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         """Return the pre-ranked candidates; raises `HeadraceError`."""
-        payload = await self._send(PRE_RANK, call.model, pre_rank_to_proto(call), timeout_s)
+        payload = await self._send(PRE_RANK, (call.model,), pre_rank_to_proto(call), timeout_s)
         return _answer(pre_ranking_service_pb2.PreRankResponse(), payload)
 
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         """Return the ranked candidates; raises `HeadraceError`."""
-        payload = await self._send(RANK, call.model, rank_to_proto(call), timeout_s)
+        payload = await self._send(RANK, (call.model,), rank_to_proto(call), timeout_s)
         return _answer(ranking_service_pb2.RankResponse(), payload)
 
-    async def _send(self, path: str, model: ModelVersion, request: Message, timeout_s: float) -> bytes:
+    async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
+        """Return what one shard answers for all steps, None where none holds all; raises `HeadraceError`."""
+        models = tuple(step.model for step in call.steps)
+        if not self._table.replicas(*models):
+            return None
+        payload = await self._send(RUN, models, cascade_to_proto(call), timeout_s)
+        with _reading():
+            return cascade_answer_from_proto(cascade_service_pb2.RunResponse.FromString(payload))
+
+    async def _send(
+        self, path: str, models: tuple[ModelVersion, ...], request: Message, timeout_s: float
+    ) -> bytes:
         try:
             return await self._calls.call(
                 path,
                 request.SerializeToString(),
-                model=model,
+                models=models,
                 table=self._table,
                 deadline=Deadline.after(timeout_s),
             )
@@ -66,9 +90,15 @@ def _answer(
     | ranking_service_pb2.RankResponse,
     payload: bytes,
 ) -> StageAnswer:
-    try:
+    with _reading():
         response.ParseFromString(payload)
         return answer_from_proto(response)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
     except (DecodeError, InvalidInput) as error:
         # The shard's mistake, which must not be mistaken for the caller's.
         raise HeadraceError(f"the shard's answer cannot be read: {error}") from None

@@ -66,7 +66,9 @@ class StageProxy:
                 if path == RETRIEVE and (partitions := table.partitions(model)):
                     return await self._scattered(payload, partitions, table, deadline)
                 try:
-                    return await self._calls.call(path, payload, model=model, table=table, deadline=deadline)
+                    return await self._calls.call(
+                        path, payload, models=(model,), table=table, deadline=deadline
+                    )
                 except grpc.aio.AioRpcError as error:
                     await context.abort(error.code(), error.details() or "", _details(error))
 

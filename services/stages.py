@@ -1,12 +1,15 @@
-"""The three stage services of a shard, over the models that it holds."""
+"""The stage services of a shard, over the models that it holds: one stage a call, or several."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import grpc
 
 from protos.headrace.v1 import (
+    cascade_service_pb2,
+    cascade_service_pb2_grpc,
     pre_ranking_service_pb2,
     pre_ranking_service_pb2_grpc,
     ranking_service_pb2,
@@ -17,7 +20,8 @@ from protos.headrace.v1 import (
 from services import codec
 from services.chassis import STAGE_DEADLINE_S, remaining_s
 from services.on_demand import OnDemandLoads
-from services.worker_pool import WorkerPool
+from services.worker_pool import Timed, WorkerPool
+from shards import cascade
 from shards.candidates import Candidates
 from shards.errors import Unavailable
 from shards.release import ModelVersion, Stage
@@ -28,11 +32,17 @@ SERVICE_NAMES = (
     "headrace.v1.RetrievalService",
     "headrace.v1.PreRankingService",
     "headrace.v1.RankingService",
+    "headrace.v1.CascadeService",
 )
 
 
+T = TypeVar("T")
+
 _MOST_TO_TELL_S, _SHARE_TO_TELL = 0.1, 0.25
 """Of a call's time, what is kept back to answer that the model is still loading."""
+
+_SHARE_TO_BEGIN = 0.7
+"""Of the time of a call of several stages, that in which another scorer may begin."""
 
 
 class StageRunner:
@@ -41,7 +51,7 @@ class StageRunner:
     def __init__(
         self, shard_id: str, residency: Residency, pool: WorkerPool, on_demand: OnDemandLoads
     ) -> None:
-        self._shard_id = shard_id
+        self.shard_id = shard_id
         self._residency = residency
         self._pool = pool
         self._on_demand = on_demand
@@ -54,33 +64,48 @@ class StageRunner:
         compute: Callable[[Servable], Candidates],
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> codec.StageAnswer:
-        """Return the answer of a model that this shard holds, in the time the caller gives.
+        """Return the answer of a model that this shard holds; raises what `run_all` raises."""
+        timed = await self.run_all([(model, stage)], lambda held, _: compute(held[0]), context)
+        return codec.StageAnswer(
+            shard_id=self.shard_id,
+            model=model,
+            queue_s=timed.queue_s,
+            compute_s=timed.compute_s,
+            candidates=timed.value,
+        )
 
-        One that is held on demand is loaded first. Raises `NotOwner`, `Unavailable` when draining or when
-        the model cannot be loaded, `Overloaded`, `DeadlineExceeded`, and what the model raises.
+    async def run_all(
+        self,
+        models: Sequence[tuple[ModelVersion, Stage]],
+        compute: Callable[[Sequence[Servable], float], T],
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> Timed[T]:
+        """Return what `compute` makes of models that this shard holds, in the time the caller gives.
+
+        It gets what answers for the models, and the monotonic second until which that is of use. One that is
+        held on demand is loaded first. Raises `NotOwner`, `Unavailable` when draining or when a model cannot
+        be loaded, `Overloaded`, `DeadlineExceeded`, and what the models raise.
         """
         if self.draining:
-            raise Unavailable(f"shard {self._shard_id!r} is draining")
+            raise Unavailable(f"shard {self.shard_id!r} is draining")
         deadline = time.monotonic() + remaining_s(context, default_s=STAGE_DEADLINE_S)
+        with ExitStack() as taken:
+            held = [await self._take(model, stage, deadline, taken) for model, stage in models]
+            return await self._pool.run(lambda: compute(held, deadline), within_s=deadline - time.monotonic())
+
+    async def _take(self, model: ModelVersion, stage: Stage, deadline: float, taken: ExitStack) -> Servable:
         servable = self._residency.take(model, stage)
         while servable is None:
             # A caller learns that it loads while there is time to say so.
             left_s = deadline - time.monotonic()
             await self._on_demand.loaded(model, left_s - min(_MOST_TO_TELL_S, _SHARE_TO_TELL * left_s))
             servable = self._residency.take(model, stage)
-        answered = False
-        try:
-            timed = await self._pool.run(lambda: compute(servable), within_s=deadline - time.monotonic())
-            answered = True
-        finally:
-            self._residency.give(model, answered=answered)
-        return codec.StageAnswer(
-            shard_id=self._shard_id,
-            model=model,
-            queue_s=timed.queue_s,
-            compute_s=timed.compute_s,
-            candidates=timed.value,
-        )
+
+        def give(failed: type[BaseException] | None, *_: object) -> None:
+            self._residency.give(model, answered=failed is None)
+
+        taken.push(give)
+        return servable
 
 
 class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
@@ -145,6 +170,38 @@ class RankingServicer(ranking_service_pb2_grpc.RankingServiceServicer):
         )
 
 
+class CascadeServicer(cascade_service_pb2_grpc.CascadeServiceServicer):
+    """Consecutive stages in one call, for which the candidates stay where they are."""
+
+    def __init__(self, runner: StageRunner) -> None:
+        self._runner = runner
+
+    async def Run(  # noqa: N802
+        self,
+        request: cascade_service_pb2.RunRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> cascade_service_pb2.RunResponse:
+        """Answer the steps, all on one worker."""
+        call = codec.cascade_from_proto(request)
+
+        def compute(held: Sequence[Servable], deadline: float) -> cascade.CascadeResult:
+            begun = time.monotonic()
+            # A scorer that begins too late is computed for nobody.
+            until_s = begun + _SHARE_TO_BEGIN * (deadline - begun)
+            return cascade.run(call, held, until_s=until_s)
+
+        timed = await self._runner.run_all(
+            [(step.model, step.stage) for step in call.steps], compute, context
+        )
+        answer = codec.CascadeAnswer(
+            shard_id=self._runner.shard_id,
+            queue_s=timed.queue_s,
+            done=timed.value.done,
+            candidates=timed.value.candidates,
+        )
+        return codec.cascade_answer_to_proto(answer)
+
+
 def _scoring(call: codec.Scoring) -> Callable[[Servable], Candidates]:
     def compute(servable: Servable) -> Candidates:
         assert isinstance(servable, Scorer)
@@ -161,7 +218,7 @@ def _scoring(call: codec.Scoring) -> Callable[[Servable], Candidates]:
 
 
 def register(runner: StageRunner) -> Callable[[grpc.aio.Server], None]:
-    """Return what adds the three services to a server."""
+    """Return what adds the services to a server."""
 
     def add(server: grpc.aio.Server) -> None:
         retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server(RetrievalServicer(runner), server)
@@ -169,5 +226,6 @@ def register(runner: StageRunner) -> Callable[[grpc.aio.Server], None]:
             PreRankingServicer(runner), server
         )
         ranking_service_pb2_grpc.add_RankingServiceServicer_to_server(RankingServicer(runner), server)
+        cascade_service_pb2_grpc.add_CascadeServiceServicer_to_server(CascadeServicer(runner), server)
 
     return add

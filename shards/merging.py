@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.candidates import EMPTY, SCORE, Candidates, Floats
+from shards.release import Stage
 
 Mask = NDArray[np.bool_]
 
 RRF_K = 60
 """Dampens the lead of first ranks in reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
+
+PREFIXES = {Stage.PRE_RANKING: "pre_rank", Stage.RANKING: "rank"}
+"""What a stage's columns are called when they flow on: "pre_rank.score", "rank.purchase"."""
 
 MERGE_SCORE = "merge.score"
 """The column that `merge` sorts by."""

@@ -4,6 +4,13 @@
 """
 
 from services.codec.candidates import candidates_from_proto, candidates_to_proto
+from services.codec.cascade_calls import (
+    CascadeAnswer,
+    cascade_answer_from_proto,
+    cascade_answer_to_proto,
+    cascade_from_proto,
+    cascade_to_proto,
+)
 from services.codec.context import context_from_proto, context_to_proto, features_to_proto
 from services.codec.filter import filter_from_proto, filter_to_proto
 from services.codec.moments import (
@@ -35,6 +42,7 @@ __all__ = [
     "REPLICA_STATE_TO_PROTO",
     "STAGE_FROM_PROTO",
     "STAGE_TO_PROTO",
+    "CascadeAnswer",
     "Retrieval",
     "Scoring",
     "SearchRequest",
@@ -43,6 +51,10 @@ __all__ = [
     "assignment_to_proto",
     "candidates_from_proto",
     "candidates_to_proto",
+    "cascade_answer_from_proto",
+    "cascade_answer_to_proto",
+    "cascade_from_proto",
+    "cascade_to_proto",
     "context_from_proto",
     "context_to_proto",
     "duration_from_proto",

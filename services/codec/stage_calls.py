@@ -87,8 +87,8 @@ def retrieve_from_proto(message: retrieval_service_pb2.RetrieveRequest) -> Retri
             context=read_context(message.context, at.child("context")),
             k=message.k,
             filter=read_filter(message.filter, at.child("filter")),
-            attributes=_read_attributes(message.attributes, at.child("attributes")),
-            attribute_count=_read_count(message.attribute_count, at.child("attribute_count")),
+            attributes=read_attributes(message.attributes, at.child("attributes")),
+            attribute_count=read_count(message.attribute_count, at.child("attribute_count")),
         )
 
 
@@ -141,19 +141,21 @@ def _read_scoring(
         model=read_model_version(message.model, at.child("model")),
         context=read_context(message.context, at.child("context")),
         candidates=read_candidates(message.candidates, at.child("candidates"), at_most=at_most),
-        keep=_read_count(message.keep, at.child("keep")),
+        keep=read_count(message.keep, at.child("keep")),
         task_exponents=task_exponents or {},
-        attributes=_read_attributes(message.attributes, at.child("attributes")),
-        attribute_count=_read_count(message.attribute_count, at.child("attribute_count")),
+        attributes=read_attributes(message.attributes, at.child("attributes")),
+        attribute_count=read_count(message.attribute_count, at.child("attribute_count")),
     )
 
 
-def _read_count(count: int, at: Field) -> int:
+def read_count(count: int, at: Field) -> int:
+    """Return a number of candidates; refuses a negative one."""
     at.check(count >= 0, f"must not be negative, but is {count}")
     return count
 
 
-def _read_attributes(names: Sequence[str], at: Field) -> tuple[str, ...]:
+def read_attributes(names: Sequence[str], at: Field) -> tuple[str, ...]:
+    """Return the names of attributes; refuses an empty one."""
     for i, name in enumerate(names):
         at.element(i).check_set(name)
     return tuple(names)

@@ -1,14 +1,19 @@
 """Stages that answer from memory and take as long as they are told, by a clock that tests turn."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from services.codec import Retrieval, Scoring, StageAnswer
+from services.codec import CascadeAnswer, Retrieval, Scoring, StageAnswer
+from shards import cascade
 from shards.candidates import Candidates
+from shards.cascade import CascadeCall, CascadeStep
 from shards.errors import DeadlineExceeded, HeadraceError
-from shards.release import ModelVersion
+from shards.release import ModelVersion, Stage
+from shards.search_context import Filter, SearchContext
+from shards.stages import Servable
 
 
 def ranked(*item_ids: str, titles: int = 0, **tasks: float) -> Candidates:
@@ -32,20 +37,40 @@ class MemoryStages:
     takes_s: Mapping[str, float] = field(default_factory=dict)
     now_s: float = 0.0
     calls: dict[str, Retrieval | Scoring] = field(default_factory=dict)
+    together_on: str = ""
+    """The shard that holds every model, if one does."""
+    asked_together: list[tuple[CascadeCall, float]] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now_s
 
     async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer:
-        return self._answer(call.model, call, timeout_s)
+        return self.answer(call.model, call, timeout_s)
 
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
-        return self._answer(call.model, call, timeout_s)
+        return self.answer(call.model, call, timeout_s)
 
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
-        return self._answer(call.model, call, timeout_s)
+        return self.answer(call.model, call, timeout_s)
 
-    def _answer(self, model: ModelVersion, call: Retrieval | Scoring, timeout_s: float) -> StageAnswer:
+    async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
+        """Run the steps where all are held together, on what answers one by one too."""
+        if not self.together_on:
+            return None
+        self.asked_together.append((call, timeout_s))
+        held = [self._servable(step) for step in call.steps]
+        result = cascade.run(call, held, until_s=self.now_s + timeout_s, clock=self.clock)
+        return CascadeAnswer(
+            shard_id=self.together_on, queue_s=0.0, done=result.done, candidates=result.candidates
+        )
+
+    def _servable(self, step: CascadeStep) -> Servable:
+        if step.stage is Stage.RETRIEVAL:
+            return _MemoryRetriever(self, step.model)
+        return _MemoryScorer(self, step.model)
+
+    def answer(self, model: ModelVersion, call: Retrieval | Scoring, timeout_s: float) -> StageAnswer:
+        """Answer one call, within its time."""
         self.calls[model.model] = call
         taken_s = self.takes_s.get(model.model, 0.0)
         self.now_s += min(taken_s, timeout_s)
@@ -57,6 +82,52 @@ class MemoryStages:
         if isinstance(call, Scoring) and self.obedient:
             answer = kept(answer, call)
         return StageAnswer(shard_id="s1", model=model, compute_s=taken_s, candidates=answer)
+
+
+@dataclass
+class _MemoryRetriever:
+    stages: MemoryStages
+    model: ModelVersion
+
+    def retrieve(
+        self, context: SearchContext, k: int, allowed: Filter, attributes: tuple[str, ...], count: int, /
+    ) -> Candidates:
+        call = Retrieval(
+            model=self.model,
+            context=context,
+            k=k,
+            filter=allowed,
+            attributes=attributes,
+            attribute_count=count,
+        )
+        return self.stages.answer(self.model, call, math.inf).candidates
+
+
+@dataclass
+class _MemoryScorer:
+    stages: MemoryStages
+    model: ModelVersion
+
+    def score(
+        self,
+        context: SearchContext,
+        candidates: Candidates,
+        keep: int,
+        task_exponents: Mapping[str, float],
+        attributes: tuple[str, ...],
+        count: int,
+        /,
+    ) -> Candidates:
+        call = Scoring(
+            model=self.model,
+            context=context,
+            candidates=candidates,
+            keep=keep,
+            task_exponents=task_exponents,
+            attributes=attributes,
+            attribute_count=count,
+        )
+        return self.stages.answer(self.model, call, math.inf).candidates
 
 
 def kept(answer: Candidates, call: Scoring) -> Candidates:

@@ -118,16 +118,16 @@ def test_what_a_shard_says_stays_what_it_is(error: HeadraceError, final: bool) -
 def test_the_next_choice(
     refusal: Refused, used: RoutingTable, newest: RoutingTable, expected: tuple[Endpoint, ...]
 ) -> None:
-    assert next_choices(refusal, [ONE], TOWER, used, newest) == expected
+    assert next_choices(refusal, [ONE], (TOWER,), used, newest) == expected
 
 
 def test_a_sole_replica_that_is_gone_is_asked_twice_only() -> None:
-    assert next_choices(GONE, [ONE, ONE], TOWER, table(ONE), table(ONE)) == ()
+    assert next_choices(GONE, [ONE, ONE], (TOWER,), table(ONE), table(ONE)) == ()
 
 
 def test_nobody_is_asked_again_for_having_been_named() -> None:
     named = of_shard(NotOwner("tower@1", owner="s2"))
-    assert next_choices(named, [TWO, ONE], TOWER, table(ONE, TWO), table(ONE, TWO)) == ()
+    assert next_choices(named, [TWO, ONE], (TOWER,), table(ONE, TWO), table(ONE, TWO)) == ()
 
 
 @pytest.mark.parametrize(

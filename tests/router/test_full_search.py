@@ -62,6 +62,25 @@ def titles_of(result: SearchResult) -> list[str]:
     return [item.attributes["title"] for item in result.items]
 
 
+def test_one_shard_answers_for_all_stages_what_several_answer_one_by_one(
+    models: Models, tmp_path: Path
+) -> None:
+    async def main() -> tuple[SearchResult, SearchResult]:
+        async with serving(models, tmp_path) as (client, _, _):
+            return (
+                await client.search(SURFACE, "red mug", user_id="u1"),
+                await client.search(SURFACE, "red mug", user_id="u1", explain=True),
+            )
+
+    together, apart = asyncio.run(main())
+    assert together.items == apart.items
+    assert together.complete
+    assert [(t.stage, t.channel, t.candidates) for t in together.timings] == [
+        (t.stage, t.channel, t.candidates) for t in apart.timings
+    ]
+    assert len({timing.shard_id for timing in together.timings}) == 1
+
+
 def test_a_search_goes_through_every_stage_to_titles(models: Models, tmp_path: Path) -> None:
     async def main() -> SearchResult:
         async with serving(models, tmp_path) as (client, _, _):

@@ -310,7 +310,7 @@ def test_a_shard_that_stands_still_is_tried_again_by_one_call_a_second() -> None
                     await calls.call(
                         RETRIEVE,
                         retrieve_to_proto(CALL).SerializeToString(),
-                        model=TOWER,
+                        models=(TOWER,),
                         table=table(one, two),
                         deadline=Deadline.after(1.0, lambda: now_s),
                     )
@@ -492,7 +492,7 @@ def test_a_passed_deadline_leaves_no_second_attempt() -> None:
                 await calls.call(
                     RETRIEVE,
                     retrieve_to_proto(CALL).SerializeToString(),
-                    model=TOWER,
+                    models=(TOWER,),
                     table=table(shard),
                     deadline=Deadline.after(5.0, lambda: now_s),
                 )

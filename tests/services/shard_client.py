@@ -11,11 +11,13 @@ from typing import Any
 import grpc
 
 from protos.headrace.v1 import shard_service_pb2 as pb
+from protos.headrace.v1.cascade_service_pb2_grpc import CascadeServiceStub
 from protos.headrace.v1.pre_ranking_service_pb2_grpc import PreRankingServiceStub
 from protos.headrace.v1.ranking_service_pb2_grpc import RankingServiceStub
 from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from protos.headrace.v1.shard_service_pb2_grpc import ShardServiceStub
 from services import chassis, codec, status
+from shards.cascade import CascadeCall
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
 from shards.holding import LOADED, Terms
@@ -53,6 +55,7 @@ class ShardClient:
         self._retrieval = RetrievalServiceStub(channel)
         self._pre_ranking = PreRankingServiceStub(channel)
         self._ranking = RankingServiceStub(channel)
+        self._cascade = CascadeServiceStub(channel)
 
     async def load(self, model: ModelVersion, path: Path, terms: Terms = LOADED) -> Replica:
         request = pb.LoadModelRequest(
@@ -107,6 +110,10 @@ class ShardClient:
     async def rank(self, call: codec.Scoring) -> codec.StageAnswer:
         request = codec.rank_to_proto(call)
         return codec.answer_from_proto(await _ours(self._ranking.Rank(request, timeout=10)))
+
+    async def run(self, call: CascadeCall, timeout_s: float = 10) -> codec.CascadeAnswer:
+        request = codec.cascade_to_proto(call)
+        return codec.cascade_answer_from_proto(await _ours(self._cascade.Run(request, timeout=timeout_s)))
 
 
 async def _ours(call: Any) -> Any:

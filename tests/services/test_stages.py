@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from services import codec
 from services.shard_config import ShardConfig
 from services.shard_server import ShardServer
+from shards.cascade import CascadeCall, CascadeStep
 from shards.errors import InvalidInput, NotOwner, Overloaded, Unavailable
-from shards.release import ModelVersion, ReleaseScorer
+from shards.merging import ChannelResult, merge, with_columns
+from shards.release import ModelVersion, ReleaseScorer, Stage
 from shards.search_context import FilterClause, SearchContext
 from tests.services.shard_client import NOW_MS, Models, ShardClient, connect
 
@@ -30,7 +33,7 @@ def run(models: Models, tmp_path: Path, check: Callable[[ShardClient], Awaitable
     asyncio.run(main())
 
 
-def scoring(scorer: ReleaseScorer | None, found: codec.StageAnswer) -> codec.Scoring:
+def scoring(scorer: ReleaseScorer | None, found: codec.StageAnswer | codec.CascadeAnswer) -> codec.Scoring:
     assert scorer is not None
     return codec.Scoring(
         model=scorer.model,
@@ -62,6 +65,96 @@ def test_a_search_passes_the_three_stages(models: Models, tmp_path: Path) -> Non
             scores = answer.candidates.columns["score"]
             assert np.isfinite(scores).all()
             assert scores[0] >= scores[1]
+
+    run(models, tmp_path, check)
+
+
+def whole(models: Models, **changed: Any) -> CascadeCall:
+    """Return the call of all stages of the release, for the two best of ten that are merged."""
+    pre_ranker, ranker = models.release.pre_ranker, models.release.ranker
+    assert pre_ranker is not None
+    assert ranker is not None
+    channels = [
+        CascadeStep(stage=Stage.RETRIEVAL, channel=channel.name, model=channel.model, keep=5)
+        for channel in models.release.channels
+    ]
+    scorers = (
+        CascadeStep(stage=Stage.PRE_RANKING, model=pre_ranker.model, intake=10, keep=4),
+        CascadeStep(stage=Stage.RANKING, model=ranker.model, intake=4, keep=2),
+    )
+    call = CascadeCall(
+        context=SearchContext(query="mug", now_ms=NOW_MS),
+        steps=(*channels, *scorers),
+        merged=10,
+        attributes=("title",),
+        attribute_count=1,
+    )
+    return replace(call, **changed)
+
+
+def test_all_stages_in_one_call_give_what_they_give_one_by_one(models: Models, tmp_path: Path) -> None:
+    async def check(client: ShardClient) -> None:
+        call = whole(models)
+        answer = await client.run(call)
+        found = [
+            ChannelResult(
+                name=channel.name,
+                candidates=(await client.retrieve(models.retrieval(model=channel.model))).candidates,
+            )
+            for channel in models.release.channels
+        ]
+        merged = merge(found, limit=10)
+        light = await client.pre_rank(
+            replace(scoring(models.release.pre_ranker, answer), candidates=merged, keep=4)
+        )
+        pre_ranked = with_columns(merged, "pre_rank", light.candidates)
+        heavy = await client.rank(
+            replace(scoring(models.release.ranker, answer), candidates=pre_ranked, keep=2)
+        )
+        ranked = with_columns(pre_ranked, "rank", heavy.candidates)
+        assert answer.candidates.item_ids == ranked.item_ids
+        assert answer.candidates.columns.keys() == ranked.columns.keys()
+        for name, column in ranked.columns.items():
+            np.testing.assert_array_equal(answer.candidates.columns[name], column)
+        assert len(answer.candidates.attributes["title"]) == 1
+        assert [done.model for done in answer.done] == [step.model for step in call.steps]
+        assert all(done.compute_s >= 0 for done in answer.done)
+        assert (answer.shard_id, answer.done[-1].candidates) == ("shard-1", 2)
+        # What was merged elsewhere is scored here.
+        scored = await client.run(replace(call, steps=call.steps[-2:], candidates=merged))
+        assert scored.candidates.item_ids == ranked.item_ids
+
+    run(models, tmp_path, check)
+
+
+def test_steps_that_are_no_part_of_a_cascade_are_refused_by_name(models: Models, tmp_path: Path) -> None:
+    async def check(client: ShardClient) -> None:
+        *channels, light, heavy = whole(models).steps
+        for steps, message in (
+            ((), "must end with a scorer"),
+            (channels, "must end with a scorer"),
+            ((*channels, heavy, light), "in the order of the cascade"),
+            ((light, light), "must not repeat"),
+            ((replace(light, intake=0),), r"steps\[0\].intake"),
+            ((replace(channels[0], keep=0), light), r"steps\[0\].keep"),
+        ):
+            with pytest.raises(InvalidInput, match=message):
+                await client.run(whole(models, steps=tuple(steps)))
+
+    run(models, tmp_path, check)
+
+
+def test_one_model_that_is_not_held_refuses_the_whole_call(models: Models, tmp_path: Path) -> None:
+    async def check(client: ShardClient) -> None:
+        *others, heavy = whole(models).steps
+        gone = replace(heavy, model=ModelVersion(heavy.model.model, "none"))
+        with pytest.raises(NotOwner, match="none"):
+            await client.run(whole(models, steps=(*others, gone)))
+        held = await client.replicas()
+        assert {held[step.model].requests for step in others} == {0}
+        await client.run(whole(models))
+        held = await client.replicas()
+        assert {held[step.model].requests for step in others} == {1}
 
     run(models, tmp_path, check)
 

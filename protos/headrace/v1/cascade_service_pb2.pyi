@@ -26,14 +26,38 @@ class RunRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TaskExponentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CONTEXT_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     ATTRIBUTE_COUNT_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    TASK_EXPONENTS_FIELD_NUMBER: _builtins.int
     attribute_count: _builtins.int
     """For how many of the first candidates to return them."""
+    merged: _builtins.int
+    """Candidates that the merge of the channels leaves."""
     @_builtins.property
     def context(self) -> _types_pb2.SearchContext:
         """The search."""
@@ -54,6 +78,10 @@ class RunRequest(_message.Message):
     def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Item attributes to return."""
 
+    @_builtins.property
+    def task_exponents(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Exponents of the tasks in the ranker's score; the bundle's own where empty."""
+
     def __init__(
         self,
         *,
@@ -63,10 +91,12 @@ class RunRequest(_message.Message):
         filter: _types_pb2.Filter | None = ...,
         attributes: _abc.Iterable[_builtins.str] | None = ...,
         attribute_count: _builtins.int = ...,
+        merged: _builtins.int = ...,
+        task_exponents: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_count", b"attribute_count", "attributes", b"attributes", "candidates", b"candidates", "context", b"context", "filter", b"filter", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_count", b"attribute_count", "attributes", b"attributes", "candidates", b"candidates", "context", b"context", "filter", b"filter", "merged", b"merged", "steps", b"steps", "task_exponents", b"task_exponents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -83,14 +113,20 @@ class CascadeStep(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    QUOTA_FIELD_NUMBER: _builtins.int
+    INTAKE_FIELD_NUMBER: _builtins.int
     stage: _types_pb2.Stage.ValueType
     """The stage."""
     channel: _builtins.str
     """The channel, in retrieval."""
     keep: _builtins.int
-    """Candidates to retrieve, or to keep."""
+    """Candidates to retrieve, or to keep; 0 keeps all that were scored."""
     weight: _builtins.float
     """Weight of the channel in the merge."""
+    quota: _builtins.int
+    """Candidates of the channel that survive the merge in any case."""
+    intake: _builtins.int
+    """Candidates that a scorer takes in at most."""
     @_builtins.property
     def model(self) -> _types_pb2.ModelVersion:
         """The model."""
@@ -103,10 +139,12 @@ class CascadeStep(_message.Message):
         model: _types_pb2.ModelVersion | None = ...,
         keep: _builtins.int = ...,
         weight: _builtins.float = ...,
+        quota: _builtins.int = ...,
+        intake: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "keep", b"keep", "model", b"model", "stage", b"stage", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "intake", b"intake", "keep", b"keep", "model", b"model", "quota", b"quota", "stage", b"stage", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -120,29 +158,23 @@ class RunResponse(_message.Message):
 
     HEADERS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
-    COVERAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StageHeader]:
-        """Who answered, one for each step."""
+        """Who answered, one for each step that was done; when time runs out, those that come last are left out."""
 
     @_builtins.property
     def candidates(self) -> _types_pb2.Candidates:
         """Candidates after the last step, best first."""
-
-    @_builtins.property
-    def coverage(self) -> _types_pb2.Coverage:
-        """What is missing."""
 
     def __init__(
         self,
         *,
         headers: _abc.Iterable[_types_pb2.StageHeader] | None = ...,
         candidates: _types_pb2.Candidates | None = ...,
-        coverage: _types_pb2.Coverage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "coverage", b"coverage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "coverage", b"coverage", "headers", b"headers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "headers", b"headers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -525,8 +525,11 @@ class StageHeader(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     QUEUE_TIME_FIELD_NUMBER: _builtins.int
     COMPUTE_TIME_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     shard_id: _builtins.str
     """Id of the shard that answered."""
+    candidates: _builtins.int
+    """Candidates that the model returned; in the answer of several stages, where not all come back."""
     @_builtins.property
     def model(self) -> Global___ModelVersion:
         """The version that answered."""
@@ -546,10 +549,11 @@ class StageHeader(_message.Message):
         model: Global___ModelVersion | None = ...,
         queue_time: _duration_pb2.Duration | None = ...,
         compute_time: _duration_pb2.Duration | None = ...,
+        candidates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compute_time", b"compute_time", "model", b"model", "queue_time", b"queue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_time", b"compute_time", "model", b"model", "queue_time", b"queue_time", "shard_id", b"shard_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "compute_time", b"compute_time", "model", b"model", "queue_time", b"queue_time", "shard_id", b"shard_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,19 +1,24 @@
 """Whatever is sent comes back equal, through real bytes."""
 
 import math
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+import pytest
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.headrace.v1.cascade_service_pb2 import RunResponse
 from services import codec
 from shards.candidates import Candidates
+from shards.cascade import CascadeCall, CascadeStep, StepDone
 from shards.cluster_state import Replica
+from shards.errors import InvalidInput
 from shards.placement import Placement
 from shards.release import ModelVersion, Release, Stage
-from shards.search_context import Filter, SearchContext
+from shards.search_context import Filter, FilterClause, SearchContext
 from tests.services.codec import strategies
 
 M = TypeVar("M", bound=Message)
@@ -145,6 +150,44 @@ def test_scoring_and_its_answer() -> None:
     assert pre_ranked.task_exponents == {}
     assert (pre_ranked.attributes, pre_ranked.attribute_count) == (("title",), 1)
     check_equal(pre_ranked.candidates, candidates)
+
+
+def test_a_cascade_and_its_answer() -> None:
+    candidates = Candidates(item_ids=("a", "b"), columns={"lexical.score": np.array([2, np.nan], np.float32)})
+    call = CascadeCall(
+        context=SearchContext(query="mug", now_ms=5),
+        steps=(
+            CascadeStep(
+                stage=Stage.RETRIEVAL,
+                channel="ann",
+                model=ModelVersion("tower", "1"),
+                keep=7,
+                weight=0.5,
+                quota=3,
+            ),
+            CascadeStep(stage=Stage.RANKING, model=ModelVersion("ranker", "7"), keep=1, intake=40),
+        ),
+        candidates=candidates,
+        merged=50,
+        filter=(FilterClause(attribute="brand", any_of=("acme",)),),
+        task_exponents={"purchase": 0.5},
+        attributes=("title",),
+        attribute_count=1,
+    )
+    read = codec.cascade_from_proto(wire(codec.cascade_to_proto(call)))
+    check_equal(read.candidates, candidates)
+    assert replace(read, candidates=candidates) == call
+    answer = codec.CascadeAnswer(
+        shard_id="s1",
+        queue_s=0.25,
+        done=(StepDone(model=ModelVersion("tower", "1"), compute_s=0.5, candidates=7),),
+        candidates=candidates,
+    )
+    returned = codec.cascade_answer_from_proto(wire(codec.cascade_answer_to_proto(answer)))
+    check_equal(returned.candidates, candidates)
+    assert replace(returned, candidates=candidates) == answer
+    with pytest.raises(InvalidInput, match="headers"):
+        codec.cascade_answer_from_proto(RunResponse())
 
 
 def test_stages_map_both_ways() -> None:

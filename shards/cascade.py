@@ -1,0 +1,125 @@
+"""Consecutive stages over the bundles of one shard: channels → merge → pre-ranking → ranking, in one go.
+
+The same arithmetic as that of a router which asks stage by stage; only what the last stage keeps comes back.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shards.candidates import EMPTY, Candidates
+from shards.errors import DeadlineExceeded, Unavailable
+from shards.merging import PREFIXES, ChannelResult, merge, with_columns
+from shards.release import ModelVersion, Stage
+from shards.search_context import Filter, SearchContext
+from shards.stages import Retriever, Scorer, Servable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeStep:
+    """One model's part: a channel retrieves `keep`; a scorer takes in `intake` and keeps `keep` (0: all)."""
+
+    stage: Stage
+    model: ModelVersion
+    keep: int
+    channel: str = ""
+    weight: float = 1.0
+    quota: int = 0
+    intake: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeCall:
+    """Channels, if any, and then scorers; without channels `candidates` are what is scored.
+
+    `merged` candidates at most leave the merge, and the first `attribute_count` come back with attributes.
+    """
+
+    context: SearchContext
+    steps: tuple[CascadeStep, ...]
+    candidates: Candidates = EMPTY
+    merged: int = 0
+    filter: Filter = ()
+    task_exponents: Mapping[str, float] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
+    attribute_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """Which model answered, how long it computed and how many candidates it returned."""
+
+    model: ModelVersion
+    compute_s: float
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeResult:
+    """The candidates after the last step that was done, best first, with the columns of all steps."""
+
+    candidates: Candidates
+    done: tuple[StepDone, ...]
+
+
+def run(
+    call: CascadeCall,
+    servables: Sequence[Servable],
+    *,
+    until_s: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> CascadeResult:
+    """Run the steps, each on its servable, and leave out the last scorers when it is `until_s` of the clock.
+
+    Raises DeadlineExceeded where not even the first scorer has its time, Unavailable where a scorer knows
+    none of the candidates, ValueError where it returns others, and whatever a servable raises.
+    """
+    running = _Running(call=call, until_s=until_s, clock=clock)
+    found = []
+    for step, servable in zip(call.steps, servables, strict=True):
+        if isinstance(servable, Retriever):
+            found.append(running.retrieve(step, servable))
+    candidates = merge(found, limit=call.merged) if found else call.candidates
+    scored = False
+    for step, servable in zip(call.steps, servables, strict=True):
+        if isinstance(servable, Retriever) or not candidates:
+            continue
+        if clock() >= until_s:
+            if scored:
+                break
+            raise DeadlineExceeded("no time was left to score")
+        candidates = running.score(step, servable, candidates)
+        scored = True
+    return CascadeResult(candidates=candidates, done=tuple(running.done))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """The steps of one call as they are done."""
+
+    call: CascadeCall
+    until_s: float
+    clock: Callable[[], float]
+    done: list[StepDone] = field(default_factory=list)
+
+    def retrieve(self, step: CascadeStep, retriever: Retriever) -> ChannelResult:
+        started_s = self.clock()
+        found = retriever.retrieve(self.call.context, step.keep, self.call.filter, (), 0)
+        self._note(step, started_s, found)
+        return ChannelResult(name=step.channel, weight=step.weight, quota=step.quota, candidates=found)
+
+    def score(self, step: CascadeStep, scorer: Scorer, candidates: Candidates) -> Candidates:
+        call, started_s, asked = self.call, self.clock(), candidates.first(step.intake)
+        exponents = call.task_exponents if step.stage is Stage.RANKING else {}
+        scored = scorer.score(
+            call.context, asked, step.keep, exponents, call.attributes, call.attribute_count
+        )
+        joined = with_columns(asked, PREFIXES[step.stage], scored)
+        if not joined:
+            raise Unavailable(f"model {step.model} knows none of the {len(asked)} candidates")
+        self._note(step, started_s, joined)
+        return joined
+
+    def _note(self, step: CascadeStep, started_s: float, candidates: Candidates) -> None:
+        took_s = self.clock() - started_s
+        self.done.append(StepDone(model=step.model, compute_s=took_s, candidates=len(candidates)))
