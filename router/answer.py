@@ -22,7 +22,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTiming:
-    """Time spent in one call as the router saw it, the part of it that the shard computed, and its yield."""
+    """Time spent in one call as the router saw it, the part of it that the shard computed, and its yield.
+
+    Of a call for several stages, `total_s` is what this one took on the shard.
+    """
 
     stage: Stage
     channel: str = ""

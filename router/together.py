@@ -34,9 +34,9 @@ async def ask_together(call: CascadeCall, search: Search, stages: Stages) -> Cas
 def may_go_together(search: Search, channels: Sequence[ReleaseChannel]) -> bool:
     """Return whether one shard may answer: not what only the router can put together or explain."""
     release = search.release
-    scored = release.pre_ranker or release.ranker
+    models = len(channels) + bool(release.pre_ranker) + bool(release.ranker)
     whole = all(channel.partitions <= 1 for channel in channels)
-    return bool(channels and scored and whole and not release.on_demand and not search.request.explain)
+    return bool(channels) and models > 1 and whole and not (release.on_demand or search.request.explain)
 
 
 def call_of(search: Search, channels: Sequence[ReleaseChannel], merged: int) -> CascadeCall:

@@ -5,7 +5,7 @@ The same arithmetic as that of a router which asks stage by stage; only what the
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shards.candidates import EMPTY, Candidates
 from shards.errors import DeadlineExceeded, Unavailable
@@ -32,7 +32,8 @@ class CascadeStep:
 class CascadeCall:
     """Channels, if any, and then scorers; without channels `candidates` are what is scored.
 
-    `merged` candidates at most leave the merge, and the first `attribute_count` come back with attributes.
+    `merged` candidates at most leave the merge. The first `attribute_count` of the last list come back with
+    attributes, and without a scorer no others.
     """
 
     context: SearchContext
@@ -80,6 +81,8 @@ def run(
         if isinstance(servable, Retriever):
             found.append(running.retrieve(step, servable))
     candidates = merge(found, limit=call.merged) if found else call.candidates
+    if len(found) == len(call.steps):
+        candidates = _described(candidates.first(call.attribute_count), found)
     scored = False
     for step, servable in zip(call.steps, servables, strict=True):
         if isinstance(servable, Retriever) or not candidates:
@@ -93,6 +96,20 @@ def run(
     return CascadeResult(candidates=candidates, done=tuple(running.done))
 
 
+def _described(candidates: Candidates, found: Sequence[ChannelResult]) -> Candidates:
+    """Return the candidates with the attributes that the first channel which has an item knows of it."""
+    names = dict.fromkeys(name for result in found for name in result.candidates.attributes)
+    return replace(candidates, attributes={name: _texts(name, candidates, found) for name in names})
+
+
+def _texts(name: str, candidates: Candidates, found: Sequence[ChannelResult]) -> tuple[str, ...]:
+    known: dict[str, str] = {}
+    for result in reversed(found):
+        texts = result.candidates.attributes.get(name, ())
+        known.update(zip(result.candidates.item_ids, texts, strict=False))
+    return tuple(known.get(item_id, "") for item_id in candidates.item_ids)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Running:
     """The steps of one call as they are done."""
@@ -104,7 +121,10 @@ class _Running:
 
     def retrieve(self, step: CascadeStep, retriever: Retriever) -> ChannelResult:
         started_s = self.clock()
-        found = retriever.retrieve(self.call.context, step.keep, self.call.filter, (), 0)
+        call = self.call
+        # A scorer names them again; without one any of the candidates may come first.
+        described = step.keep if call.steps[-1].stage is Stage.RETRIEVAL else 0
+        found = retriever.retrieve(call.context, step.keep, call.filter, call.attributes, described)
         self._note(step, started_s, found)
         return ChannelResult(name=step.channel, weight=step.weight, quota=step.quota, candidates=found)
 

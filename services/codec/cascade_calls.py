@@ -96,10 +96,10 @@ def _read_step(message: pb.CascadeStep, at: Field) -> CascadeStep:
 
 
 def _check_order(steps: tuple[CascadeStep, ...], at: Field) -> None:
-    """Refuse what is no part of a cascade: no scorer at the end, or stages in another order."""
+    """Refuse what is no part of a cascade: nothing, or stages in another order."""
     order = [_ORDER.index(step.stage) for step in steps]
     at.check(order == sorted(order), "must be in the order of the cascade")
-    at.check(bool(order) and order[-1] > 0, "must end with a scorer")
+    at.check(bool(steps), "must not be empty")
     scorers = [step.stage for step in steps if step.stage is not Stage.RETRIEVAL]
     at.check(len(set(scorers)) == len(scorers), "must not repeat a scoring stage")
 

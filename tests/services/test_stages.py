@@ -131,8 +131,7 @@ def test_steps_that_are_no_part_of_a_cascade_are_refused_by_name(models: Models,
     async def check(client: ShardClient) -> None:
         *channels, light, heavy = whole(models).steps
         for steps, message in (
-            ((), "must end with a scorer"),
-            (channels, "must end with a scorer"),
+            ((), "must not be empty"),
             ((*channels, heavy, light), "in the order of the cascade"),
             ((light, light), "must not repeat"),
             ((replace(light, intake=0),), r"steps\[0\].intake"),

@@ -338,7 +338,7 @@ class StageTiming(_message.Message):
     """Candidates that came back."""
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
-        """From the call to the answer."""
+        """From the call to the answer; of a call for several stages, the part of this one on the shard."""
 
     @_builtins.property
     def compute(self) -> _duration_pb2.Duration:
