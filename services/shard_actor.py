@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "headrace"
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
+"""Ray does not start again what fails in its constructor; the controller does, later."""
+
 _ONE_CPU = ShardResources()
 _EVERY_INTERFACE = frozenset({"0.0.0.0", "[::]"})
 

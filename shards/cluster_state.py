@@ -73,9 +73,9 @@ class ShardView:
     """One shard as it was last seen; an empty `incarnation` means never.
 
     `silent_since_ms` is None while it answers; `refused` tells that nothing listens at its address, so that
-    it is gone rather than slow. `started_ms` is when Ray was last asked to start it, and `ending_ms` when it
-    was last asked to end the life `ending_incarnation`. `recycle_reason` is why its process asks to be
-    restarted.
+    it is gone rather than slow, and `refused_ms` when that was last found. `started_ms` is when Ray was last
+    asked to start it, and `ending_ms` when it was last asked to end the life `ending_incarnation`.
+    `recycle_reason` is why its process asks to be restarted.
     """
 
     shard_id: str
@@ -90,6 +90,7 @@ class ShardView:
     replicas: Mapping[ModelVersion, Replica] = field(default_factory=dict)
     silent_since_ms: int | None = None
     refused: bool = False
+    refused_ms: int = 0
     started_ms: int | None = None
     ending_ms: int | None = None
     ending_incarnation: str = ""
@@ -150,7 +151,13 @@ class ControllerSettings:
     start_after_ms: int = 60_000
     """So does one never seen; until then a deploy waits for it."""
     restart_after_ms: int = 30_000
-    """Silence after which Ray is asked to restart a shard that it believes alive."""
+    """Silence after which Ray is asked to restart a shard that hangs, which it believes alive."""
+    missing_after_ms: int = 120_000
+    """So is one that Ray was asked to start so long ago, and at whose address nothing listens.
+
+    Ray starts again by itself what dies, which takes long where processors are short, and longer when it is
+    made to begin anew.
+    """
     unload_after_ms: int = 5_000
     """What left the placement stays loaded this long, for requests in flight and routers that lag."""
     deploy_timeout_ms: int = 600_000

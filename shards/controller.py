@@ -92,7 +92,7 @@ def _plan(state: ClusterState, now_ms: int) -> _Step:
 
 
 def _start_shards(state: ClusterState, now_ms: int) -> _Step:
-    """Start what was never started, and restart what Ray believes alive but nobody reaches."""
+    """Start what was never started, and again what stays away: at first only if Ray has given it up."""
     actions: list[Action] = []
     wanted = desired_ids(state.configured, state.draft.intent)
     for view in state.shards.values():
@@ -103,7 +103,8 @@ def _start_shards(state: ClusterState, now_ms: int) -> _Step:
                 continue
             actions.append(StartShard(shard_id=view.shard_id, restart=False))
         elif _overdue(state, view, now_ms):
-            actions.append(StartShard(shard_id=view.shard_id, restart=True))
+            restart = not view.refused or _asked_again(view)
+            actions.append(StartShard(shard_id=view.shard_id, restart=restart))
         else:
             continue
         state = with_shard(state, replace(view, started_ms=now_ms))
@@ -130,7 +131,16 @@ def _overdue(state: ClusterState, view: ShardView, now_ms: int) -> bool:
     if view.silent_since_ms is None or not state.lost(view.shard_id, now_ms):
         return False
     last_ms = max(view.started_ms or 0, view.silent_since_ms, view.ending_ms or 0)
-    return now_ms - last_ms > state.settings.restart_after_ms
+    if not view.refused:
+        # What has only just begun to listen may be too busy to answer; it does not hang.
+        last_ms = max(last_ms, view.refused_ms)
+    waits = view.refused and _asked_again(view)
+    return now_ms - last_ms > (state.settings.missing_after_ms if waits else state.settings.restart_after_ms)
+
+
+def _asked_again(view: ShardView) -> bool:
+    """Return whether Ray was asked to start the shard since it fell silent."""
+    return (view.started_ms or 0) > (view.silent_since_ms or 0)
 
 
 def _report(state: ClusterState, now_ms: int) -> _Step:

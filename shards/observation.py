@@ -109,7 +109,9 @@ def _observe_shard(state: ClusterState, event: ShardEvent, now_ms: int) -> Clust
         case ShardSilent():
             view = state.shards[event.shard_id]
             since_ms = now_ms if view.silent_since_ms is None else view.silent_since_ms
-            return with_shard(state, replace(view, silent_since_ms=since_ms, refused=event.refused))
+            refused_ms = now_ms if event.refused else view.refused_ms
+            view = replace(view, silent_since_ms=since_ms, refused=event.refused, refused_ms=refused_ms)
+            return with_shard(state, view)
         case ShardStopped():
             return _observe_stop(state, event.shard_id)
         case LoadDone():

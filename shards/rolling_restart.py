@@ -84,9 +84,10 @@ def is_idle(state: ClusterState, view: ShardView, now_ms: int) -> bool:
 
 
 def is_ending(state: ClusterState, view: ShardView, now_ms: int) -> bool:
-    """Return whether this life of a shard was told to end, not long ago."""
+    """Return whether this life of a shard was told to end, not long ago; the next may take long to start."""
     asked = view.ending_ms is not None and view.ending_incarnation == view.incarnation
-    return asked and now_ms - (view.ending_ms or 0) <= state.settings.restart_after_ms
+    patience_ms = state.settings.missing_after_ms if view.refused else state.settings.restart_after_ms
+    return asked and now_ms - (view.ending_ms or 0) <= patience_ms
 
 
 def recycled(state: ClusterState, now_ms: int) -> ClusterState:

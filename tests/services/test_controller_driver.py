@@ -20,7 +20,11 @@ from tests.services.in_process_shards import in_process_shards
 from tests.services.running_controller import eventually
 
 SETTINGS = ControllerSettings(
-    limits=Limits(), shard_capacity_bytes=2**30, start_after_ms=100, restart_after_ms=100
+    limits=Limits(),
+    shard_capacity_bytes=2**30,
+    start_after_ms=100,
+    restart_after_ms=100,
+    missing_after_ms=100,
 )
 
 
@@ -121,7 +125,7 @@ def test_a_host_that_cannot_start_shards_is_asked_again(tmp_path: Path) -> None:
             return len(host.attempts) >= 3
 
         await eventually(tried_again)
-        assert host.attempts[:3] == ["start shard-0", "restart shard-0", "restart shard-0"]
+        assert host.attempts[:3] == ["start shard-0", "start shard-0", "restart shard-0"]
 
     asyncio.run(drive(tmp_path, MemoryPlacementStore(), host, main))
 

@@ -232,11 +232,27 @@ def test_a_shard_gone_for_good_is_replaced() -> None:
     assert rig.holders("ranker") == ("s1", "s3")
 
 
-def test_a_shard_that_stays_silent_is_restarted() -> None:
+def test_a_shard_that_hangs_is_restarted() -> None:
     rig = Rig("s1", "s2").live(release("7"))
-    assert only(StartShard, rig.silence("s2", 30_000)) == []
+    assert only(StartShard, rig.silence("s2", 30_000, refused=False)) == []
     assert rig.feed(Tick(), after_ms=1)[0] == StartShard(shard_id="s2", restart=True)
     assert only(StartShard, rig.feed(Tick(), after_ms=30_000)) == []
+    assert only(StartShard, rig.feed(Tick(), after_ms=1)) == [StartShard(shard_id="s2", restart=True)]
+
+
+def test_a_shard_that_is_gone_is_left_to_ray_for_as_long_as_a_start_may_take() -> None:
+    rig = Rig("s1", "s2").live(release("7"))
+    assert only(StartShard, rig.silence("s2", 30_000)) == []
+    assert only(StartShard, rig.feed(Tick(), after_ms=1)) == [StartShard(shard_id="s2", restart=False)]
+    assert only(StartShard, rig.feed(Tick(), after_ms=120_000)) == []
+    assert only(StartShard, rig.feed(Tick(), after_ms=1)) == [StartShard(shard_id="s2", restart=True)]
+    assert only(StartShard, rig.feed(Tick(), after_ms=120_000)) == []
+
+
+def test_a_shard_that_has_just_come_up_and_is_too_busy_to_answer_is_not_restarted() -> None:
+    rig = Rig("s1", "s2").live(release("7"))
+    rig.silence("s2", 60_000)
+    assert only(StartShard, rig.silence("s2", 30_000, refused=False)) == []
     assert only(StartShard, rig.feed(Tick(), after_ms=1)) == [StartShard(shard_id="s2", restart=True)]
 
 

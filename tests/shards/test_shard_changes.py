@@ -160,6 +160,18 @@ def test_shards_are_restarted_one_by_one_and_never_while_they_are_needed(replica
     assert len(rig.holders("ranker")) == replicas
 
 
+def test_a_restarted_shard_that_takes_long_to_start_is_not_ended_again() -> None:
+    rig = live()
+    rig.change(RestartShards(shard_ids=("shard-0",), incarnations={"shard-0": "1"}), "restart")
+    while not (told := only(RestartShard, rig.log)):
+        for action in rig.see(after_ms=1_000):
+            rig.work([] if isinstance(action, RestartShard) else [action])
+    assert [action.shard_id for action in told] == ["shard-0"]
+    actions = rig.silence("shard-0", 119_000)
+    assert only(RestartShard, actions) == []
+    assert only(RestartShard, rig.feed(Tick(), after_ms=2_000)) == told
+
+
 def test_the_only_shard_is_not_restarted_under_what_it_serves() -> None:
     rig = live("shard-0", replicas=1)
     rig.work(rig.change(RestartShards(shard_ids=("shard-0",)), "restart"))
