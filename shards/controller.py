@@ -139,8 +139,8 @@ def _overdue(state: ClusterState, view: ShardView, now_ms: int) -> bool:
 
 
 def _asked_again(view: ShardView) -> bool:
-    """Return whether Ray was asked to start the shard since it fell silent."""
-    return (view.started_ms or 0) > (view.silent_since_ms or 0)
+    """Return whether Ray was asked to start the shard since it fell silent, or to begin with."""
+    return (view.started_ms or 0) >= (view.silent_since_ms or 0)
 
 
 def _report(state: ClusterState, now_ms: int) -> _Step:

@@ -125,7 +125,7 @@ def test_a_host_that_cannot_start_shards_is_asked_again(tmp_path: Path) -> None:
             return len(host.attempts) >= 3
 
         await eventually(tried_again)
-        assert host.attempts[:3] == ["start shard-0", "start shard-0", "restart shard-0"]
+        assert host.attempts[:3] == ["start shard-0", "restart shard-0", "restart shard-0"]
 
     asyncio.run(drive(tmp_path, MemoryPlacementStore(), host, main))
 

@@ -242,6 +242,7 @@ def test_a_shard_that_hangs_is_restarted() -> None:
 
 def test_a_shard_that_is_gone_is_left_to_ray_for_as_long_as_a_start_may_take() -> None:
     rig = Rig("s1", "s2").live(release("7"))
+    rig.see(after_ms=1_000)
     assert only(StartShard, rig.silence("s2", 30_000)) == []
     assert only(StartShard, rig.feed(Tick(), after_ms=1)) == [StartShard(shard_id="s2", restart=False)]
     assert only(StartShard, rig.feed(Tick(), after_ms=120_000)) == []
@@ -251,6 +252,7 @@ def test_a_shard_that_is_gone_is_left_to_ray_for_as_long_as_a_start_may_take() -
 
 def test_a_shard_that_has_just_come_up_and_is_too_busy_to_answer_is_not_restarted() -> None:
     rig = Rig("s1", "s2").live(release("7"))
+    rig.see(after_ms=1_000)
     rig.silence("s2", 60_000)
     assert only(StartShard, rig.silence("s2", 30_000, refused=False)) == []
     assert only(StartShard, rig.feed(Tick(), after_ms=1)) == [StartShard(shard_id="s2", restart=True)]
