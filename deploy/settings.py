@@ -171,6 +171,8 @@ def child_environment(ray_token_path: Path | None) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's workers give way to all else on a host, unless told otherwise; but shards serve.
+        "RAY_worker_niceness": "0",
         # Without it, a Ray that finds an address here joins that cluster instead of starting its own.
         "RAY_ADDRESS": "",
         **ray_access,

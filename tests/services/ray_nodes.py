@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 import ray
 
 from services.shard_actor import NAMESPACE
+
+_AS_IN_THE_IMAGE = {"RAY_worker_niceness": "0", "RAY_health_check_period_ms": "1000"}
 
 
 class RayNodes:
@@ -20,6 +23,7 @@ class RayNodes:
             [sys.executable, "-m", "tests.services.ray_starter", json.dumps({"num_cpus": 0} | head)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=os.environ | _AS_IN_THE_IMAGE,
             text=True,
         )
         try:

@@ -94,6 +94,16 @@ def test_whoever_serves_dies_with_the_warm_process(tmp_path: Path) -> None:
             assert time.monotonic() < late_s
 
 
+def test_imports_give_way_to_whoever_serves(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with warm(ShardConfig(shard_id="shard-1", state_dir=tmp_path)) as shard:
+        late_s = time.monotonic() + _START_S
+        while max(priorities(shard.process.pid)) <= own:
+            assert time.monotonic() < late_s
+        _, pid = shard.life()
+        assert priorities(pid)[0] == own
+
+
 def test_a_shard_that_cannot_serve_says_so(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shard-1.json").mkdir()
@@ -118,3 +128,13 @@ def alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
     return False
+
+
+def priorities(pid: int) -> list[int]:
+    """Return the niceness of every thread, the first one first."""
+    found = []
+    for thread in sorted(int(task.name) for task in (Path("/proc") / str(pid) / "task").iterdir()):
+        # One that ends meanwhile has none.
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.getpriority(os.PRIO_PROCESS, thread))
+    return found
