@@ -79,6 +79,14 @@ class RoutingTable:
             shard for shard in self._replicas[model] if all(shard in self._replicas[o] for o in others)
         )
 
+    def together(self, models: Collection[ModelVersion]) -> bool:
+        """Return whether as many shards hold all the models as hold any of them.
+
+        Where fewer do, going to those alone would give up what the other replicas are for. Raises `NotFound`.
+        """
+        shards = self.replicas(*models)
+        return bool(shards) and all(len(self.replicas(model)) <= len(shards) for model in models)
+
     def partitions(self, model: ModelVersion) -> tuple[ModelVersion, ...]:
         """Return the bundles that hold the model's catalogue between them, none where one holds all of it."""
         return () if model in self._replicas else self._partitions.get(model, ())

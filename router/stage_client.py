@@ -61,9 +61,12 @@ class StageClient:
         return _answer(ranking_service_pb2.RankResponse(), payload)
 
     async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
-        """Return what one shard answers for all steps, None where none holds all; raises `HeadraceError`."""
+        """Return what one shard answers for all steps; raises `HeadraceError`.
+
+        None where the models are not held together, on every shard that holds one of them.
+        """
         models = tuple(step.model for step in call.steps)
-        if not self._table.replicas(*models):
+        if not self._table.together(models):
             return None
         payload = await self._send(RUN, models, cascade_to_proto(call), timeout_s)
         with _reading():

@@ -74,19 +74,19 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
             for held in holdings.recorded:
                 if not held.on_demand:
                     loader.submit(holdings.restore, held)
-            loader.submit(_read_apart, residency)
+            loader.submit(_settle, residency)
             yield f"{config.advertise_host or config.host}:{server.port}"
 
 
-def _read_apart(residency: Residency) -> None:
-    """Have programs read by another process from now on.
+def _settle(residency: Residency) -> None:
+    """Have loads give way to requests from now on, and programs read by another process.
 
-    It takes seconds to start. A shard that comes back restores its bundles sooner without it, and has hardly
-    a caller yet whom reading could disturb.
+    That takes seconds to start. A shard that comes back restores its bundles sooner without, and has hardly
+    a caller yet whom loads could disturb.
     """
     programs = program_process()
     programs.start()
-    residency.read_programs_by(programs.read)
+    residency.give_way(programs.read)
 
 
 def _limits(config: ShardConfig) -> EvictionLimits:

@@ -3,16 +3,16 @@
 import time
 from collections.abc import Callable
 
-_REST_RATIO = 30.0
-_MAX_REST_S = 0.1
+_REST_RATIO = 50.0
+_MAX_REST_S = 0.15
 
 
 class Pace:
     """Of one thread; `rest` between two steps of its work, while `wanted` says that others have work too.
 
     A step holds Python's lock, or a core, that a request may wait for: requests that meet it are late by
-    about as long as it computes. The rests make those that do fewer than one in thirty, or one a tenth of a
-    second where steps are long, which a p99 does not show (`docs/performance.md` has the figures).
+    about as long as it computes. The rests leave so few of those that a p99 hardly shows them
+    (`docs/performance.md` has the figures).
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Pace:
         self._rested_s = clock()
 
     def rest(self) -> None:
-        """Sleep for many times as long as this thread computed since then, a tenth of a second at most."""
+        """Sleep for many times as long as this thread computed since then, a fraction of a second at most."""
         worked_s = self._clock() - self._rested_s
         if worked_s > 0 and self._wanted():
             self._sleep(min(_REST_RATIO * worked_s, _MAX_REST_S))

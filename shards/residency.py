@@ -62,16 +62,21 @@ class Residency:
         self._attempts = attempts
         self._clock = clock
         self._read_program: ProgramReader = prepare_program
-        self._pace = Pace(wanted=self._serves)
+        self._gives_way = False
+        self._pace = Pace(wanted=lambda: self._gives_way and self._serves())
         self._taken_s = -math.inf
         self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._held: dict[ModelVersion, Holding] = {}
         self._owners: dict[ModelVersion, _Owner] = {}
 
-    def read_programs_by(self, reader: ProgramReader) -> None:
-        """Let programs be read in this way from now on; until then they are read here and now."""
+    def give_way(self, reader: ProgramReader) -> None:
+        """Let loads give way to requests from now on: they rest between steps, and `reader` reads programs.
+
+        Until then they are as fast as can be.
+        """
         self._read_program = reader
+        self._gives_way = True
 
     @property
     def loading(self) -> bool:

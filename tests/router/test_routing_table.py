@@ -41,6 +41,29 @@ def test_replicas_are_the_shards_that_can_be_reached() -> None:
     assert TABLE.generation == 7
 
 
+def test_models_are_together_where_going_to_all_of_them_at_once_gives_up_no_replica() -> None:
+    both = {"one": ("s1", "s2"), "two": ("s2", "s1"), "half": ("s1",), "three": ("s2", "s3"), "gone": ("s9",)}
+    models = {name: ModelVersion(name, "1") for name in both}
+    table = RoutingTable(
+        Placement(
+            endpoints={"s1": "h1:1", "s2": "h2:2", "s3": "h3:3"},
+            assignments={models[name]: assigned(models[name], *shards) for name, shards in both.items()},
+        )
+    )
+    for names, together in (
+        (("one", "two"), True),
+        (("one",), True),
+        (("one", "half"), False),
+        (("one", "three"), False),
+        (("one", "gone"), False),
+        (("gone",), False),
+    ):
+        assert table.together([models[name] for name in names]) is together, names
+    assert table.replicas(models["one"], models["three"]) == (Endpoint("s2", "h2:2"),)
+    with pytest.raises(NotFound, match="ghost"):
+        table.together([models["one"], ModelVersion("ghost", "1")])
+
+
 def test_an_unknown_model_or_version_is_not_found() -> None:
     with pytest.raises(NotFound, match="model 'tower@3' does not exist"):
         TABLE.replicas(ModelVersion("tower", "3"))

@@ -22,7 +22,7 @@ def test_rests_many_times_as_long_as_it_computed_but_never_long() -> None:
     for computed_s in (0.001, 0.002, 5.0):
         thread.computed_s += computed_s
         pace.rest()
-    assert thread.rests == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.1)]
+    assert thread.rests == [pytest.approx(0.05), pytest.approx(0.1), pytest.approx(0.15)]
 
 
 def test_does_not_rest_for_nothing() -> None:
@@ -40,4 +40,4 @@ def test_goes_on_at_once_while_nobody_else_has_work_and_owes_no_rest_for_it_late
     wanted[0] = True
     thread.computed_s += 0.001
     pace.rest()
-    assert thread.rests == [pytest.approx(0.03)]
+    assert thread.rests == [pytest.approx(0.05)]
