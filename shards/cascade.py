@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shards.candidates import EMPTY, Candidates
-from shards.errors import DeadlineExceeded, Unavailable
+from shards.errors import DeadlineExceeded, FieldViolation, InvalidInput
 from shards.merging import PREFIXES, ChannelResult, merge, with_columns
 from shards.release import ModelVersion, Stage
 from shards.search_context import Filter, SearchContext
@@ -72,21 +72,17 @@ def run(
 ) -> CascadeResult:
     """Run the steps, each on its servable, and leave out the last scorers when it is `until_s` of the clock.
 
-    Raises DeadlineExceeded where not even the first scorer has its time, Unavailable where a scorer knows
+    Raises DeadlineExceeded where not even the first scorer has its time, InvalidInput where a scorer knows
     none of the candidates, ValueError where it returns others, and whatever a servable raises.
     """
     running = _Running(call=call, until_s=until_s, clock=clock)
-    found = []
-    for step, servable in zip(call.steps, servables, strict=True):
-        if isinstance(servable, Retriever):
-            found.append(running.retrieve(step, servable))
+    steps = list(zip(call.steps, servables, strict=True))
+    found = [running.retrieve(*step) for step in steps if step[0].stage is Stage.RETRIEVAL]
     candidates = merge(found, limit=call.merged) if found else call.candidates
-    if len(found) == len(call.steps):
+    if len(found) == len(steps):
         candidates = _described(candidates.first(call.attribute_count), found)
     scored = False
-    for step, servable in zip(call.steps, servables, strict=True):
-        if isinstance(servable, Retriever) or not candidates:
-            continue
+    for step, servable in steps[len(found) :] if candidates else ():
         if clock() >= until_s:
             if scored:
                 break
@@ -119,7 +115,8 @@ class _Running:
     clock: Callable[[], float]
     done: list[StepDone] = field(default_factory=list)
 
-    def retrieve(self, step: CascadeStep, retriever: Retriever) -> ChannelResult:
+    def retrieve(self, step: CascadeStep, retriever: Servable) -> ChannelResult:
+        assert isinstance(retriever, Retriever)
         started_s = self.clock()
         call = self.call
         # A scorer names them again; without one any of the candidates may come first.
@@ -128,7 +125,8 @@ class _Running:
         self._note(step, started_s, found)
         return ChannelResult(name=step.channel, weight=step.weight, quota=step.quota, candidates=found)
 
-    def score(self, step: CascadeStep, scorer: Scorer, candidates: Candidates) -> Candidates:
+    def score(self, step: CascadeStep, scorer: Servable, candidates: Candidates) -> Candidates:
+        assert isinstance(scorer, Scorer)
         call, started_s, asked = self.call, self.clock(), candidates.first(step.intake)
         exponents = call.task_exponents if step.stage is Stage.RANKING else {}
         scored = scorer.score(
@@ -136,7 +134,10 @@ class _Running:
         )
         joined = with_columns(asked, PREFIXES[step.stage], scored)
         if not joined:
-            raise Unavailable(f"model {step.model} knows none of the {len(asked)} candidates")
+            # No fault of this shard, which another one would not have.
+            raise InvalidInput(
+                FieldViolation("steps", f"{step.model} knows none of the {len(asked)} candidates")
+            )
         self._note(step, started_s, joined)
         return joined
 

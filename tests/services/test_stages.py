@@ -12,6 +12,7 @@ import pytest
 from services import codec
 from services.shard_config import ShardConfig
 from services.shard_server import ShardServer
+from shards.candidates import Candidates
 from shards.cascade import CascadeCall, CascadeStep
 from shards.errors import InvalidInput, NotOwner, Overloaded, Unavailable
 from shards.merging import ChannelResult, merge, with_columns
@@ -123,6 +124,16 @@ def test_all_stages_in_one_call_give_what_they_give_one_by_one(models: Models, t
         # What was merged elsewhere is scored here.
         scored = await client.run(replace(call, steps=call.steps[-2:], candidates=merged))
         assert scored.candidates.item_ids == ranked.item_ids
+
+    run(models, tmp_path, check)
+
+
+def test_a_scorer_that_knows_no_candidate_is_no_fault_of_the_shard(models: Models, tmp_path: Path) -> None:
+    async def check(client: ShardClient) -> None:
+        unknown = Candidates(item_ids=("no-such-item",))
+        call = whole(models, candidates=unknown)
+        with pytest.raises(InvalidInput, match="knows none of the 1 candidates"):
+            await client.run(replace(call, steps=call.steps[-2:]))
 
     run(models, tmp_path, check)
 
