@@ -19,7 +19,14 @@ from deploy.settings import PROJECT_ROOT
 from deploy.workspace import Workspace
 from tests.shards.bundles import RELEASE, build_models
 
-PATIENT = replace(RELEASE, retrieval_budget_ms=3_000)
+assert RELEASE.pre_ranker
+assert RELEASE.ranker
+PATIENT = replace(
+    RELEASE,
+    retrieval_budget_ms=3_000,
+    pre_ranker=replace(RELEASE.pre_ranker, budget_ms=3_000),
+    ranker=replace(RELEASE.ranker, budget_ms=3_000),
+)
 """A busy machine that tests and starts shards at once may be slow; that is no failure of the cluster."""
 
 _READY = re.compile(r"READY router=(\S+:\d+) controller=(\S+:\d+)\n")
