@@ -12,12 +12,12 @@ from router.coverage import Gap
 from router.gate import decide
 from router.page import page
 from router.retrieval import Retrieved, retrieve
-from router.scoring import Scored, ScoringStage
+from router.scoring import Ask, Scored, ScoringStage, intake, kept
 from router.search import Search, Stages
 from router.together import ask_together, call_of, gaps_of, may_go_together, timings_of
 from shards.candidates import EMPTY, Candidates
 from shards.merging import MERGE_SCORE, PREFIXES, merge
-from shards.release import ReleaseChannel, Stage
+from shards.release import ReleaseChannel, ReleaseScorer, Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +77,10 @@ async def _one_by_one(search: Search, channels: Sequence[ReleaseChannel], stages
     """Ask for every stage wherever its model is, and make do with what answers."""
     retrieved = await retrieve(search, channels, stages)
     merged = merge(retrieved.results, limit=_merged(search))
-    pre_ranked = await _pre_rank(search, stages, merged)
-    ranked = await _rank(search, stages, pre_ranked.candidates or merged)
+    release = search.release
+    pre_ranked = await _score(search, Stage.PRE_RANKING, release.pre_ranker, stages.pre_rank, merged)
+    last_list = pre_ranked.candidates or merged
+    ranked = await _score(search, Stage.RANKING, release.ranker, stages.rank, last_list)
     last, score_column = _last(merged, pre_ranked, ranked)
     return _Ordered(
         candidates=last,
@@ -99,41 +101,15 @@ def _merged(search: Search) -> int:
     return max(search.release.merged, search.request.page_size)
 
 
-async def _pre_rank(search: Search, stages: Stages, merged: Candidates) -> Scored:
-    scorer, ranker = search.release.pre_ranker, search.release.ranker
+async def _score(
+    search: Search, stage: Stage, scorer: ReleaseScorer | None, ask: Ask, candidates: Candidates
+) -> Scored:
     if scorer is None:
         return Scored()
-    stage = ScoringStage(
-        stage=Stage.PRE_RANKING,
-        scorer=scorer,
-        intake=_intake(search, scorer.candidates),
-        keep=_intake(search, ranker.candidates) if ranker else _page_or_all(search),
-        ask=stages.pre_rank,
+    scoring = ScoringStage(
+        stage=stage, scorer=scorer, intake=intake(search, scorer), keep=kept(search, stage), ask=ask
     )
-    return await stage.score(search, merged)
-
-
-async def _rank(search: Search, stages: Stages, candidates: Candidates) -> Scored:
-    scorer = search.release.ranker
-    if scorer is None:
-        return Scored()
-    stage = ScoringStage(
-        stage=Stage.RANKING,
-        scorer=scorer,
-        intake=_intake(search, scorer.candidates),
-        keep=_page_or_all(search),
-        ask=stages.rank,
-    )
-    return await stage.score(search, candidates)
-
-
-def _intake(search: Search, candidates: int) -> int:
-    """Return what a scorer is given at most; a longer page raises it, so that one stage scores all of it."""
-    return max(candidates, search.request.page_size)
-
-
-def _page_or_all(search: Search) -> int:
-    return 0 if search.request.explain else search.request.page_size
+    return await scoring.score(search, candidates)
 
 
 def _last(merged: Candidates, pre_ranked: Scored, ranked: Scored) -> tuple[Candidates, str]:

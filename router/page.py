@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from router.answer import Item
 from shards.candidates import Candidates
+from shards.merging import attributes_of
 
 
 def page(
@@ -22,7 +23,7 @@ def page(
     """
     item_ids = ordered.item_ids[:size]
     columns = {name: column[:size].tolist() for name, column in ordered.columns.items()}
-    attributes = _attributes(item_ids, attribute_sources)
+    attributes = attributes_of(item_ids, attribute_sources)
     items = []
     for row, item_id in enumerate(item_ids):
         scores = {name: values[row] for name, values in columns.items() if not math.isnan(values[row])}
@@ -36,14 +37,3 @@ def page(
             )
         )
     return tuple(items)
-
-
-def _attributes(item_ids: Sequence[str], sources: Sequence[Candidates]) -> dict[str, dict[str, str]]:
-    """Return the attributes of each item; a source holds texts for its first items only."""
-    found: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
-    for source in sources:
-        for name, texts in source.attributes.items():
-            for item_id, text in zip(source.item_ids, texts, strict=False):
-                if item_id in found:
-                    found[item_id].setdefault(name, text)
-    return found

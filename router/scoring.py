@@ -18,6 +18,19 @@ Ask = Callable[[Scoring, float], Awaitable[StageAnswer]]
 """Asks one stage within a time in seconds."""
 
 
+def intake(search: Search, scorer: ReleaseScorer) -> int:
+    """Return what a scorer is given at most; a longer page raises it, so that one stage scores all of it."""
+    return max(scorer.candidates, search.request.page_size)
+
+
+def kept(search: Search, stage: Stage) -> int:
+    """Return how many of the best a scorer gives back: what the next one takes, or the page; 0 for all."""
+    ranker = search.release.ranker
+    if stage is Stage.PRE_RANKING and ranker:
+        return intake(search, ranker)
+    return 0 if search.request.explain else search.request.page_size
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """Candidates in the order of the stage with its columns joined on; empty when it scored nothing."""

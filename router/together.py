@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from router.answer import StageTiming
 from router.budget import LEAST_CALL_S, RESERVE_S
 from router.coverage import Gap, GapReason
+from router.scoring import intake, kept
 from router.search import Search, Stages
 from services.codec import CascadeAnswer
 from shards.cascade import CascadeCall, CascadeStep
@@ -41,22 +42,18 @@ def may_go_together(search: Search, channels: Sequence[ReleaseChannel]) -> bool:
 
 def call_of(search: Search, channels: Sequence[ReleaseChannel], merged: int) -> CascadeCall:
     """Return the call for the channels that the gate lets through and the scorers of the release."""
-    release, page_size = search.release, search.request.page_size
-    pre_ranker, ranker = release.pre_ranker, release.ranker
+    release = search.release
+    scorers = {Stage.PRE_RANKING: release.pre_ranker, Stage.RANKING: release.ranker}
     steps = [_channel(channel) for channel in channels]
-    if pre_ranker:
-        keep = max(ranker.candidates, page_size) if ranker else page_size
-        steps.append(_scorer(Stage.PRE_RANKING, pre_ranker, page_size, keep))
-    if ranker:
-        steps.append(_scorer(Stage.RANKING, ranker, page_size, page_size))
+    steps += [_scorer(search, stage, scorer) for stage, scorer in scorers.items() if scorer]
     return CascadeCall(
         context=search.context,
         steps=tuple(steps),
         merged=merged,
         filter=search.request.filter,
-        task_exponents=release.task_exponents if ranker else {},
+        task_exponents=release.task_exponents if release.ranker else {},
         attributes=release.attributes,
-        attribute_count=page_size,
+        attribute_count=search.request.page_size,
     )
 
 
@@ -71,8 +68,10 @@ def _channel(channel: ReleaseChannel) -> CascadeStep:
     )
 
 
-def _scorer(stage: Stage, scorer: ReleaseScorer, page_size: int, keep: int) -> CascadeStep:
-    return CascadeStep(stage=stage, model=scorer.model, keep=keep, intake=max(scorer.candidates, page_size))
+def _scorer(search: Search, stage: Stage, scorer: ReleaseScorer) -> CascadeStep:
+    return CascadeStep(
+        stage=stage, model=scorer.model, keep=kept(search, stage), intake=intake(search, scorer)
+    )
 
 
 def _budget_s(search: Search) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from shards.candidates import EMPTY, Candidates
 from shards.errors import DeadlineExceeded, FieldViolation, InvalidInput
-from shards.merging import PREFIXES, ChannelResult, merge, with_columns
+from shards.merging import PREFIXES, ChannelResult, attributes_of, merge, with_columns
 from shards.release import ModelVersion, Stage
 from shards.search_context import Filter, SearchContext
 from shards.stages import Retriever, Scorer, Servable
@@ -75,35 +75,27 @@ def run(
     Raises DeadlineExceeded where not even the first scorer has its time, InvalidInput where a scorer knows
     none of the candidates, ValueError where it returns others, and whatever a servable raises.
     """
-    running = _Running(call=call, until_s=until_s, clock=clock)
+    running = _Running(call=call, clock=clock)
     steps = list(zip(call.steps, servables, strict=True))
     found = [running.retrieve(*step) for step in steps if step[0].stage is Stage.RETRIEVAL]
     candidates = merge(found, limit=call.merged) if found else call.candidates
     if len(found) == len(steps):
-        candidates = _described(candidates.first(call.attribute_count), found)
-    scored = False
+        candidates = _described(candidates.first(call.attribute_count), [each.candidates for each in found])
     for step, servable in steps[len(found) :] if candidates else ():
         if clock() >= until_s:
-            if scored:
-                break
-            raise DeadlineExceeded("no time was left to score")
+            if len(running.done) == len(found):
+                raise DeadlineExceeded("no time was left to score")
+            break
         candidates = running.score(step, servable, candidates)
-        scored = True
     return CascadeResult(candidates=candidates, done=tuple(running.done))
 
 
-def _described(candidates: Candidates, found: Sequence[ChannelResult]) -> Candidates:
-    """Return the candidates with the attributes that the first channel which has an item knows of it."""
-    names = dict.fromkeys(name for result in found for name in result.candidates.attributes)
-    return replace(candidates, attributes={name: _texts(name, candidates, found) for name in names})
-
-
-def _texts(name: str, candidates: Candidates, found: Sequence[ChannelResult]) -> tuple[str, ...]:
-    known: dict[str, str] = {}
-    for result in reversed(found):
-        texts = result.candidates.attributes.get(name, ())
-        known.update(zip(result.candidates.item_ids, texts, strict=False))
-    return tuple(known.get(item_id, "") for item_id in candidates.item_ids)
+def _described(candidates: Candidates, sources: Sequence[Candidates]) -> Candidates:
+    """Return the candidates with the attributes that the channels know of them."""
+    texts = attributes_of(candidates.item_ids, sources)
+    names = dict.fromkeys(name for source in sources for name in source.attributes)
+    columns = {name: tuple(known.get(name, "") for known in texts.values()) for name in names}
+    return replace(candidates, attributes=columns)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,7 +103,6 @@ class _Running:
     """The steps of one call as they are done."""
 
     call: CascadeCall
-    until_s: float
     clock: Callable[[], float]
     done: list[StepDone] = field(default_factory=list)
 

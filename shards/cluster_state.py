@@ -266,7 +266,8 @@ class ClusterState:
             known[operation.operation_id] = replace(operation, state=_RUNNING, detail="", end_ms=None)
         known |= {o.operation_id: o for o in self.placement.intent.operations}
         told = (self._with_progress(operation) for operation in known.values())
-        return {o.operation_id: o for o in sorted(told, key=lambda o: (o.start_ms, o.operation_id))}
+        # Sorting is stable: what began within one millisecond stays in the order in which it came.
+        return {o.operation_id: o for o in sorted(told, key=lambda o: o.start_ms)}
 
     def _with_progress(self, operation: Operation) -> Operation:
         progress = self.progress.get(operation.operation_id)

@@ -116,3 +116,17 @@ def with_columns(candidates: Candidates, stage: str, scored: Candidates) -> Cand
     columns = {name: column[order] for name, column in candidates.columns.items()}
     columns |= {f"{stage}.{name}": column for name, column in scored.columns.items()}
     return Candidates(item_ids=scored.item_ids, columns=columns, attributes=scored.attributes)
+
+
+def attributes_of(item_ids: Sequence[str], sources: Sequence[Candidates]) -> dict[str, dict[str, str]]:
+    """Return the texts of each item by name, from the first source that knows it.
+
+    A source holds texts for its first items only.
+    """
+    found: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
+    for source in sources:
+        for name, texts in source.attributes.items():
+            for item_id, text in zip(source.item_ids, texts, strict=False):
+                if item_id in found:
+                    found[item_id].setdefault(name, text)
+    return found

@@ -27,7 +27,7 @@ class Pace:
         self._rested_s = clock()
 
     def rest(self) -> None:
-        """Sleep for many times as long as this thread computed since then, a fraction of a second at most."""
+        """Sleep many times as long as this thread computed since the last rest, within a fixed limit."""
         worked_s = self._clock() - self._rested_s
         if worked_s > 0 and self._wanted():
             self._sleep(min(_REST_RATIO * worked_s, _MAX_REST_S))

@@ -12,8 +12,8 @@ from shards.candidates import Candidates
 from shards.cascade import CascadeCall, CascadeStep
 from shards.errors import DeadlineExceeded, HeadraceError
 from shards.release import ModelVersion, Stage
-from shards.search_context import Filter, SearchContext
 from shards.stages import Servable
+from tests.services.asked_models import AskedRetriever, AskedScorer
 
 
 def ranked(*item_ids: str, titles: int = 0, **tasks: float) -> Candidates:
@@ -45,13 +45,13 @@ class MemoryStages:
         return self.now_s
 
     async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer:
-        return self.answer(call.model, call, timeout_s)
+        return self._answer(call.model, call, timeout_s)
 
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
-        return self.answer(call.model, call, timeout_s)
+        return self._answer(call.model, call, timeout_s)
 
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
-        return self.answer(call.model, call, timeout_s)
+        return self._answer(call.model, call, timeout_s)
 
     async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
         """Run the steps where all are held together, on what answers one by one too."""
@@ -65,12 +65,13 @@ class MemoryStages:
         )
 
     def _servable(self, step: CascadeStep) -> Servable:
-        if step.stage is Stage.RETRIEVAL:
-            return _MemoryRetriever(self, step.model)
-        return _MemoryScorer(self, step.model)
+        def ask(call: Retrieval | Scoring) -> Candidates:
+            return self._answer(call.model, call, math.inf).candidates
 
-    def answer(self, model: ModelVersion, call: Retrieval | Scoring, timeout_s: float) -> StageAnswer:
-        """Answer one call, within its time."""
+        retrieves = step.stage is Stage.RETRIEVAL
+        return AskedRetriever(step.model, ask) if retrieves else AskedScorer(step.model, ask)
+
+    def _answer(self, model: ModelVersion, call: Retrieval | Scoring, timeout_s: float) -> StageAnswer:
         self.calls[model.model] = call
         taken_s = self.takes_s.get(model.model, 0.0)
         self.now_s += min(taken_s, timeout_s)
@@ -82,52 +83,6 @@ class MemoryStages:
         if isinstance(call, Scoring) and self.obedient:
             answer = kept(answer, call)
         return StageAnswer(shard_id="s1", model=model, compute_s=taken_s, candidates=answer)
-
-
-@dataclass
-class _MemoryRetriever:
-    stages: MemoryStages
-    model: ModelVersion
-
-    def retrieve(
-        self, context: SearchContext, k: int, allowed: Filter, attributes: tuple[str, ...], count: int, /
-    ) -> Candidates:
-        call = Retrieval(
-            model=self.model,
-            context=context,
-            k=k,
-            filter=allowed,
-            attributes=attributes,
-            attribute_count=count,
-        )
-        return self.stages.answer(self.model, call, math.inf).candidates
-
-
-@dataclass
-class _MemoryScorer:
-    stages: MemoryStages
-    model: ModelVersion
-
-    def score(
-        self,
-        context: SearchContext,
-        candidates: Candidates,
-        keep: int,
-        task_exponents: Mapping[str, float],
-        attributes: tuple[str, ...],
-        count: int,
-        /,
-    ) -> Candidates:
-        call = Scoring(
-            model=self.model,
-            context=context,
-            candidates=candidates,
-            keep=keep,
-            task_exponents=task_exponents,
-            attributes=attributes,
-            attribute_count=count,
-        )
-        return self.stages.answer(self.model, call, math.inf).candidates
 
 
 def kept(answer: Candidates, call: Scoring) -> Candidates:

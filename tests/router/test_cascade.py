@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,10 @@ def searched(
     release: Release = RELEASE,
     query: str = "mug",
     seconds: float = 1.0,
-    **asked: int,
+    **asked: Any,
 ) -> Answer:
     search = Search(
-        request=SearchRequest(surface="gifts", query=query, page_size=asked.get("page_size", 2)),
+        request=SearchRequest(surface="gifts", query=query, **{"page_size": 2} | asked),
         context=SearchContext(query=query, now_ms=5),
         release=release,
         deadline=Deadline.after(seconds, stages.clock),

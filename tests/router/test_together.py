@@ -1,24 +1,17 @@
 """One shard that holds every bundle of a release answers in one call what it answers one by one."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from router import cascade
-from router.answer import Answer
-from router.budget import Deadline
 from router.coverage import GapReason
-from router.search import Search
-from services.codec import SearchRequest
 from shards.candidates import EMPTY, Candidates
 from shards.errors import HeadraceError, NotOwner, Unavailable
 from shards.release import Release, Stage
-from shards.search_context import SearchContext
 from tests.router.memory_stages import MemoryStages, ranked
-from tests.router.test_cascade import ANSWERS, RELEASE
+from tests.router.test_cascade import ANSWERS, RELEASE, searched
 
 DESCRIBED: Mapping[str, Candidates | HeadraceError] = {
     name: replace(answer, attributes={"title": tuple(f"The {item_id}" for item_id in answer.item_ids)})
@@ -30,18 +23,6 @@ UNSCORED: dict[str, Any] = {"pre_ranker": None, "ranker": None, "task_exponents"
 
 def stages(together_on: str = "s1", **changed: Candidates | HeadraceError) -> MemoryStages:
     return MemoryStages({**DESCRIBED, **changed}, together_on=together_on)
-
-
-def searched(
-    answering: MemoryStages, release: Release = RELEASE, *, query: str = "mug", **asked: Any
-) -> Answer:
-    search = Search(
-        request=SearchRequest(surface="gifts", query=query, **{"page_size": 2} | asked),
-        context=SearchContext(query=query, now_ms=5),
-        release=release,
-        deadline=Deadline.after(1.0, answering.clock),
-    )
-    return asyncio.run(cascade.run(search, answering))
 
 
 @pytest.mark.parametrize(
@@ -58,8 +39,8 @@ def searched(
 @pytest.mark.parametrize("page_size", [1, 2, 20])
 def test_the_page_is_that_of_stages_asked_one_by_one(release: Release, query: str, page_size: int) -> None:
     one, many = stages(), stages(together_on="")
-    together = searched(one, release, query=query, page_size=page_size)
-    apart = searched(many, release, query=query, page_size=page_size)
+    together = searched(one, release=release, query=query, page_size=page_size)
+    apart = searched(many, release=release, query=query, page_size=page_size)
     assert len(one.asked_together) == (len(together.timings) > 1)
     assert together.items == apart.items
     assert together.gaps == apart.gaps == ()
@@ -71,7 +52,7 @@ def test_the_page_is_that_of_stages_asked_one_by_one(release: Release, query: st
 def test_a_shard_gets_the_budgets_of_all_stages_but_no_more_than_the_search_has() -> None:
     answering = stages()
     searched(answering)
-    searched(answering, replace(RELEASE, retrieval_budget_ms=5_000))
+    searched(answering, release=replace(RELEASE, retrieval_budget_ms=5_000))
     (_, budgets_s), (_, rest_s) = answering.asked_together
     assert budgets_s == pytest.approx(0.7)
     assert rest_s == pytest.approx(0.985)
@@ -103,7 +84,7 @@ def test_what_needs_more_than_the_last_list_is_asked_stage_by_stage(
     release: Release, asked: dict[str, Any]
 ) -> None:
     answering = stages()
-    assert searched(answering, release, **asked).items
+    assert searched(answering, release=release, **asked).items
     assert not answering.asked_together
 
 

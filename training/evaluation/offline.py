@@ -16,8 +16,8 @@ from shards.candidates import Candidates
 from shards.errors import MismatchedBundle
 from shards.gathering import Gathered
 from shards.manifest import MANIFEST_FILE
-from shards.merging import ChannelResult, merge, with_columns
-from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
+from shards.merging import PREFIXES, ChannelResult, merge, with_columns
+from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
 from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.stages import Retriever, Scorer, Servable
@@ -111,12 +111,12 @@ def rankings(cascade: Cascade, context: SearchContext, *, gate_open: bool) -> di
         asked = best.first(max(release.pre_ranker.candidates, DEPTH))
         keep = max(release.ranker.candidates, DEPTH) if release.ranker else 0
         scored = cascade.pre_ranker.score(context, asked, keep, {}, (), 0)
-        best = with_columns(asked, "pre_rank", scored) or best
+        best = with_columns(asked, PREFIXES[Stage.PRE_RANKING], scored) or best
         found[PRE_RANKED] = best.item_ids
     if cascade.ranker and release.ranker:
         asked = best.first(max(release.ranker.candidates, DEPTH))
         scored = cascade.ranker.score(context, asked, 0, release.task_exponents, (), 0)
-        best = with_columns(asked, "rank", scored) or best
+        best = with_columns(asked, PREFIXES[Stage.RANKING], scored) or best
         found[RANKED] = best.item_ids
     return found
 
