@@ -1,35 +1,71 @@
 """One search from gate to page: gate → channels → merge → pre-ranking → ranking → page.
 
-What fails or has no time is left out and named in the gaps. The order falls back from ranking to
-pre-ranking to merging; the cascade fails only when no channel answers.
+Consecutive stages that the same shards hold are asked for in one call, all others one by one. What fails or
+has no time is left out and named in the gaps. The order falls back from ranking to pre-ranking to merging;
+the cascade fails only when no channel answers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.answer import Answer, Explanation, StageTiming
 from router.coverage import Gap
 from router.gate import decide
 from router.page import page
-from router.retrieval import Retrieved, retrieve
-from router.scoring import Ask, Scored, ScoringStage, intake, kept
+from router.retrieval import retrieve
+from router.scoring import Scored, ScoringStage, intake, kept
 from router.search import Search, Stages
-from router.together import ask_together, call_of, gaps_of, may_go_together, timings_of
+from router.together import Unit, ask_together, call_of, gaps_of, timings_of, units_of
+from services.codec import CascadeAnswer
 from shards.candidates import EMPTY, Candidates
+from shards.cascade import CascadeCall
 from shards.merging import MERGE_SCORE, PREFIXES, merge
 from shards.release import ReleaseChannel, ReleaseScorer, Stage
+
+_UNEXPLAINED = Explanation(channels={}, merged=EMPTY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ordered:
-    """What the stages left: candidates in the order of `score_column`, and where their texts are."""
+    """What the stages so far left: candidates in the order of `score_column`, and where their texts are."""
 
-    candidates: Candidates
-    score_column: str
-    attribute_sources: Sequence[Candidates]
-    gaps: tuple[Gap, ...]
-    timings: tuple[StageTiming, ...]
-    explanation: Explanation
+    candidates: Candidates = EMPTY
+    score_column: str = MERGE_SCORE
+    attribute_sources: tuple[Candidates, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    timings: tuple[StageTiming, ...] = ()
+    explanation: Explanation = _UNEXPLAINED
+
+    def followed_by(self, stage: Stage, scored: Scored) -> "_Ordered":
+        """Return this with what a stage made of it; one that scored nothing leaves the order as it is."""
+        gaps, timings = self.gaps + scored.gaps, self.timings + scored.timings
+        if not scored.candidates:
+            return replace(self, gaps=gaps, timings=timings)
+        explanation = (
+            replace(self.explanation, ranked=scored.candidates)
+            if stage is Stage.RANKING
+            else replace(self.explanation, pre_ranked=scored.candidates)
+        )
+        return _Ordered(
+            candidates=scored.candidates,
+            score_column=f"{PREFIXES[stage]}.score",
+            attribute_sources=(scored.candidates, *self.attribute_sources),
+            gaps=gaps,
+            timings=timings,
+            explanation=explanation,
+        )
+
+    def answered_by(self, call: CascadeCall, answer: CascadeAnswer) -> "_Ordered":
+        """Return this with what one shard made of it in several stages."""
+        last = call.steps[len(answer.done) - 1].stage
+        return replace(
+            self,
+            candidates=answer.candidates,
+            score_column=f"{PREFIXES[last]}.score" if last in PREFIXES else MERGE_SCORE,
+            attribute_sources=(answer.candidates, *self.attribute_sources),
+            gaps=self.gaps + gaps_of(call, answer),
+            timings=self.timings + timings_of(call, answer),
+        )
 
 
 async def run(search: Search, stages: Stages) -> Answer:
@@ -37,7 +73,9 @@ async def run(search: Search, stages: Stages) -> Answer:
     release = search.release
     gate = decide(release.gate, search.context)
     channels = [channel for channel in release.channels if gate.open or not channel.gated]
-    ordered = await _together(search, channels, stages) or await _one_by_one(search, channels, stages)
+    ordered = _Ordered()
+    for unit in units_of(search, channels, stages.held_together):
+        ordered = await _add(unit, ordered, search, stages)
     return Answer(
         items=page(
             ordered.candidates,
@@ -54,72 +92,41 @@ async def run(search: Search, stages: Stages) -> Answer:
     )
 
 
-async def _together(search: Search, channels: Sequence[ReleaseChannel], stages: Stages) -> _Ordered | None:
-    """Have one shard run all stages; None where that is not possible."""
-    if not may_go_together(search, channels):
-        return None
-    call = call_of(search, channels, merged=_merged(search))
-    answer = await ask_together(call, search, stages)
-    if answer is None:
-        return None
-    last = call.steps[len(answer.done) - 1].stage
-    return _Ordered(
-        candidates=answer.candidates,
-        score_column=f"{PREFIXES[last]}.score" if last in PREFIXES else MERGE_SCORE,
-        attribute_sources=(answer.candidates,),
-        gaps=gaps_of(call, answer),
-        timings=timings_of(call, answer),
-        explanation=Explanation(channels={}, merged=EMPTY),
-    )
+async def _add(unit: Unit, ordered: _Ordered, search: Search, stages: Stages) -> _Ordered:
+    """Have one shard do all of the unit, or go through it stage by stage."""
+    merged = max(search.release.merged, search.request.page_size)
+    if unit.together and (unit.channels or ordered.candidates):
+        call = call_of(search, unit, ordered.candidates, merged)
+        if answer := await ask_together(call, unit, search, stages):
+            return ordered.answered_by(call, answer)
+    if unit.channels:
+        ordered = await _retrieved(search, unit.channels, stages, merged)
+    for stage, scorer in unit.scorers:
+        scored = await _scoring(search, stage, scorer, stages).score(search, ordered.candidates)
+        ordered = ordered.followed_by(stage, scored)
+    return ordered
 
 
-async def _one_by_one(search: Search, channels: Sequence[ReleaseChannel], stages: Stages) -> _Ordered:
-    """Ask for every stage wherever its model is, and make do with what answers."""
+async def _retrieved(
+    search: Search, channels: Sequence[ReleaseChannel], stages: Stages, limit: int
+) -> _Ordered:
     retrieved = await retrieve(search, channels, stages)
-    merged = merge(retrieved.results, limit=_merged(search))
-    release = search.release
-    pre_ranked = await _score(search, Stage.PRE_RANKING, release.pre_ranker, stages.pre_rank, merged)
-    last_list = pre_ranked.candidates or merged
-    ranked = await _score(search, Stage.RANKING, release.ranker, stages.rank, last_list)
-    last, score_column = _last(merged, pre_ranked, ranked)
+    merged = merge(retrieved.results, limit=limit)
+    by_channel = retrieved.by_channel()
     return _Ordered(
-        candidates=last,
-        score_column=score_column,
-        attribute_sources=_attribute_sources(retrieved, pre_ranked, ranked),
-        gaps=retrieved.gaps + pre_ranked.gaps + ranked.gaps,
-        timings=retrieved.timings + pre_ranked.timings + ranked.timings,
-        explanation=Explanation(
-            channels=retrieved.by_channel(),
-            merged=merged,
-            pre_ranked=pre_ranked.candidates,
-            ranked=ranked.candidates,
-        ),
+        candidates=merged,
+        attribute_sources=tuple(by_channel.values()),
+        gaps=retrieved.gaps,
+        timings=retrieved.timings,
+        explanation=Explanation(channels=by_channel, merged=merged),
     )
 
 
-def _merged(search: Search) -> int:
-    return max(search.release.merged, search.request.page_size)
-
-
-async def _score(
-    search: Search, stage: Stage, scorer: ReleaseScorer | None, ask: Ask, candidates: Candidates
-) -> Scored:
-    if scorer is None:
-        return Scored()
-    scoring = ScoringStage(
-        stage=stage, scorer=scorer, intake=intake(search, scorer), keep=kept(search, stage), ask=ask
+def _scoring(search: Search, stage: Stage, scorer: ReleaseScorer, stages: Stages) -> ScoringStage:
+    return ScoringStage(
+        stage=stage,
+        scorer=scorer,
+        intake=intake(search, scorer),
+        keep=kept(search, stage),
+        ask=stages.rank if stage is Stage.RANKING else stages.pre_rank,
     )
-    return await scoring.score(search, candidates)
-
-
-def _last(merged: Candidates, pre_ranked: Scored, ranked: Scored) -> tuple[Candidates, str]:
-    """Return the candidates of the last stage that scored any, and the column that orders them."""
-    if ranked.candidates:
-        return ranked.candidates, f"{PREFIXES[Stage.RANKING]}.score"
-    if pre_ranked.candidates:
-        return pre_ranked.candidates, f"{PREFIXES[Stage.PRE_RANKING]}.score"
-    return merged, MERGE_SCORE
-
-
-def _attribute_sources(retrieved: Retrieved, pre_ranked: Scored, ranked: Scored) -> list[Candidates]:
-    return [ranked.candidates, pre_ranked.candidates, *retrieved.by_channel().values()]

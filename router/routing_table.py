@@ -21,7 +21,16 @@ class Endpoint:
 class RoutingTable:
     """One placement; immutable, so a request that holds it sees one generation and one release."""
 
-    __slots__ = ("_live", "_partitions", "_placed", "_releases", "_replicas", "endpoints", "placement")
+    __slots__ = (
+        "_live",
+        "_partitions",
+        "_placed",
+        "_releases",
+        "_replicas",
+        "_shared",
+        "endpoints",
+        "placement",
+    )
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
@@ -32,6 +41,8 @@ class RoutingTable:
             model: tuple(self.endpoints[s] for s in assignment.shard_ids if s in self.endpoints)
             for model, assignment in placement.assignments.items()
         }
+        self._shared: dict[tuple[ModelVersion, ...], tuple[Endpoint, ...]] = {}
+        """Looked up once for each set of models that searches go through together; there are few."""
         live: defaultdict[str, set[ModelVersion]] = defaultdict(set)
         for release in placement.releases.values():
             for model in (*release.models(), *_partitioned(release)):
@@ -65,27 +76,30 @@ class RoutingTable:
         """Return the release that shall see the search too, None for most; its answer is only compared."""
         return self._releases.shadow(answered, request_id)
 
-    def replicas(self, model: ModelVersion, *others: ModelVersion) -> tuple[Endpoint, ...]:
-        """Return the shards that serve the bundle and the others as well, none if they are all unknown.
+    def replicas(self, *models: ModelVersion) -> tuple[Endpoint, ...]:
+        """Return the shards that serve all the models, none if they are unknown.
 
-        Raises `NotFound` for one that is not placed.
+        Raises `NotFound` for a model that is not placed.
         """
-        for each in (model, *others):
-            if each not in self._replicas:
-                raise NotFound("model", str(each))
-        if not others:
-            return self._replicas[model]
-        return tuple(
-            shard for shard in self._replicas[model] if all(shard in self._replicas[o] for o in others)
-        )
+        if len(models) == 1:
+            return self._replicas_of(models[0])
+        if models not in self._shared:
+            holders = [self._replicas_of(model) for model in models]
+            self._shared[models] = tuple(s for s in holders[0] if all(s in others for others in holders))
+        return self._shared[models]
 
-    def together(self, models: Collection[ModelVersion]) -> bool:
+    def together(self, models: tuple[ModelVersion, ...]) -> bool:
         """Return whether as many shards hold all the models as hold any of them.
 
         Where fewer do, going to those alone would give up what the other replicas are for. Raises `NotFound`.
         """
         shards = self.replicas(*models)
-        return bool(shards) and all(len(self.replicas(model)) <= len(shards) for model in models)
+        return bool(shards) and all(len(self._replicas[model]) <= len(shards) for model in models)
+
+    def _replicas_of(self, model: ModelVersion) -> tuple[Endpoint, ...]:
+        if model not in self._replicas:
+            raise NotFound("model", str(model))
+        return self._replicas[model]
 
     def partitions(self, model: ModelVersion) -> tuple[ModelVersion, ...]:
         """Return the bundles that hold the model's catalogue between them, none where one holds all of it."""

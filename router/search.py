@@ -6,7 +6,7 @@ from typing import Protocol
 from router.budget import Deadline
 from services.codec import CascadeAnswer, Retrieval, Scoring, SearchRequest, StageAnswer
 from shards.cascade import CascadeCall
-from shards.release import Release
+from shards.release import ModelVersion, Release
 from shards.search_context import SearchContext
 
 
@@ -27,5 +27,7 @@ class Stages(Protocol):
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
 
-    async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
-        """Answer several stages in one call, or return None where they are not held together."""
+    async def run(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer: ...  # noqa: D102
+
+    def held_together(self, models: tuple[ModelVersion, ...]) -> bool:
+        """Return whether one shard can be asked for all the models without giving up other replicas."""

@@ -14,6 +14,7 @@ from router.admission import Admission
 from router.answer import Answer
 from router.answer_codec import answer_to_proto
 from router.budget import Deadline
+from router.coalescing import Coalescing
 from router.coverage import Gap, GapReason
 from router.routing_table import RoutingTable
 from router.search import Search
@@ -50,6 +51,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self._admission = admission
         self._deadline_of = deadline_of
         self._shadowing = shadowing
+        self._coalescing = Coalescing()
 
     async def Search(  # noqa: N802
         self, request: search_service_pb2.SearchRequest, context: Context
@@ -61,7 +63,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             asked, table = search_from_proto(request), self._newest()
             release = table.release(asked.surface, asked.user_id)
             asked = _told_all(asked, release)
-            answer = await self._answer(asked, release, table, deadline)
+            answer = await self._answer(asked, release, table, deadline, equal=_wanted(request))
             if shadow := table.shadow(release, asked.request_id):
                 search = ShadowSearch(
                     shadow=shadow,
@@ -77,14 +79,31 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             )
 
     async def _answer(
-        self, asked: SearchRequest, release: Release, table: RoutingTable, deadline: Deadline
+        self,
+        asked: SearchRequest,
+        release: Release,
+        table: RoutingTable,
+        deadline: Deadline,
+        *,
+        equal: bytes | None = None,
     ) -> Answer:
-        """Return what the release answers; the table is the one that the search started with."""
+        """Return what the release answers; the table is the one that the search started with.
+
+        Searches of one release that want the same, as `equal` tells, and know the same of the user may share
+        an answer.
+        """
         assert asked.now_ms is not None
         user, gaps = self._user(asked.user_id, asked.now_ms, release.history_limit)
         context = SearchContext(query=asked.query, user=user, features=asked.context, now_ms=asked.now_ms)
         search = Search(request=asked, context=context, release=release, deadline=deadline)
-        answer = await cascade.run(search, StageClient(self._calls, table))
+
+        async def compute() -> Answer:
+            return await cascade.run(search, StageClient(self._calls, table))
+
+        if equal is None:
+            answer = await compute()
+        else:
+            answer = await self._coalescing.answer((release.name, equal), user, deadline, compute)
         return replace(answer, gaps=gaps + answer.gaps)
 
     def _user(self, user_id: str, now_ms: int, limit: int) -> tuple[UserState, tuple[Gap, ...]]:
@@ -104,3 +123,9 @@ def _told_all(asked: SearchRequest, release: Release) -> SearchRequest:
     moments = (asked.now_ms, release.as_of_ms)
     now_ms = next((moment for moment in moments if moment is not None), time.time_ns() // 1_000_000)
     return replace(asked, now_ms=now_ms, request_id=asked.request_id or uuid.uuid4().hex)
+
+
+def _wanted(request: search_service_pb2.SearchRequest) -> bytes:
+    """Return what two requests for the same have in common: all of it but the id, which is read before."""
+    request.ClearField("request_id")
+    return request.SerializeToString(deterministic=True)

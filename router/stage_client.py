@@ -29,7 +29,7 @@ from services.codec import (
 )
 from services.status import from_rpc_error
 from shards.cascade import CascadeCall
-from shards.errors import HeadraceError, InvalidInput
+from shards.errors import HeadraceError, InvalidInput, NotFound
 from shards.release import ModelVersion
 
 RETRIEVE = "/headrace.v1.RetrievalService/Retrieve"
@@ -60,14 +60,16 @@ class StageClient:
         payload = await self._send(RANK, (call.model,), rank_to_proto(call), timeout_s)
         return _answer(ranking_service_pb2.RankResponse(), payload)
 
-    async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
-        """Return what one shard answers for all steps; raises `HeadraceError`.
+    def held_together(self, models: tuple[ModelVersion, ...]) -> bool:
+        """Return whether every shard that holds one of the models holds them all."""
+        try:
+            return self._table.together(models)
+        except NotFound:  # Whoever asks for that model is told.
+            return False
 
-        None where the models are not held together, on every shard that holds one of them.
-        """
+    async def run(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer:
+        """Return what one shard answers for all steps; raises `HeadraceError`."""
         models = tuple(step.model for step in call.steps)
-        if not self._table.together(models):
-            return None
         payload = await self._send(RUN, models, cascade_to_proto(call), timeout_s)
         with _reading():
             return cascade_answer_from_proto(cascade_service_pb2.RunResponse.FromString(payload))

@@ -1,11 +1,12 @@
-"""A whole cascade in one call, where one shard holds every bundle that it needs.
+"""Consecutive stages in one call, where the same shards hold every bundle that those need.
 
-The candidates never travel, and one call takes the place of one for each channel and scorer. Whatever goes
-wrong with it, the caller goes on stage by stage, which makes the best of it and names what is missing.
+Within a call the candidates never travel, and it takes the place of one for each channel and scorer. Whatever
+goes wrong with it, the caller goes on stage by stage, which makes the best of it and names what is missing.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from router.answer import StageTiming
 from router.budget import LEAST_CALL_S, RESERVE_S
@@ -13,47 +14,86 @@ from router.coverage import Gap, GapReason
 from router.scoring import intake, kept
 from router.search import Search, Stages
 from services.codec import CascadeAnswer
+from shards.candidates import EMPTY, Candidates
 from shards.cascade import CascadeCall, CascadeStep
 from shards.errors import HeadraceError
-from shards.release import ReleaseChannel, ReleaseScorer, Stage
+from shards.release import ModelVersion, ReleaseChannel, ReleaseScorer, Stage
 
 log = logging.getLogger(__name__)
 
+HeldTogether = Callable[[tuple[ModelVersion, ...]], bool]
+"""Whether one shard can be asked for all of the models."""
 
-async def ask_together(call: CascadeCall, search: Search, stages: Stages) -> CascadeAnswer | None:
-    """Return the answer of one shard to all steps; None where none holds them all, or it fails."""
-    timeout_s = min(_budget_s(search), search.deadline.remaining_s() - RESERVE_S)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Consecutive stages: all channels, scorers, or both."""
+
+    channels: tuple[ReleaseChannel, ...] = ()
+    scorers: tuple[tuple[Stage, ReleaseScorer], ...] = ()
+    together: bool = False
+    """Whether one shard is asked for several of them at once."""
+    last: bool = False
+    """Whether the page is made of what it leaves."""
+
+    @property
+    def models(self) -> tuple[ModelVersion, ...]:
+        """Return the models in the order of the cascade."""
+        return (*(channel.model for channel in self.channels), *(scorer.model for _, scorer in self.scorers))
+
+
+def units_of(search: Search, channels: Sequence[ReleaseChannel], held: HeldTogether) -> tuple[Unit, ...]:
+    """Divide a search into units: the channels first, and every scorer with those before it if it can be.
+
+    What only the router can put together, explain or wait for goes stage by stage.
+    """
+
+    def joins(*models: ModelVersion) -> bool:
+        return not (search.release.on_demand or search.request.explain) and held(models)
+
+    whole = all(channel.partitions <= 1 for channel in channels)
+    models = [channel.model for channel in channels]
+    together = whole and bool(models) and joins(*models)
+    units = [Unit(channels=tuple(channels), together=together and len(models) > 1)]
+    for step in search.release.scorers():
+        before = units[-1]
+        open_end = together if before.channels else bool(before.scorers)
+        if open_end and joins(*before.models, step[1].model):
+            units[-1] = replace(before, scorers=(*before.scorers, step), together=True)
+        else:
+            units.append(Unit(scorers=(step,)))
+    units[-1] = replace(units[-1], last=True)
+    return tuple(units)
+
+
+async def ask_together(call: CascadeCall, unit: Unit, search: Search, stages: Stages) -> CascadeAnswer | None:
+    """Return the answer of one shard to all steps, the last scorers maybe left out; None where it fails."""
+    timeout_s = min(_budget_s(search, unit), search.deadline.remaining_s() - RESERVE_S)
     if timeout_s < LEAST_CALL_S:
         return None
     try:
-        return await stages.together(call, timeout_s)
+        return await stages.run(call, timeout_s)
     except HeadraceError as error:
         log.info("%s goes on stage by stage: %s", search.release.name, error)
         return None
 
 
-def may_go_together(search: Search, channels: Sequence[ReleaseChannel]) -> bool:
-    """Return whether one shard may answer: not what only the router can put together or explain."""
-    release = search.release
-    models = len(channels) + bool(release.pre_ranker) + bool(release.ranker)
-    whole = all(channel.partitions <= 1 for channel in channels)
-    return bool(channels) and models > 1 and whole and not (release.on_demand or search.request.explain)
-
-
-def call_of(search: Search, channels: Sequence[ReleaseChannel], merged: int) -> CascadeCall:
-    """Return the call for the channels that the gate lets through and the scorers of the release."""
-    release = search.release
-    scorers = {Stage.PRE_RANKING: release.pre_ranker, Stage.RANKING: release.ranker}
-    steps = [_channel(channel) for channel in channels]
-    steps += [_scorer(search, stage, scorer) for stage, scorer in scorers.items() if scorer]
+def call_of(search: Search, unit: Unit, candidates: Candidates, merged: int) -> CascadeCall:
+    """Return the call for a unit, with what the units before it left."""
+    release, page_size = search.release, search.request.page_size
+    steps = [_channel(channel) for channel in unit.channels]
+    steps += [_scorer(search, stage, scorer) for stage, scorer in unit.scorers]
+    ranks = any(step.stage is Stage.RANKING for step in steps)
     return CascadeCall(
         context=search.context,
         steps=tuple(steps),
+        candidates=EMPTY if unit.channels else candidates.first(steps[0].intake),
         merged=merged,
+        returned=page_size if unit.last else 0,
         filter=search.request.filter,
-        task_exponents=release.task_exponents if release.ranker else {},
+        task_exponents=release.task_exponents if ranks else {},
         attributes=release.attributes,
-        attribute_count=search.request.page_size,
+        attribute_count=page_size,
     )
 
 
@@ -74,10 +114,11 @@ def _scorer(search: Search, stage: Stage, scorer: ReleaseScorer) -> CascadeStep:
     )
 
 
-def _budget_s(search: Search) -> float:
-    scorers = (search.release.pre_ranker, search.release.ranker)
-    budgets_ms = [scorer.budget_ms for scorer in scorers if scorer]
-    return (search.release.retrieval_budget_ms + sum(budgets_ms)) / 1e3
+def _budget_s(search: Search, unit: Unit) -> float:
+    budgets_ms = [scorer.budget_ms for _, scorer in unit.scorers]
+    if unit.channels:
+        budgets_ms.append(search.release.retrieval_budget_ms)
+    return sum(budgets_ms) / 1e3
 
 
 def timings_of(call: CascadeCall, answer: CascadeAnswer) -> tuple[StageTiming, ...]:

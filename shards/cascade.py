@@ -32,14 +32,16 @@ class CascadeStep:
 class CascadeCall:
     """Channels, if any, and then scorers; without channels `candidates` are what is scored.
 
-    `merged` candidates at most leave the merge. The first `attribute_count` of the last list come back with
-    attributes, and without a scorer no others.
+    `merged` candidates at most leave the merge, and without a scorer the best `returned` of them come back, or
+    all where it is 0: others will score them elsewhere. The first `attribute_count` that come back have
+    attributes.
     """
 
     context: SearchContext
     steps: tuple[CascadeStep, ...]
     candidates: Candidates = EMPTY
     merged: int = 0
+    returned: int = 0
     filter: Filter = ()
     task_exponents: Mapping[str, float] = field(default_factory=dict)
     attributes: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ def run(
     found = [running.retrieve(*step) for step in steps if step[0].stage is Stage.RETRIEVAL]
     candidates = merge(found, limit=call.merged) if found else call.candidates
     if len(found) == len(steps):
-        candidates = _described(candidates.first(call.attribute_count), [each.candidates for each in found])
+        candidates = _described(candidates, call, [each.candidates for each in found])
     for step, servable in steps[len(found) :] if candidates else ():
         if clock() >= until_s:
             if len(running.done) == len(found):
@@ -90,9 +92,10 @@ def run(
     return CascadeResult(candidates=candidates, done=tuple(running.done))
 
 
-def _described(candidates: Candidates, sources: Sequence[Candidates]) -> Candidates:
-    """Return the candidates with the attributes that the channels know of them."""
-    texts = attributes_of(candidates.item_ids, sources)
+def _described(candidates: Candidates, call: CascadeCall, sources: Sequence[Candidates]) -> Candidates:
+    """Return the candidates that come back, the first with the attributes that the channels know of them."""
+    candidates = candidates.first(call.returned or len(candidates))
+    texts = attributes_of(candidates.item_ids[: call.attribute_count], sources)
     names = dict.fromkeys(name for source in sources for name in source.attributes)
     columns = {name: tuple(known.get(name, "") for known in texts.values()) for name in names}
     return replace(candidates, attributes=columns)
@@ -110,11 +113,18 @@ class _Running:
         assert isinstance(retriever, Retriever)
         started_s = self.clock()
         call = self.call
-        # A scorer names them again; without one any of the candidates may come first.
-        described = step.keep if call.steps[-1].stage is Stage.RETRIEVAL else 0
-        found = retriever.retrieve(call.context, step.keep, call.filter, call.attributes, described)
+        found = retriever.retrieve(
+            call.context, step.keep, call.filter, call.attributes, self._described(step)
+        )
         self._note(step, started_s, found)
         return ChannelResult(name=step.channel, weight=step.weight, quota=step.quota, candidates=found)
+
+    def _described(self, step: CascadeStep) -> int:
+        """Return how many of a channel's candidates need their attributes: scorers name them again."""
+        if self.call.steps[-1].stage is not Stage.RETRIEVAL:
+            return 0
+        # Without a scorer any of them may be the first of all.
+        return step.keep if self.call.returned else self.call.attribute_count
 
     def score(self, step: CascadeStep, scorer: Servable, candidates: Candidates) -> Candidates:
         assert isinstance(scorer, Scorer)

@@ -99,11 +99,12 @@ class Release:
     def models(self) -> dict[ModelVersion, Stage]:
         """Return every bundle the release pins and the stage it serves."""
         stages = {bundle: Stage.RETRIEVAL for channel in self.channels for bundle in channel.bundles()}
-        if self.pre_ranker:
-            stages[self.pre_ranker.model] = Stage.PRE_RANKING
-        if self.ranker:
-            stages[self.ranker.model] = Stage.RANKING
-        return stages
+        return stages | {scorer.model: stage for stage, scorer in self.scorers()}
+
+    def scorers(self) -> tuple[tuple[Stage, ReleaseScorer], ...]:
+        """Return the scoring stages that the release has, in the order of the cascade."""
+        stages = ((Stage.PRE_RANKING, self.pre_ranker), (Stage.RANKING, self.ranker))
+        return tuple((stage, scorer) for stage, scorer in stages if scorer)
 
     def partition_groups(self) -> dict[ModelVersion, str]:
         """Return for every partition the model whose catalogue it holds a part of; partitions go apart."""

@@ -44,6 +44,7 @@ def cascade_to_proto(call: CascadeCall) -> pb.RunRequest:
         attributes=call.attributes,
         attribute_count=call.attribute_count,
         merged=call.merged,
+        returned=call.returned,
         task_exponents=dict(call.task_exponents),
     )
 
@@ -70,6 +71,7 @@ def cascade_from_proto(message: pb.RunRequest) -> CascadeCall:
             steps=steps,
             candidates=read_candidates(message.candidates, at.child("candidates"), at_most=MAX_PRE_RANKED),
             merged=read_count(message.merged, at.child("merged")),
+            returned=read_count(message.returned, at.child("returned")),
             filter=read_filter(message.filter, at.child("filter")),
             task_exponents=read_exponents(message.task_exponents, at.child("task_exponents")),
             attributes=read_attributes(message.attributes, at.child("attributes")),

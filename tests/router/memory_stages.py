@@ -37,8 +37,8 @@ class MemoryStages:
     takes_s: Mapping[str, float] = field(default_factory=dict)
     now_s: float = 0.0
     calls: dict[str, Retrieval | Scoring] = field(default_factory=dict)
-    together_on: str = ""
-    """The shard that holds every model, if one does."""
+    homes: Mapping[str, str] = field(default_factory=dict)
+    """The shard that holds each model; one that is not named has a shard of its own."""
     asked_together: list[tuple[CascadeCall, float]] = field(default_factory=list)
 
     def clock(self) -> float:
@@ -53,16 +53,24 @@ class MemoryStages:
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         return self._answer(call.model, call, timeout_s)
 
-    async def together(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer | None:
-        """Run the steps where all are held together, on what answers one by one too."""
-        if not self.together_on:
-            return None
+    def held_together(self, models: tuple[ModelVersion, ...]) -> bool:
+        return len({self._home(model) for model in models}) == 1
+
+    async def run(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer:
+        """Run the steps on what answers one by one too."""
+        assert self.held_together(tuple(step.model for step in call.steps))
         self.asked_together.append((call, timeout_s))
         held = [self._servable(step) for step in call.steps]
         result = cascade.run(call, held, until_s=self.now_s + timeout_s, clock=self.clock)
         return CascadeAnswer(
-            shard_id=self.together_on, queue_s=0.0, done=result.done, candidates=result.candidates
+            shard_id=self._home(call.steps[0].model),
+            queue_s=0.0,
+            done=result.done,
+            candidates=result.candidates,
         )
+
+    def _home(self, model: ModelVersion) -> str:
+        return self.homes.get(model.model, model.model)
 
     def _servable(self, step: CascadeStep) -> Servable:
         def ask(call: Retrieval | Scoring) -> Candidates:

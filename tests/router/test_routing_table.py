@@ -58,10 +58,10 @@ def test_models_are_together_where_going_to_all_of_them_at_once_gives_up_no_repl
         (("one", "gone"), False),
         (("gone",), False),
     ):
-        assert table.together([models[name] for name in names]) is together, names
+        assert table.together(tuple(models[name] for name in names)) is together, names
     assert table.replicas(models["one"], models["three"]) == (Endpoint("s2", "h2:2"),)
     with pytest.raises(NotFound, match="ghost"):
-        table.together([models["one"], ModelVersion("ghost", "1")])
+        table.together((models["one"], ModelVersion("ghost", "1")))
 
 
 def test_an_unknown_model_or_version_is_not_found() -> None:

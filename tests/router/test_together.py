@@ -1,4 +1,4 @@
-"""One shard that holds every bundle of a release answers in one call what it answers one by one."""
+"""Consecutive stages that one shard holds are answered in one call, as they are answered one by one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from router.coverage import GapReason
 from shards.candidates import EMPTY, Candidates
 from shards.errors import HeadraceError, NotOwner, Unavailable
-from shards.release import Release, Stage
+from shards.release import ModelVersion, Release, ReleaseScorer, Stage
 from tests.router.memory_stages import MemoryStages, ranked
 from tests.router.test_cascade import ANSWERS, RELEASE, searched
 
@@ -21,8 +21,12 @@ DESCRIBED: Mapping[str, Candidates | HeadraceError] = {
 UNSCORED: dict[str, Any] = {"pre_ranker": None, "ranker": None, "task_exponents": {}}
 
 
-def stages(together_on: str = "s1", **changed: Candidates | HeadraceError) -> MemoryStages:
-    return MemoryStages({**DESCRIBED, **changed}, together_on=together_on)
+ON_ONE = dict.fromkeys(DESCRIBED, "s1")
+ON_TWO = ON_ONE | {"light": "s2", "heavy": "s2"}
+
+
+def stages(homes: Mapping[str, str] = ON_ONE, **changed: Candidates | HeadraceError) -> MemoryStages:
+    return MemoryStages({**DESCRIBED, **changed}, homes=homes)
 
 
 @pytest.mark.parametrize(
@@ -35,18 +39,58 @@ def stages(together_on: str = "s1", **changed: Candidates | HeadraceError) -> Me
         replace(RELEASE, channels=(replace(RELEASE.channels[0], quota=3), RELEASE.channels[1]), merged=1),
     ],
 )
+@pytest.mark.parametrize("homes", [ON_ONE, ON_TWO, ON_ONE | {"heavy": "s2"}, ON_ONE | {"tower": "s2"}, {}])
 @pytest.mark.parametrize("query", ["mug", "12345"])
 @pytest.mark.parametrize("page_size", [1, 2, 20])
-def test_the_page_is_that_of_stages_asked_one_by_one(release: Release, query: str, page_size: int) -> None:
-    one, many = stages(), stages(together_on="")
-    together = searched(one, release=release, query=query, page_size=page_size)
-    apart = searched(many, release=release, query=query, page_size=page_size)
-    assert len(one.asked_together) == (len(together.timings) > 1)
+def test_the_page_is_that_of_stages_asked_one_by_one(
+    release: Release, homes: Mapping[str, str], query: str, page_size: int
+) -> None:
+    together = searched(stages(homes), release=release, query=query, page_size=page_size)
+    apart = searched(stages({}), release=release, query=query, page_size=page_size)
     assert together.items == apart.items
     assert together.gaps == apart.gaps == ()
     assert [(t.stage, t.channel, t.model, t.candidates) for t in together.timings] == [
         (t.stage, t.channel, t.model, t.candidates) for t in apart.timings
     ]
+
+
+@pytest.mark.parametrize(
+    ("homes", "query", "calls"),
+    [
+        (ON_ONE, "mug", [["words", "tower", "light", "heavy"]]),
+        (ON_ONE, "12345", [["words", "light", "heavy"]]),
+        (ON_TWO, "mug", [["words", "tower"], ["light", "heavy"]]),
+        (ON_TWO, "12345", [["light", "heavy"]]),
+        (ON_ONE | {"heavy": "s2"}, "mug", [["words", "tower", "light"]]),
+        (ON_ONE | {"tower": "s2"}, "mug", [["light", "heavy"]]),
+        (ON_ONE | {"light": "s2"}, "mug", [["words", "tower"]]),
+        ({}, "mug", []),
+    ],
+)
+def test_consecutive_stages_on_one_shard_are_one_call(
+    homes: Mapping[str, str], query: str, calls: list[list[str]]
+) -> None:
+    answering = stages(homes)
+    searched(answering, query=query)
+    assert [[step.model.model for step in call.steps] for call, _ in answering.asked_together] == calls
+
+
+def test_a_call_takes_no_more_than_it_needs_and_gives_no_more_than_is_used() -> None:
+    answering = stages(ON_TWO)
+    pre_ranker = ReleaseScorer(model=ModelVersion("light", "1"), candidates=2)
+    searched(answering, release=replace(RELEASE, pre_ranker=pre_ranker))
+    (first, _), (second, _) = answering.asked_together
+    assert (first.returned, first.merged, first.task_exponents) == (0, 10, {})
+    assert (len(second.candidates), second.task_exponents) == (2, {"buy": 2.0})
+
+
+@pytest.mark.parametrize("missing", ["words", "light"])
+def test_a_call_that_fails_leaves_the_others_together(missing: str) -> None:
+    answering = stages(ON_TWO, **{missing: Unavailable("gone")})
+    answer = searched(answering)
+    assert [str(gap.model) for gap in answer.gaps] == [f"{missing}@1"]
+    assert len(answering.asked_together) == 2
+    assert answer.items[0].attributes
 
 
 def test_a_shard_gets_the_budgets_of_all_stages_but_no_more_than_the_search_has() -> None:

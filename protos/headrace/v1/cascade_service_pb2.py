@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from protos.headrace.v1 import types_pb2 as headrace_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headrace/v1/cascade_service.proto\x12\x0bheadrace.v1\x1a\x17headrace/v1/types.proto\"\xeb\x02\n\nRunRequest\x12+\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.SearchContext\x12\'\n\x05steps\x18\x02 \x03(\x0b\x32\x18.headrace.v1.CascadeStep\x12+\n\ncandidates\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12#\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.headrace.v1.Filter\x12\x12\n\nattributes\x18\x05 \x03(\t\x12\x17\n\x0f\x61ttribute_count\x18\x06 \x01(\x05\x12\x0e\n\x06merged\x18\x07 \x01(\x05\x12\x42\n\x0etask_exponents\x18\x08 \x03(\x0b\x32*.headrace.v1.RunRequest.TaskExponentsEntry\x1a\x34\n\x12TaskExponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\xa8\x01\n\x0b\x43\x61scadeStep\x12!\n\x05stage\x18\x01 \x01(\x0e\x32\x12.headrace.v1.Stage\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12\x0c\n\x04keep\x18\x04 \x01(\x05\x12\x0e\n\x06weight\x18\x05 \x01(\x02\x12\r\n\x05quota\x18\x06 \x01(\x05\x12\x0e\n\x06intake\x18\x07 \x01(\x05\"e\n\x0bRunResponse\x12)\n\x07headers\x18\x01 \x03(\x0b\x32\x18.headrace.v1.StageHeader\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates2J\n\x0e\x43\x61scadeService\x12\x38\n\x03Run\x12\x17.headrace.v1.RunRequest\x1a\x18.headrace.v1.RunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headrace/v1/cascade_service.proto\x12\x0bheadrace.v1\x1a\x17headrace/v1/types.proto\"\xfd\x02\n\nRunRequest\x12+\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1a.headrace.v1.SearchContext\x12\'\n\x05steps\x18\x02 \x03(\x0b\x32\x18.headrace.v1.CascadeStep\x12+\n\ncandidates\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12#\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x13.headrace.v1.Filter\x12\x12\n\nattributes\x18\x05 \x03(\t\x12\x17\n\x0f\x61ttribute_count\x18\x06 \x01(\x05\x12\x0e\n\x06merged\x18\x07 \x01(\x05\x12\x42\n\x0etask_exponents\x18\x08 \x03(\x0b\x32*.headrace.v1.RunRequest.TaskExponentsEntry\x12\x10\n\x08returned\x18\t \x01(\x05\x1a\x34\n\x12TaskExponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\xa8\x01\n\x0b\x43\x61scadeStep\x12!\n\x05stage\x18\x01 \x01(\x0e\x32\x12.headrace.v1.Stage\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12\x0c\n\x04keep\x18\x04 \x01(\x05\x12\x0e\n\x06weight\x18\x05 \x01(\x02\x12\r\n\x05quota\x18\x06 \x01(\x05\x12\x0e\n\x06intake\x18\x07 \x01(\x05\"e\n\x0bRunResponse\x12)\n\x07headers\x18\x01 \x03(\x0b\x32\x18.headrace.v1.StageHeader\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates2J\n\x0e\x43\x61scadeService\x12\x38\n\x03Run\x12\x17.headrace.v1.RunRequest\x1a\x18.headrace.v1.RunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNREQUEST_TASKEXPONENTSENTRY']._loaded_options = None
   _globals['_RUNREQUEST_TASKEXPONENTSENTRY']._serialized_options = b'8\001'
   _globals['_RUNREQUEST']._serialized_start=76
-  _globals['_RUNREQUEST']._serialized_end=439
-  _globals['_RUNREQUEST_TASKEXPONENTSENTRY']._serialized_start=387
-  _globals['_RUNREQUEST_TASKEXPONENTSENTRY']._serialized_end=439
-  _globals['_CASCADESTEP']._serialized_start=442
-  _globals['_CASCADESTEP']._serialized_end=610
-  _globals['_RUNRESPONSE']._serialized_start=612
-  _globals['_RUNRESPONSE']._serialized_end=713
-  _globals['_CASCADESERVICE']._serialized_start=715
-  _globals['_CASCADESERVICE']._serialized_end=789
+  _globals['_RUNREQUEST']._serialized_end=457
+  _globals['_RUNREQUEST_TASKEXPONENTSENTRY']._serialized_start=405
+  _globals['_RUNREQUEST_TASKEXPONENTSENTRY']._serialized_end=457
+  _globals['_CASCADESTEP']._serialized_start=460
+  _globals['_CASCADESTEP']._serialized_end=628
+  _globals['_RUNRESPONSE']._serialized_start=630
+  _globals['_RUNRESPONSE']._serialized_end=731
+  _globals['_CASCADESERVICE']._serialized_start=733
+  _globals['_CASCADESERVICE']._serialized_end=807
 # @@protoc_insertion_point(module_scope)

@@ -54,10 +54,13 @@ class RunRequest(_message.Message):
     ATTRIBUTE_COUNT_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
     TASK_EXPONENTS_FIELD_NUMBER: _builtins.int
+    RETURNED_FIELD_NUMBER: _builtins.int
     attribute_count: _builtins.int
     """For how many of the first candidates to return them."""
     merged: _builtins.int
     """Candidates that the merge of the channels leaves."""
+    returned: _builtins.int
+    """Merged candidates to return where no step scores; 0 returns all of them, which another shard will score."""
     @_builtins.property
     def context(self) -> _types_pb2.SearchContext:
         """The search."""
@@ -93,10 +96,11 @@ class RunRequest(_message.Message):
         attribute_count: _builtins.int = ...,
         merged: _builtins.int = ...,
         task_exponents: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        returned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_count", b"attribute_count", "attributes", b"attributes", "candidates", b"candidates", "context", b"context", "filter", b"filter", "merged", b"merged", "steps", b"steps", "task_exponents", b"task_exponents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_count", b"attribute_count", "attributes", b"attributes", "candidates", b"candidates", "context", b"context", "filter", b"filter", "merged", b"merged", "returned", b"returned", "steps", b"steps", "task_exponents", b"task_exponents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
