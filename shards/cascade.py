@@ -32,8 +32,8 @@ class CascadeStep:
 class CascadeCall:
     """Channels, if any, and then scorers; without channels `candidates` are what is scored.
 
-    `merged` candidates at most leave the merge, and without a scorer the best `returned` of them come back, or
-    all where it is 0: others will score them elsewhere. The first `attribute_count` that come back have
+    `merged` candidates at most leave the merge, and without a scorer the best `returned` of them come back,
+    or all where it is 0: others will score them elsewhere. The first `attribute_count` that come back have
     attributes.
     """
 

@@ -28,16 +28,19 @@ POOR = replace(ANSWER, gaps=(Gap(reason=GapReason.DEADLINE, detail="late"),))
 
 
 class Computing:
-    """Answers when it is told to, and counts how often it was asked."""
+    """Answers when it is told to, or was asked so often, and counts how often that is."""
 
-    def __init__(self, *outcomes: Answer | Exception) -> None:
+    def __init__(self, *outcomes: Answer | Exception, go_when: int = 0) -> None:
         self.outcomes = list(outcomes)
+        self.go_when = go_when
         self.asked = 0
         self.go = asyncio.Event()
 
     async def __call__(self) -> Answer:
         outcome = self.outcomes[self.asked]
         self.asked += 1
+        if self.asked == self.go_when:
+            self.go.set()
         await self.go.wait()
         if isinstance(outcome, Exception):
             raise outcome
@@ -123,12 +126,10 @@ def test_what_is_missing_or_fails_is_not_shared(first: Answer | Exception) -> No
 
 def test_nobody_waits_until_it_is_too_late_to_go_alone() -> None:
     async def run() -> None:
-        coalescing, computing = Coalescing(), Computing(ANSWER, ANSWER)
+        coalescing, computing = Coalescing(), Computing(ANSWER, ANSWER, go_when=2)
         tasks = await started(coalescing, computing, ("mug", 0.01), ("mug", 0.02))
-        while computing.asked < 2:
-            await asyncio.sleep(0.001)
-        computing.go.set()
         assert await asyncio.gather(*tasks) == [ANSWER] * 2
+        assert computing.asked == 2
 
     asyncio.run(run())
 
