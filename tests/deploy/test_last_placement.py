@@ -20,7 +20,8 @@ from services.placement_store import Committed
 from tests.deploy.running_cluster import PATIENT, make_workspace
 from tests.deploy.small_cluster import shard_stub
 from tests.router.running_router import placed
-from tests.services.consul_agent import ConsulAgent, free_ports
+from tests.services.consul_agent import ConsulAgent
+from tests.services.debian_packages import free_ports
 from tests.shards.bundles import SURFACE
 
 

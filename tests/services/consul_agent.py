@@ -1,96 +1,31 @@
 """A real Consul agent: found, or fetched from Debian, and started, killed and restarted as tests need it."""
 
-import contextlib
 import json
-import os
-import random
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from services.consul_settings import ConsulSettings, ConsulTls
+from tests.services.debian_packages import Packaged, free_ports
 
-_SUITE = "bullseye"
-"""The last Debian release with Consul in it: 1.8.7."""
-
-_APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
-_RELEASES = "trixie", "bookworm"
+_CONSUL = Packaged(
+    name="consul",
+    variable="HEADRACE_CONSUL",
+    packages=("consul",),
+    # The last Debian release with Consul in it: 1.8.7.
+    suite="bullseye",
+)
 _START_S = 20.0
-_PORTS = range(20_000, 32_000)
-"""Below the ports that Linux gives to connections, above those of Ray's workers."""
 
 
 def consul_program() -> Path:
     """Return the program; skips the test where there is none, but fails it in CI."""
-    try:
-        return _find() or _fetch()
-    except (OSError, subprocess.SubprocessError) as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"no Consul agent: {error}")
-        pytest.skip(f"no Consul agent: {error}; put one on PATH or name it in HEADRACE_CONSUL")
-
-
-def _find() -> Path | None:
-    named = os.environ.get("HEADRACE_CONSUL", "")
-    if named and not os.access(named, os.X_OK):
-        raise FileNotFoundError(f"HEADRACE_CONSUL={named} is no program")
-    found = named or shutil.which("consul")
-    return Path(found) if found else None
-
-
-def _fetch() -> Path:
-    """Return the program of Debian's package, unpacked into the cache folder once."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = caches / "headrace" / "consul"
-    program = folder / "usr" / "bin" / "consul"
-    if not program.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="consul-") as work:
-            unpacked = _unpack(Path(work))
-            try:
-                unpacked.replace(folder)
-            except OSError:
-                # Another run was quicker; a folder without the program is nobody's.
-                if not program.exists():
-                    raise
-    return program
-
-
-def _unpack(work: Path) -> Path:
-    """Download the package with a copy of apt's own sources that names the older suite; unpack it."""
-    sources, lists, unpacked = work / "sources", work / "lists", work / "consul"
-    (lists / "partial").mkdir(parents=True)
-    sources.mkdir()
-    (installed,) = [path for path in _APT_SOURCES if path.is_file()][:1] or [_APT_SOURCES[0]]
-    text = installed.read_text()
-    for release in _RELEASES:
-        text = text.replace(release, _SUITE)
-    (sources / installed.name.replace("sources.list", "debian.list")).write_text(text)
-    options = (
-        f"-oDir::Etc::SourceParts={sources}",
-        "-oDir::Etc::SourceList=/dev/null",
-        f"-oDir::State::Lists={lists}",
-        "-oAPT::Sandbox::User=root",
-    )
-    _run(work, "apt-get", *options, "update")
-    _run(work, "apt-get", *options, "download", "consul")
-    _run(work, "dpkg", "-x", str(next(work.glob("consul_*.deb"))), str(unpacked))
-    return unpacked
-
-
-def _run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
-    if done.returncode:
-        raise OSError(f"{command[0]}: {done.stderr.strip()[-500:]}")
+    return _CONSUL.program()
 
 
 class ConsulAgent:
@@ -260,15 +195,3 @@ def _bootstrapped(agent: ConsulAgent) -> str:
         except OSError:
             assert time.monotonic() < deadline_s
             time.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, and that the kernel gives to nobody who asks for any."""
-    free: list[int] = []
-    # Hypothesis seeds the common generator, for every worker of the tests alike.
-    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise AssertionError(f"fewer than {count} of {_PORTS} are free")
