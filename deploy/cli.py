@@ -28,6 +28,8 @@ _COMMANDS = {
     "down": _Command("down", "down", "Stop the cluster of a workspace."),
     "status": _Command("status", "status", "Show processes, shards, models and releases."),
     "search": _Command("search", "search", "Send one search and show what came back and why."),
+    "events": _Command("events", "app", "Record what users do, for their next search."),
+    "users": _Command("users", "app", "Fill a user store from a dataset."),
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
     "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),
@@ -96,10 +98,10 @@ def _not_loaded() -> None:
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
-    from router.client import SearchError
+    from router.client import CallError
     from shards.errors import HeadraceError
 
-    return HeadraceError, SearchError
+    return HeadraceError, CallError
 
 
 if __name__ == "__main__":

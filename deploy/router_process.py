@@ -2,32 +2,26 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 from deploy import child
 from deploy.cluster_access import ROUTER, access_rules, own_token
 from deploy.consul import Member, listed
-from deploy.settings import ClusterSettings, consul_settings
+from deploy.settings import ClusterSettings, consul_settings, user_store_settings
 from router.router_server import Router, RouterConfig
 from services.consul_registration import ServiceName
-from services.user_store import LmdbUserStore
 
 
 async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> None:
     """Serve searches until cancelled; a supervisor's controller is at `settings.controller_port`."""
     folders = settings.folders
-    users_path = Path(settings.users_path) if settings.users_path else folders.users_path
     supervisors = f"{settings.host}:{settings.controller_port}"
-    # Made here when nothing was trained yet, so that users trained later are seen by this very process.
-    with LmdbUserStore.open(users_path):
-        pass
     config = RouterConfig(
         host=settings.host,
         port=settings.router_port,
         controller=supervisors if settings.supervised else settings.controller_address,
         consul=consul_settings(settings),
         cache_path=folders.router_cache_path,
-        user_store_path=users_path,
+        user_store=user_store_settings(settings),
         reuse_port=True,
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),

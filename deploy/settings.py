@@ -9,7 +9,10 @@ from typing import Self
 from deploy.workspace import Workspace
 from router.bearer import bearer
 from services.consul_settings import ConsulSettings, ConsulTls
+from services.redis_settings import RedisSettings, is_redis_url
 from services.shard_resources import ShardResources
+from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS, EventLimits
+from services.user_store_settings import UserStoreSettings
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse, render, to_json
 
@@ -52,8 +55,13 @@ class ClusterSettings:
     """Whether `headrace up` runs the processes, and gives them tokens of their own."""
     controller_address: str = ""
     """HOST:PORT of the controller that a router without a supervisor follows."""
-    users_path: str = ""
-    """User store; empty for that of the workspace."""
+    user_store: str = ""
+    """Folder or redis://HOST:PORT of the users; empty for the folder of the workspace."""
+    user_store_ca_path: str = ""
+    kept_events: int = KEPT_EVENTS
+    """Newest events that are kept of each user."""
+    kept_event_ids: int = KEPT_EVENT_IDS
+    """Newest ids, of all users, by which an event that comes again is known."""
     shard_host: str = "127.0.0.1"
     """What shards listen on; on every interface they tell callers their node's address."""
     shard_cpus: float = 0.0
@@ -89,6 +97,7 @@ class ClusterSettings:
             raise ValueError("the address of the Ray to join is missing")
         ShardResources(num_cpus=self.shard_cpus, num_gpus=self.gpu_fraction, labels=self.shard_labels)
         consul_settings(self)
+        user_store_settings(self)
 
     @property
     def folders(self) -> Workspace:
@@ -143,6 +152,31 @@ def agent_settings(
         token=os.environ.get("HEADRACE_CONSUL_TOKEN", ""),
         tls=None if plain == address else ConsulTls(**files),
     )
+
+
+def user_store_settings(settings: ClusterSettings) -> UserStoreSettings:
+    """Return where the cluster keeps its users; the password of a Redis is `HEADRACE_REDIS_PASSWORD`."""
+    limits = EventLimits(events=settings.kept_events, event_ids=settings.kept_event_ids)
+    return UserStoreSettings(
+        place=user_store_place(settings.user_store, settings.user_store_ca_path)
+        or settings.folders.users_path,
+        limits=limits,
+    )
+
+
+def user_store_place(location: str, ca_path: str = "") -> Path | RedisSettings | None:
+    """Return the place of a folder or URL, None for none; raises ValueError for what contradicts itself."""
+    if is_redis_url(location):
+        return RedisSettings.from_url(
+            location,
+            password=os.environ.get("HEADRACE_REDIS_PASSWORD", ""),
+            ca_path=Path(ca_path) if ca_path else None,
+        )
+    if "://" in location:
+        raise ValueError("a user store is a folder, redis://HOST:PORT/DATABASE or rediss://…")
+    if ca_path:
+        raise ValueError("an authority's certificate is for a user store at rediss://HOST:PORT")
+    return Path(location) if location else None
 
 
 def caller_token() -> str | None:

@@ -3,27 +3,44 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import grpc.aio
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
-from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc, types_pb2
+from protos.headrace.v1 import (
+    event_service_pb2_grpc,
+    search_service_pb2,
+    search_service_pb2_grpc,
+    types_pb2,
+)
 from router.bearer import bearer
+from router.call_error import CallError, RecordError, SearchError, Violation
+from router.client_events import Event, RecordResult, request_of, result_of, timestamp
 from router.client_results import SearchResult, decode
 from router.retry_policy import RetryBudget
 from services.backoff import Backoff
 
+__all__ = [
+    "CallError",
+    "Clause",
+    "Event",
+    "FeatureInput",
+    "HeadraceClient",
+    "RecordError",
+    "RecordResult",
+    "SearchError",
+    "SearchResult",
+    "Violation",
+]
+
 FeatureInput = str | float | Sequence[str]
 """A raw feature: a category or text, a number, or several categories."""
 
-# A router that stops ends what reaches it meanwhile with CANCELLED, and a search may be sent again. Here
+# A router that stops ends what reaches it meanwhile with CANCELLED, and all calls may be sent again. Here
 # it never means that the caller gave up: asyncio tells of that by an exception of its own.
 _RETRYABLE = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
@@ -49,45 +66,13 @@ class Clause:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One field of a request and what is wrong with it."""
-
-    field: str
-    description: str
-
-
-class SearchError(Exception):
-    """A search that got no answer.
-
-    `violations` name the fields at fault, `reason` is the stable word of an `ErrorInfo`, and
-    `retry_after_s` says when an overloaded router may be asked again; each where the router sent it.
-    """
-
-    def __init__(
-        self,
-        code: grpc.StatusCode,
-        message: str,
-        *,
-        violations: tuple[Violation, ...] = (),
-        reason: str = "",
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(f"{code.name}: {message}")
-        self.code = code
-        self.message = message
-        self.violations = violations
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-
-
 class HeadraceClient:
-    """Searches through one router, or through several behind one gRPC target.
+    """Searches and records events through one router, or through several behind one gRPC target.
 
     Use as `async with HeadraceClient("host:port") as client`. Calls that find the router
     unavailable or overloaded are retried with back-off, at most `max_attempts` times in all and
-    only while most calls succeed; never beyond the timeout of the search. A `token` goes along with
-    every search; it travels in the clear, as the connection has no TLS.
+    only while most calls succeed; never beyond the timeout of the call. A `token` goes along with
+    every call; it travels in the clear, as the connection has no TLS.
     """
 
     def __init__(
@@ -112,7 +97,8 @@ class HeadraceClient:
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
-        self._stub = search_service_pb2_grpc.SearchServiceStub(self._channel)
+        self._searches = search_service_pb2_grpc.SearchServiceStub(self._channel)
+        self._events = event_service_pb2_grpc.EventServiceStub(self._channel)
         return self
 
     async def __aexit__(
@@ -145,24 +131,33 @@ class HeadraceClient:
             context={name: _feature(value) for name, value in (context or {}).items()},
             page_size=page_size,
             filter=types_pb2.Filter(clauses=[_clause(clause) for clause in filter]),
-            now=None if now_ms is None else _timestamp(now_ms),
+            now=None if now_ms is None else timestamp(now_ms),
             explain=explain,
             request_id=request_id,
         )
-        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        return decode(await self._with_retries(request, deadline))
+        return decode(await self._with_retries(self._searches.Search, request, timeout_s, SearchError))
+
+    async def record_events(self, events: Sequence[Event], *, timeout_s: float | None = None) -> RecordResult:
+        """Record up to 1,000 events, all or none, within `timeout_s` (the client's own when None).
+
+        Every search that begins after it sees them. Raises `RecordError`, after which some other call may
+        send the same events again: each counts once.
+        """
+        request = request_of(events)
+        return result_of(await self._with_retries(self._events.RecordEvents, request, timeout_s, RecordError))
 
     async def _with_retries(
-        self, request: search_service_pb2.SearchRequest, deadline: float
-    ) -> search_service_pb2.SearchResponse:
+        self, call: Callable[..., Any], request: object, timeout_s: float | None, error_kind: type[CallError]
+    ) -> Any:
+        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         attempt = 0
         while True:
             try:
-                response = await self._stub.Search(
+                response = await call(
                     request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata
                 )
             except grpc.aio.AioRpcError as refusal:
-                error = _search_error(refusal)
+                error = error_kind.of(refusal)
                 delay_s = self._backoff.delay_s(attempt, self._rng) + (error.retry_after_s or 0.0)
                 attempt += 1
                 if not self._retries(error, attempt) or time.monotonic() + delay_s >= deadline:
@@ -172,31 +167,9 @@ class HeadraceClient:
                 self._budget.succeeded()
                 return response
 
-    def _retries(self, error: SearchError, attempts: int) -> bool:
+    def _retries(self, error: CallError, attempts: int) -> bool:
         """Return whether the error of the last of these attempts is worth another, and pay for it."""
         return error.code in _RETRYABLE and self._budget.failed() and attempts < self._max_attempts
-
-
-def _search_error(error: grpc.aio.AioRpcError) -> SearchError:
-    violations: tuple[Violation, ...] = ()
-    reason, retry_after_s = "", None
-    status = rpc_status.from_call(error)
-    for detail in status.details if status else ():
-        bad_request, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
-        retry = error_details_pb2.RetryInfo()
-        if detail.Unpack(bad_request):
-            violations = tuple(Violation(v.field, v.description) for v in bad_request.field_violations)
-        elif detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(retry):
-            retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    return SearchError(
-        error.code(),
-        error.details() or "",
-        violations=violations,
-        reason=reason,
-        retry_after_s=retry_after_s,
-    )
 
 
 def _feature(value: FeatureInput) -> types_pb2.FeatureValue:
@@ -213,10 +186,4 @@ def _clause(clause: Clause) -> types_pb2.FilterClause:
         message.any_of.values.extend(clause.any_of)
     if clause.min is not None or clause.max is not None:
         message.range.CopyFrom(types_pb2.NumberRange(min=clause.min, max=clause.max))
-    return message
-
-
-def _timestamp(moment_ms: int) -> Timestamp:
-    message = Timestamp()
-    message.FromMilliseconds(moment_ms)
     return message

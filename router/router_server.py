@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from protos.headrace.v1 import search_service_pb2_grpc
+from protos.headrace.v1 import event_service_pb2_grpc, search_service_pb2_grpc
 from router.admission import Admission
 from router.budget import Deadline
+from router.event_servicer import EventServicer
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
 from router.replicas import ReplicaHealth
@@ -25,13 +26,18 @@ from router.stage_proxy import StageProxy
 from services import chassis
 from services.access import AccessRules
 from services.consul_settings import ConsulSettings
-from services.user_store import LmdbUserStore, MemoryUserStore, UserStore
+from services.user_store import UserStore
+from services.user_store_opening import open_users
+from services.user_store_settings import UserStoreSettings
+
+_EVENTS = "headrace.v1.EventService"
 
 SERVICES = (
     "headrace.v1.SearchService",
     "headrace.v1.RetrievalService",
     "headrace.v1.PreRankingService",
     "headrace.v1.RankingService",
+    _EVENTS,
 )
 """Full names of what a router serves."""
 
@@ -44,9 +50,9 @@ class RouterConfig:
     """How a router listens, whom it follows and what it admits.
 
     It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
-    is. Without a `user_store_path` every user is unknown. Port 0 stands for any. Without `access` everybody
-    may call; the controller is shown the `controller_token`. At most `max_shadows` shadow searches run at
-    once, and how they compare is reported every `shadow_report_s`.
+    is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. Port 0 stands for any.
+    Without `access` everybody may call; the controller is shown the `controller_token`. At most `max_shadows`
+    shadow searches run at once, and how they compare is reported every `shadow_report_s`.
     """
 
     host: str = "127.0.0.1"
@@ -54,8 +60,11 @@ class RouterConfig:
     controller: str = ""
     consul: ConsulSettings | None = None
     cache_path: Path | None = None
-    user_store_path: Path | None = None
+    user_store: UserStoreSettings = field(default_factory=UserStoreSettings)
+    user_timeout_s: float = 0.25
     max_in_flight: int = 256
+    max_recordings: int = 64
+    """Requests to record events that are worked on at once."""
     max_shadows: int = 8
     shadow_report_s: float = 3.0
     default_deadline_s: float = 1.0
@@ -69,8 +78,10 @@ class RouterConfig:
     def __post_init__(self) -> None:
         if not 0 < self.default_deadline_s <= self.max_deadline_s:
             raise ValueError("0 < default_deadline_s <= max_deadline_s does not hold")
-        if self.max_in_flight < 1 or self.max_message_bytes < 1 or self.grace_s < 0:
-            raise ValueError("max_in_flight and max_message_bytes must be positive, grace_s not negative")
+        if min(self.max_in_flight, self.max_recordings, self.max_message_bytes) < 1 or self.grace_s < 0:
+            raise ValueError("limits must be positive, grace_s not negative")
+        if self.user_timeout_s <= 0:
+            raise ValueError("user_timeout_s must be positive")
         if self.max_shadows < 0 or self.shadow_report_s <= 0:
             raise ValueError("max_shadows must not be negative, shadow_report_s must be positive")
         if not self.controller and self.consul is None and self.cache_path is None:
@@ -118,7 +129,7 @@ class Router:
             # The block's own error is not the tasks': it leaves as it is, not in a group.
             stack.push_async_callback(self._tasks.__aexit__, None, None, None)
             stack.push_async_callback(self._channels.close)
-            users = self._open_users(stack)
+            users = await stack.enter_async_context(open_users(self._config.user_store))
             # The last report is sent when the last answer was, and no shadow runs any more.
             stack.push_async_callback(self._reporter.flush)
             await stack.enter_async_context(self._shadowing)
@@ -153,11 +164,6 @@ class Router:
         await self._ready.wait()
         return self._watch.table
 
-    def _open_users(self, stack: AsyncExitStack) -> UserStore:
-        if self._config.user_store_path is None:
-            return MemoryUserStore()
-        return stack.enter_context(LmdbUserStore.open(self._config.user_store_path, readonly=True))
-
     def _serve(self, users: UserStore) -> AbstractAsyncContextManager[chassis.Server]:
         config = self._config
         calls = ShardCalls(channels=self._channels, health=self._replicas, tables=self._watch)
@@ -168,6 +174,10 @@ class Router:
             admission=self._admission,
             deadline_of=config.deadline_of,
             shadowing=self._shadowing,
+            user_timeout_s=config.user_timeout_s,
+        )
+        events = EventServicer(
+            users=users, admission=Admission(config.max_recordings), deadline_of=config.deadline_of
         )
         proxy = StageProxy(
             calls=calls,
@@ -179,6 +189,7 @@ class Router:
             f"{config.host}:{config.port}",
             register=[
                 lambda server: search_service_pb2_grpc.add_SearchServiceServicer_to_server(searches, server),
+                lambda server: event_service_pb2_grpc.add_EventServiceServicer_to_server(events, server),
                 proxy.register,
             ],
             service_names=SERVICES,
@@ -214,6 +225,7 @@ class Router:
             return
         serving = bool(self._watch.table.placement.releases)
         for name in ("", *SERVICES):
-            await self._server.set_serving(name, serving)
+            # Events are recorded without any release.
+            await self._server.set_serving(name, serving or name == _EVENTS)
         if serving:
             self._ready.set()

@@ -15,7 +15,7 @@ from router.answer import Answer
 from router.answer_codec import answer_to_proto
 from router.budget import Deadline
 from router.coalescing import Coalescing
-from router.coverage import Gap, GapReason
+from router.coverage import Gap, reason_of
 from router.routing_table import RoutingTable
 from router.search import Search
 from router.shadowing import Shadowing, ShadowSearch
@@ -23,11 +23,14 @@ from router.shard_calls import ShardCalls
 from router.stage_client import StageClient
 from services.codec import SearchRequest, search_from_proto
 from services.user_store import UserStore
-from shards.errors import CorruptRecord
+from shards.errors import CorruptRecord, HeadraceError
 from shards.release import Release
 from shards.search_context import SearchContext, UserState
 
 log = logging.getLogger(__name__)
+
+_USER_SHARE = 0.25
+"""Of the time of a search, what reading its user may take."""
 
 Context = grpc.aio.ServicerContext[search_service_pb2.SearchRequest, search_service_pb2.SearchResponse]
 
@@ -44,6 +47,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         admission: Admission,
         deadline_of: Callable[[float | None], Deadline],
         shadowing: Shadowing,
+        user_timeout_s: float,
     ) -> None:
         self._calls = calls
         self._newest = newest
@@ -51,6 +55,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self._admission = admission
         self._deadline_of = deadline_of
         self._shadowing = shadowing
+        self._user_timeout_s = user_timeout_s
         self._coalescing = Coalescing()
 
     async def Search(  # noqa: N802
@@ -93,7 +98,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         an answer.
         """
         assert asked.now_ms is not None
-        user, gaps = self._user(asked.user_id, asked.now_ms, release.history_limit)
+        user, gaps = await self._user(asked.user_id, asked.now_ms, release.history_limit, deadline)
         context = SearchContext(query=asked.query, user=user, features=asked.context, now_ms=asked.now_ms)
         search = Search(request=asked, context=context, release=release, deadline=deadline)
 
@@ -106,16 +111,23 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             answer = await self._coalescing.answer((release.name, equal), user, deadline, compute)
         return replace(answer, gaps=gaps + answer.gaps)
 
-    def _user(self, user_id: str, now_ms: int, limit: int) -> tuple[UserState, tuple[Gap, ...]]:
-        """Return the user and what is missing of them: one whose record is damaged is a stranger."""
+    async def _user(
+        self, user_id: str, now_ms: int, limit: int, deadline: Deadline
+    ) -> tuple[UserState, tuple[Gap, ...]]:
+        """Return the user and what is missing of them: one who cannot be read is a stranger.
+
+        A store elsewhere may take a part of the time only, so that there is an answer without it.
+        """
         if not user_id:
             return UserState(), ()
+        timeout_s = min(self._user_timeout_s, deadline.remaining_s() * _USER_SHARE)
         try:
-            return self._users.get(user_id, now_ms, limit), ()
-        except CorruptRecord as error:
-            log.error("user %r is unreadable: %s", user_id, error)
-            gap = Gap(reason=GapReason.FAILED, detail="the user's features and history are unreadable")
-            return UserState(user_id=user_id), (gap,)
+            return await self._users.get(user_id, now_ms, limit, timeout_s=timeout_s), ()
+        except HeadraceError as error:
+            if isinstance(error, CorruptRecord):
+                log.error("user %r is unreadable: %s", user_id, error)
+            detail = f"the user's features and history are unreadable: {type(error).__name__}"
+            return UserState(user_id=user_id), (Gap(reason=reason_of(error), detail=detail),)
 
 
 def _told_all(asked: SearchRequest, release: Release) -> SearchRequest:

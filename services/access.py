@@ -23,6 +23,7 @@ class Role(enum.Enum):
     """What a caller may do."""
 
     SEARCH = "search"
+    EVENTS = "events"
     OPERATOR = "operator"
     INTERNAL = "internal"
 
@@ -32,7 +33,7 @@ _ROLES: Mapping[str, tuple[Role, ...]] = {
     "headrace.v1.RetrievalService": (Role.SEARCH,),
     "headrace.v1.PreRankingService": (Role.SEARCH,),
     "headrace.v1.RankingService": (Role.SEARCH,),
-    "headrace.v1.EventService": (Role.SEARCH,),
+    "headrace.v1.EventService": (Role.EVENTS,),
     "headrace.v1.ClusterService": (Role.OPERATOR,),
     "headrace.v1.ClusterService/GetPlacement": (Role.OPERATOR, Role.INTERNAL),
     "headrace.v1.ClusterService/WatchPlacement": (Role.OPERATOR, Role.INTERNAL),

@@ -31,6 +31,7 @@ from shards.errors import (
     PermissionDenied,
     Refused,
     StillLoading,
+    StoreFull,
     Unauthenticated,
     Unavailable,
 )
@@ -53,6 +54,7 @@ _CODES: Mapping[type[HeadraceError], tuple[grpc.StatusCode, str]] = {
     Refused: (grpc.StatusCode.FAILED_PRECONDITION, "REFUSED"),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     NoRoomYet: (grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_ROOM"),
+    StoreFull: (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL"),
     Unavailable: (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     FailedModel: (grpc.StatusCode.UNAVAILABLE, "FAILED_MODEL"),
     DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
@@ -214,6 +216,7 @@ _BY_REASON: Mapping[str, _Build] = {
         d.said("model"), owner=d.said("owner"), generation=int(d.said("generation") or 0)
     ),
     "NO_ROOM": lambda message, d: NoRoomYet(message, retry_after_s=d.retry_after_s()),
+    "STORE_FULL": lambda message, d: StoreFull(message, retry_after_s=d.retry_after_s()),
     "FAILED_MODEL": lambda message, _: FailedModel(message),
     "STILL_LOADING": lambda message, _: StillLoading(message),
     "MISMATCHED_BUNDLE": lambda _, d: MismatchedBundle(d.said("file"), d.said("problem")),

@@ -6,19 +6,18 @@
 All little-endian; names and ids are joined by NUL. Nothing is pickled.
 """
 
-import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from shards.search_context import History, RawValue, UserState
+from services.user_history import JOINT, features_from_json, features_to_json
+from shards.search_context import History, UserState
 
 _MAGIC = b"HRU1"
 _HEAD = struct.Struct("<4sI")
 _SIZES = struct.Struct("<III")
-_JOINT = "\0"
 
 
 class MalformedRecord(ValueError):
@@ -26,21 +25,17 @@ class MalformedRecord(ValueError):
 
 
 def encode_user(user: UserState) -> bytes:
-    """Return the record of a user, without the id; `ValueError` or `OverflowError` if none can hold it."""
+    """Return the record of a user, without the id; the user has passed `services.user_history.checked`."""
     history = user.history
     names = {action: code for code, action in enumerate(dict.fromkeys(history.actions))}
-    if any(_JOINT in word for word in (*names, *history.item_ids)):
-        raise ValueError("an id or an action holds a NUL")
-    if len(names) > np.iinfo(np.uint16).max:
-        raise ValueError(f"{len(names)} different actions are too many")
-    joined_names, joined_items = _JOINT.join(names).encode(), _JOINT.join(history.item_ids).encode()
+    joined_names, joined_items = JOINT.join(names).encode(), JOINT.join(history.item_ids).encode()
     body = b"".join((
         _SIZES.pack(len(history.item_ids), len(joined_names), len(joined_items)),
         np.array(history.timestamps_ms, dtype="<i8").tobytes(),
         np.array([names[action] for action in history.actions], dtype="<u2").tobytes(),
         joined_names,
         joined_items,
-        json.dumps(dict(user.features), allow_nan=False, ensure_ascii=False).encode(),
+        features_to_json(user.features),
     ))  # fmt: skip
     return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
 
@@ -69,7 +64,7 @@ def decode_user(user_id: str, record: bytes, *, now_ms: int, limit: int) -> User
         actions=tuple(names[code] for code in np.frombuffer(parts[1], dtype="<u2")[kept].tolist()),
         timestamps_ms=tuple(timestamps_ms[kept].tolist()),
     )
-    return UserState(user_id=user_id, features=_features(parts[4]), history=history)
+    return UserState(user_id=user_id, features=features_from_json(bytes(parts[4])), history=history)
 
 
 def _split(body: memoryview, sizes: Sequence[int]) -> list[memoryview]:
@@ -81,9 +76,4 @@ def _split(body: memoryview, sizes: Sequence[int]) -> list[memoryview]:
 
 
 def _words(joined: memoryview) -> list[str]:
-    return bytes(joined).decode().split(_JOINT)
-
-
-def _features(encoded: memoryview) -> dict[str, RawValue]:
-    raw: Mapping[str, str | float | list[str]] = json.loads(bytes(encoded))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return bytes(joined).decode().split(JOINT)

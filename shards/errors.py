@@ -7,7 +7,8 @@ HeadraceError
 ├── Conflict              the placement has moved on                      ABORTED
 ├── Refused               the cluster does not allow it as it is now      FAILED_PRECONDITION
 ├── Overloaded            too much load; come back later                  RESOURCE_EXHAUSTED
-│   └── NoRoomYet         a cold model finds nothing that may go yet      RESOURCE_EXHAUSTED
+│   ├── NoRoomYet         a cold model finds nothing that may go yet      RESOURCE_EXHAUSTED
+│   └── StoreFull         the user store has no room for what is new      RESOURCE_EXHAUSTED
 ├── Unavailable           nothing can answer now                          UNAVAILABLE
 │   └── FailedModel       a model that failed to load; its shard is well  UNAVAILABLE
 ├── DeadlineExceeded      there was no time to answer                     DEADLINE_EXCEEDED
@@ -87,6 +88,10 @@ class Overloaded(HeadraceError):
 
 class NoRoomYet(Overloaded):
     """A model that is held on demand does not fit beside what is in use, until some of that may go."""
+
+
+class StoreFull(Overloaded):
+    """A store has no room, on disk or in memory, for what is new; what it holds can be read."""
 
 
 class Unavailable(HeadraceError):

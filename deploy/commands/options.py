@@ -46,6 +46,19 @@ ConsulCertOption = Annotated[
 ConsulKeyOption = Annotated[
     Path | None, typer.Option("--consul-key", help="PEM file of our certificate's key.")
 ]
+UserStoreOption = Annotated[
+    str,
+    typer.Option(
+        help="Folder or redis[s]://HOST:PORT of the users; see docs/users.md. Default: the workspace's."
+    ),
+]
+UserStoreCaOption = Annotated[
+    Path | None, typer.Option(help="PEM file of the authority of the certificate at rediss://.")
+]
+KeptEventsOption = Annotated[int, typer.Option(min=1, help="Newest events to keep of each user.")]
+KeptEventIdsOption = Annotated[
+    int, typer.Option(min=1_000, help="Newest ids to keep, of all, to know events that come again.")
+]
 AccessOption = Annotated[
     Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
 ]
@@ -98,6 +111,21 @@ def consul_agent(
         "consul_cert_path": absolute(cert),
         "consul_key_path": absolute(key),
     }
+
+
+def user_store(location: str, ca: Path | None, kept_events: int, kept_event_ids: int) -> dict[str, Any]:
+    """Return settings for the user store that the options name."""
+    return {
+        "user_store": user_store_location(location),
+        "user_store_ca_path": absolute(ca),
+        "kept_events": kept_events,
+        "kept_event_ids": kept_event_ids,
+    }
+
+
+def user_store_location(given: str) -> str:
+    """Return the URL, or the folder for a process that may work elsewhere; empty for none."""
+    return given if "://" in given else absolute(Path(given) if given else None)
 
 
 def absolute(path: Path | None) -> str:

@@ -1,6 +1,5 @@
 """`headrace router`: one router in the foreground; it knows nothing of Ray."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from deploy import foreground, router_process
 from deploy.commands import options
 from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
 from deploy.commands.up import cluster_settings
+from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS
 from shards.errors import FieldViolation, InvalidInput
 
 DEFAULT_PORT = 50051
@@ -24,9 +24,10 @@ def router(
     consul_key: options.ConsulKeyOption = None,
     host: options.HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = DEFAULT_PORT,
-    users: Annotated[
-        Path | None, typer.Option(help="User store (LMDB); default: users.lmdb of the workspace.")
-    ] = None,
+    user_store: options.UserStoreOption = "",
+    user_store_ca: options.UserStoreCaOption = None,
+    kept_events: options.KeptEventsOption = KEPT_EVENTS,
+    kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
     access: options.AccessOption = None,
 ) -> None:
     """Run a router until SIGTERM or Ctrl-C, which first finishes the searches in flight.
@@ -44,9 +45,9 @@ def router(
         host=host,
         router_port=port,
         controller_address=controller,
-        users_path=str(users.absolute()) if users else "",
         access_path=options.absolute(access),
         supervised=False,
+        **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr()

@@ -11,6 +11,7 @@ from deploy.commands import options
 from deploy.commands.options import DEFAULT_REPLICAS, DEFAULT_SHARDS, DEFAULT_WORKSPACE, WorkspaceOption
 from deploy.settings import ClusterSettings
 from deploy.supervisor import Addresses, run_cluster
+from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS
 from shards.errors import FieldViolation, InvalidInput
 
 
@@ -45,6 +46,10 @@ def up(
     consul_ca: options.ConsulCaOption = None,
     consul_cert: options.ConsulCertOption = None,
     consul_key: options.ConsulKeyOption = None,
+    user_store: options.UserStoreOption = "",
+    user_store_ca: options.UserStoreCaOption = None,
+    kept_events: options.KeptEventsOption = KEPT_EVENTS,
+    kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
     access: options.AccessOption = None,
     planning: options.PlanningOption = None,
 ) -> None:
@@ -66,6 +71,7 @@ def up(
         access_path=options.absolute(access),
         planning_path=options.absolute(planning),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
+        **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     run_cluster(settings, _announce_and_stay, say)

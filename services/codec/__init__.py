@@ -12,6 +12,7 @@ from services.codec.cascade_calls import (
     cascade_to_proto,
 )
 from services.codec.context import context_from_proto, context_to_proto, features_to_proto
+from services.codec.events import events_from_proto, recorded_to_proto
 from services.codec.filter import filter_from_proto, filter_to_proto
 from services.codec.moments import (
     duration_from_proto,
@@ -59,6 +60,7 @@ __all__ = [
     "context_to_proto",
     "duration_from_proto",
     "duration_to_proto",
+    "events_from_proto",
     "features_to_proto",
     "filter_from_proto",
     "filter_to_proto",
@@ -70,6 +72,7 @@ __all__ = [
     "pre_rank_to_proto",
     "rank_from_proto",
     "rank_to_proto",
+    "recorded_to_proto",
     "release_from_proto",
     "release_to_proto",
     "replica_from_proto",

@@ -1,5 +1,6 @@
 """Training into a workspace: all of it appears, or none."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from deploy.release_files import read_release
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
-from services.user_store import LmdbUserStore
+from services.lmdb_user_store import LmdbUserStore
 from shards.bundle import open_bundle
 from shards.errors import InvalidInput
 from tests.training.shop_dataset import shop_dataset
@@ -43,7 +44,7 @@ def test_a_release_with_bundles_and_users_is_there(workspace: Workspace) -> None
     assert {path.name for path in workspace.models_dir.iterdir()} == {m.model for m in release.models()}
     assert release.as_of_ms is not None
     with LmdbUserStore.open(workspace.users_path) as users:
-        user = users.get("u1", release.as_of_ms, 5)
+        user = asyncio.run(users.get("u1", release.as_of_ms, 5))
     assert user.features["country"] == "uk"
     assert len(user.history.item_ids) == 5
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from router.placement_cache import write_cache
 from router.router_server import Router, RouterConfig
 from services.access import AccessRules
+from services.redis_settings import RedisSettings
+from services.user_store_settings import UserStoreSettings
 from shards.placement import Assignment, Placement
 from shards.release import ModelVersion, Release, Stage
 
@@ -35,7 +37,7 @@ async def running(
     placement: Placement,
     folder: Path,
     *,
-    users: Path | None = None,
+    users: Path | RedisSettings | None = None,
     max_in_flight: int = 256,
     default_deadline_s: float = 5.0,
     access: AccessRules | None = None,
@@ -43,7 +45,7 @@ async def running(
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
         cache_path=folder / "router-placement.json",
-        user_store_path=users,
+        user_store=UserStoreSettings(place=users),
         max_in_flight=max_in_flight,
         default_deadline_s=default_deadline_s,
         grace_s=0.0,

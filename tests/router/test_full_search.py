@@ -12,7 +12,8 @@ from protos.headrace.v1 import retrieval_service_pb2, retrieval_service_pb2_grpc
 from router.client import Clause, HeadraceClient
 from router.client_results import Explanation, SearchResult
 from services.codec import context_to_proto
-from services.user_store import LmdbUserStore, UserEvent
+from services.lmdb_user_store import LmdbUserStore
+from services.user_history import UserEvent
 from shards.release import ModelVersion
 from tests.router.real_shards import Models, real_shards, shard_process
 from tests.router.running_router import running
@@ -22,10 +23,10 @@ from tests.shards.bundles import DAY_MS, ITEMS, NOW_MS, SURFACE, context
 CHANNELS = ["lexical", "memory", "neighbours", "again", "two_tower"]
 
 
-def users(folder: Path) -> Path:
+async def users(folder: Path) -> Path:
     bought = ("item-003", "item-117", "item-042", "item-003")
     with LmdbUserStore.open(folder) as store:
-        store.load(
+        await store.load(
             {},
             [
                 UserEvent(
@@ -43,7 +44,7 @@ async def serving(
 ) -> AsyncIterator[tuple[HeadraceClient, dict[str, str], str]]:
     async with (
         real_shards(models, folder, shard_ids) as addresses,
-        running(models.placed_on(addresses), folder, users=users(folder / "users")) as router,
+        running(models.placed_on(addresses), folder, users=await users(folder / "users")) as router,
         HeadraceClient(router.address, timeout_s=10.0, max_attempts=1) as client,
     ):
         yield client, addresses, router.address
@@ -165,7 +166,7 @@ def test_a_killed_shard_process_fails_no_search(models: Models, tmp_path: Path) 
             running(
                 models.placed_on({"s1": doomed.address, **addresses}),
                 tmp_path,
-                users=users(tmp_path / "users"),
+                users=await users(tmp_path / "users"),
             ) as router,
             HeadraceClient(router.address, timeout_s=10.0, max_attempts=1) as client,
         ):

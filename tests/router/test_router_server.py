@@ -16,8 +16,9 @@ from router.client import HeadraceClient, SearchError
 from router.placement_cache import write_cache
 from router.router_server import SERVICES, Router, RouterConfig
 from services.codec import placement_to_proto
+from services.user_store_settings import UserStoreSettings
 from shards.candidates import Candidates
-from shards.errors import NotFound, Unavailable
+from shards.errors import Unavailable
 from shards.placement import Placement
 from shards.release import ModelVersion, Release, ReleaseChannel
 from tests.router.memory_stages import ranked
@@ -192,14 +193,15 @@ def test_an_error_of_the_block_leaves_as_it_is(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_taken_port_and_a_missing_user_store_are_refused(tmp_path: Path) -> None:
+def test_a_taken_port_and_an_impossible_user_store_are_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(Placement(generation=1, releases={"gifts": RELEASE}), tmp_path) as router:
             with pytest.raises(Unavailable, match="cannot listen"):
                 async with Router(RouterConfig(port=router.port, cache_path=tmp_path / "p.json")):
                     pytest.fail("two routers share a port")
-            with pytest.raises(NotFound, match="user store"):
-                async with Router(RouterConfig(cache_path=tmp_path / "p", user_store_path=tmp_path / "no")):
+            nowhere = UserStoreSettings(place=tmp_path / "no" / "where")
+            with pytest.raises(Unavailable, match="user store"):
+                async with Router(RouterConfig(cache_path=tmp_path / "p", user_store=nowhere)):
                     pytest.fail("a router without its users started")
 
     asyncio.run(main())
@@ -211,6 +213,8 @@ def test_a_taken_port_and_a_missing_user_store_are_refused(tmp_path: Path) -> No
         {"default_deadline_s": 0.0},
         {"default_deadline_s": 20.0},
         {"max_in_flight": 0},
+        {"max_recordings": 0},
+        {"user_timeout_s": 0.0},
         {"max_message_bytes": 0},
         {"grace_s": -1.0},
         {"controller": ""},

@@ -15,7 +15,8 @@ from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc
 from router.client import Clause, HeadraceClient, SearchError
 from router.client_results import SearchResult
 from services.codec import Retrieval, Scoring
-from services.user_store import LmdbUserStore, UserEvent
+from services.lmdb_user_store import LmdbUserStore
+from services.user_history import UserEvent
 from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput, Unavailable
 from shards.placement import Placement
@@ -110,9 +111,9 @@ def test_a_search_is_not_explained_unasked_and_gets_an_id(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def stored_user(folder: Path) -> Path:
+async def stored_user(folder: Path) -> Path:
     with LmdbUserStore.open(folder) as store:
-        store.load(
+        await store.load(
             {"u1": {"age": 30.0}},
             [UserEvent(user_id="u1", item_id=f"i{t}", action="buy", timestamp_ms=t * 1000) for t in range(8)],
         )
@@ -121,7 +122,7 @@ def stored_user(folder: Path) -> Path:
 
 def test_the_user_as_of_the_moment_travels_with_every_call(tmp_path: Path) -> None:
     async def main() -> ScriptedShard:
-        users = stored_user(tmp_path / "users")
+        users = await stored_user(tmp_path / "users")
         async with ScriptedShard("s1", ANSWERS) as shard, client_of(tmp_path, shard, users=users) as client:
             await client.search("gifts", "mug", user_id="u1", context={"device": "phone"})
             assert len({str(call.context) for call in shard.calls}) == 1
@@ -139,7 +140,7 @@ def test_the_user_as_of_the_moment_travels_with_every_call(tmp_path: Path) -> No
 
 def test_an_unknown_user_and_a_stranger_have_no_history(tmp_path: Path) -> None:
     async def main() -> None:
-        users = stored_user(tmp_path / "users")
+        users = await stored_user(tmp_path / "users")
         async with ScriptedShard("s1", ANSWERS) as shard, client_of(tmp_path, shard, users=users) as client:
             for user_id in ("nobody", "", "x" * 2_000):
                 result = await client.search("gifts", "mug", user_id=user_id)
@@ -152,7 +153,7 @@ def test_an_unknown_user_and_a_stranger_have_no_history(tmp_path: Path) -> None:
 
 def test_a_damaged_user_is_answered_as_a_stranger_and_named(tmp_path: Path) -> None:
     async def main() -> None:
-        users = stored_user(tmp_path / "users")
+        users = await stored_user(tmp_path / "users")
         with lmdb.open(str(users)) as environment, environment.begin(write=True) as transaction:
             transaction.put(b"u1", b"HRU1 and then nothing that makes sense")
         async with ScriptedShard("s1", ANSWERS) as shard, client_of(tmp_path, shard, users=users) as client:

@@ -1,4 +1,4 @@
-"""Small real bundles, built once, and a real Consul agent, started once."""
+"""Small real bundles, built once, and a real Consul agent and a real Redis, each started once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.consul_agent import ConsulAgent
+from tests.services.redis_server import RedisServer
 from tests.services.shard_client import Models
 from tests.shards.bundles import build_models
 
@@ -21,3 +22,10 @@ def consul_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAge
     """Lend an agent to tests that leave it alive; each keeps below a prefix of its own."""
     with ConsulAgent(tmp_path_factory.mktemp("consul")) as agent:
         yield agent
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Lend a Redis to tests that leave it alive; each keeps below a prefix of its own."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server

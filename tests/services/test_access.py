@@ -135,3 +135,4 @@ def test_every_method_of_the_contract_has_roles() -> None:
         reports,
     }
     assert not opened[Role.SEARCH] & (opened[Role.OPERATOR] | opened[Role.INTERNAL])
+    assert opened[Role.EVENTS] == {"/headrace.v1.EventService/RecordEvents"}

@@ -12,7 +12,8 @@ LIGHT = (
     "services.consul_placement_store",
     "services.mirrored_placement_store",
     "services.status",
-    "services.user_store",
+    "services.lmdb_user_store",
+    "services.redis_user_store",
 )
 HEAVY = ("torch", "faiss", "ray", "tantivy", "tokenizers", "training")
 

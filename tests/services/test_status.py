@@ -30,6 +30,7 @@ from shards.errors import (
     PermissionDenied,
     Refused,
     StillLoading,
+    StoreFull,
     Unauthenticated,
     Unavailable,
 )
@@ -45,6 +46,7 @@ CASES: list[tuple[HeadraceError, grpc.StatusCode, str]] = [
     (Refused("frozen", reason="CLUSTER_FROZEN"), grpc.StatusCode.FAILED_PRECONDITION, "CLUSTER_FROZEN"),
     (Overloaded("full", retry_after_s=0.25), grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (NoRoomYet("tight", retry_after_s=3.5), grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_ROOM"),
+    (StoreFull("full", retry_after_s=5.0), grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL"),
     (Unavailable("no replica"), grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     (FailedModel("goldens differ"), grpc.StatusCode.UNAVAILABLE, "FAILED_MODEL"),
     (DeadlineExceeded("late"), grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),

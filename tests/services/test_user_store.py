@@ -1,80 +1,177 @@
-"""One contract for every user store, and what LMDB alone must do."""
+"""One contract for every user store."""
 
-import multiprocessing
-from collections.abc import Iterator
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-import lmdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.user_store import LmdbUserStore, MemoryUserStore, UserEvent, UserStore
-from shards.errors import CorruptRecord, InvalidInput, NotFound
+from services.redis_settings import RedisSettings
+from services.user_history import DEFAULT_LIMITS, EventLimits, UserEvent
+from services.user_store import MemoryUserStore, Recorded, UserStore
+from services.user_store_opening import open_users
+from services.user_store_settings import UserStoreSettings
+from shards.errors import InvalidInput
 from shards.search_context import History, RawValue, UserState
+from tests.services.redis_server import RedisServer
 
 LATER = 10**15
+Place = Path | RedisSettings | None
 
 
-@pytest.fixture(params=["memory", "lmdb"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UserStore]:
-    if request.param == "memory":
-        yield MemoryUserStore()
-        return
-    with LmdbUserStore.open(tmp_path / "users.lmdb") as opened:
-        yield opened
+@pytest.fixture(params=["memory", "lmdb", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return server.settings(prefix=uuid.uuid4().hex)
+    return tmp_path / "users.lmdb" if request.param == "lmdb" else None
+
+
+def check(
+    place: Place, body: Callable[[UserStore], Awaitable[None]], limits: EventLimits = DEFAULT_LIMITS
+) -> None:
+    """Run the body with the store at this place."""
+
+    async def main() -> None:
+        async with open_users(UserStoreSettings(place=place, limits=limits)) as store:
+            await body(store)
+
+    asyncio.run(main())
 
 
 def event(user_id: str, item_id: str, timestamp_ms: int, action: str = "click") -> UserEvent:
     return UserEvent(user_id=user_id, item_id=item_id, action=action, timestamp_ms=timestamp_ms)
 
 
-def test_an_unknown_user_has_nothing(store: UserStore) -> None:
-    for user_id in ("nobody", "", "x" * 600, "a\0b"):
-        assert store.get(user_id, LATER, 10) == UserState(user_id=user_id)
+def numbered(events: Sequence[UserEvent], first: int = 0) -> dict[str, UserEvent]:
+    return {f"e{number}": event for number, event in enumerate(events, first)}
 
 
-def test_features_and_events_come_back(store: UserStore) -> None:
-    features: dict[str, RawValue] = {"age": 33.0, "city": "Zürich", "tags": ("a", "b"), "none": ()}
-    events = [event("ü", "i2", 20, "purchase"), event("ü", "i1", 10), event("v", "i3", 5)]
-    assert store.load({"ü": features, "w": {"age": 1.5}}, events) == 3
-    assert store.get("ü", LATER, 10) == UserState(
-        user_id="ü", features=features, history=History(("i1", "i2"), ("click", "purchase"), (10, 20))
-    )
-    assert store.get("v", LATER, 10).features == {}
-    assert store.get("w", LATER, 10) == UserState(user_id="w", features={"age": 1.5})
+def test_an_unknown_user_has_nothing(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        for user_id in ("nobody", "", "x" * 600, "a\0b"):
+            assert await store.get(user_id, LATER, 10) == UserState(user_id=user_id)
+
+    check(place, body)
 
 
-def test_only_events_strictly_before_now_count(store: UserStore) -> None:
-    store.load({}, [event("u", f"i{t}", t) for t in (10, 20, 20, 30)])
-    assert store.get("u", 20, 10).history.item_ids == ("i10",)
-    assert store.get("u", 21, 10).history.timestamps_ms == (10, 20, 20)
-    assert store.get("u", 10, 10).history == History()
+def test_features_and_events_come_back(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        features: dict[str, RawValue] = {"age": 33.0, "city": "Zürich", "tags": ("a", "b"), "none": ()}
+        events = [event("ü", "i2", 20, "purchase"), event("ü", "i1", 10), event("v", "i3", 5)]
+        assert await store.load({"ü": features, "w": {"age": 1.5}}, events) == 3
+        assert await store.get("ü", LATER, 10) == UserState(
+            user_id="ü", features=features, history=History(("i1", "i2"), ("click", "purchase"), (10, 20))
+        )
+        assert (await store.get("v", LATER, 10)).features == {}
+        assert await store.get("w", LATER, 10) == UserState(user_id="w", features={"age": 1.5})
+
+    check(place, body)
 
 
-def test_the_newest_events_are_kept(store: UserStore) -> None:
-    store.load({}, [event("u", f"i{t}", t, f"action {t % 3}") for t in range(50)])
-    kept = store.get("u", 40, 3).history
-    assert kept == History(("i37", "i38", "i39"), ("action 1", "action 2", "action 0"), (37, 38, 39))
-    assert store.get("u", 40, 0).history == History()
+def test_only_events_strictly_before_now_count(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({}, [event("u", f"i{t}", t) for t in (10, 20, 20, 30)])
+        assert (await store.get("u", 20, 10)).history.item_ids == ("i10",)
+        assert (await store.get("u", 21, 10)).history.timestamps_ms == (10, 20, 20)
+        assert (await store.get("u", 10, 10)).history == History()
+
+    check(place, body)
 
 
-def test_events_of_one_moment_keep_their_order(store: UserStore) -> None:
-    store.load({}, [event("u", item_id, 7) for item_id in ("c", "a", "b")])
-    assert store.get("u", LATER, 10).history.item_ids == ("c", "a", "b")
+def test_the_newest_events_are_given(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({}, [event("u", f"i{t}", t, f"action {t % 3}") for t in range(50)])
+        kept = (await store.get("u", 40, 3)).history
+        assert kept == History(("i37", "i38", "i39"), ("action 1", "action 2", "action 0"), (37, 38, 39))
+        assert (await store.get("u", 40, 0)).history == History()
+
+    check(place, body)
 
 
-def test_load_replaces(store: UserStore) -> None:
-    store.load({"u": {"age": 1.0}}, [event("u", "old", 1)])
-    store.load({}, [event("u", "new", 2)])
-    assert store.get("u", LATER, 10) == UserState(user_id="u", history=History(("new",), ("click",), (2,)))
+def test_events_of_one_moment_keep_their_order(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({}, [event("u", item_id, 7) for item_id in ("c", "a", "b")])
+        await store.record(numbered([event("u", "d", 7), event("u", "a", 7)]))
+        await store.record(numbered([event("u", "0", 7)], first=2))
+        assert (await store.get("u", LATER, 10)).history.item_ids == ("c", "a", "b", "d", "a", "0")
+
+    check(place, body)
 
 
-def test_appended_events_join_in_order_of_time(store: UserStore) -> None:
-    store.load({"u": {"age": 1.0}}, [event("u", "b", 20)])
-    assert store.append_events([event("u", "c", 30), event("u", "a", 10), event("new", "a", 1)]) == 3
-    assert store.get("u", LATER, 10).history.item_ids == ("a", "b", "c")
-    assert store.get("u", LATER, 10).features == {"age": 1.0}
-    assert store.get("new", LATER, 10).history.item_ids == ("a",)
-    assert store.append_events([]) == 0
+def test_load_replaces(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({"u": {"age": 1.0}}, [event("u", "old", 1)])
+        await store.load({}, [event("u", "new", 2)])
+        new = UserState(user_id="u", history=History(("new",), ("click",), (2,)))
+        assert await store.get("u", LATER, 10) == new
+        await store.load({"u": {}}, [])
+        assert await store.get("u", LATER, 10) == UserState(user_id="u")
+        assert await store.load({}, []) == 0
+
+    check(place, body)
+
+
+def test_recorded_events_join_in_order_of_time(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({"u": {"age": 1.0}}, [event("u", "b", 20)])
+        came = numbered([event("u", "c", 30), event("u", "a", 10, "purchase"), event("new", "a", 1)])
+        assert await store.record(came) == Recorded(recorded=3, duplicates=0)
+        known = await store.get("u", LATER, 10)
+        assert known.features == {"age": 1.0}
+        assert known.history == History(("a", "b", "c"), ("purchase", "click", "click"), (10, 20, 30))
+        assert (await store.get("new", LATER, 10)).history.item_ids == ("a",)
+        assert (await store.get("u", 30, 1)).history.item_ids == ("b",)
+        assert await store.record({}) == Recorded(recorded=0, duplicates=0)
+
+    check(place, body)
+
+
+def test_an_event_counts_once(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        first = numbered([event("u", "a", 1), event("v", "b", 2)])
+        await store.record(first)
+        assert await store.record(first) == Recorded(recorded=0, duplicates=2)
+        more = numbered([event("u", "a", 1), event("v", "b", 2), event("u", "c", 3)])
+        assert await store.record(more) == Recorded(recorded=1, duplicates=2)
+        assert (await store.get("u", LATER, 10)).history.item_ids == ("a", "c")
+        assert (await store.get("v", LATER, 10)).history.item_ids == ("b",)
+        # The id says which event it is, whatever else of it is another.
+        assert await store.record({"e0": event("w", "x", 9)}) == Recorded(recorded=0, duplicates=1)
+        assert await store.get("w", LATER, 10) == UserState(user_id="w")
+
+    check(place, body)
+
+
+def test_of_each_user_the_newest_events_are_kept(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({}, [event("u", f"old {t}", t) for t in range(10)])
+        assert len((await store.get("u", LATER, 100)).history.item_ids) == 10
+        await store.record(numbered([event("u", f"i{t}", t) for t in (100, 50, 75)]))
+        assert (await store.get("u", LATER, 100)).history.timestamps_ms == (8, 9, 50, 75, 100)
+        # What is older than all that is kept is recorded, and dropped at once.
+        assert (await store.record(numbered([event("u", "late", 3)], first=3))).recorded == 1
+        assert (await store.get("u", LATER, 100)).history.timestamps_ms == (8, 9, 50, 75, 100)
+        await store.record(numbered([event("v", f"i{n}", 5) for n in range(7)], first=4))
+        kept = (await store.get("v", LATER, 100)).history.item_ids
+        assert kept == ("i2", "i3", "i4", "i5", "i6")
+
+    check(place, body, EventLimits(events=5))
+
+
+def test_the_newest_event_ids_are_known(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.record(numbered([event("u", "a", 1)]))
+        await store.record(numbered([event("u", "b", n) for n in range(999)], first=1))
+        assert (await store.record(numbered([event("u", "a", 1)]))).duplicates == 1
+        await store.record(numbered([event("u", "c", 5)], first=1_000))
+        again = numbered([event("u", "b", 0)], first=1) | numbered([event("u", "a", 1)])
+        assert await store.record(again) == Recorded(recorded=1, duplicates=1)
+
+    check(place, body, EventLimits(events=10, event_ids=1_000))
 
 
 @pytest.mark.parametrize(
@@ -86,68 +183,83 @@ def test_appended_events_join_in_order_of_time(store: UserStore) -> None:
         ({}, [event("u", "a\0b", 1)]),
         ({}, [event("u", "a", 1, "x\0y")]),
         ({}, [event("u", "a", 2**63)]),
+        ({}, [event("u", "a", t, f"action {t}") for t in range(65_536)]),
     ],
+    ids=("empty id", "long id", "NaN", "NUL in item", "NUL in action", "moment", "actions"),
 )
 def test_what_cannot_be_stored_is_refused_whole(
-    store: UserStore, features: dict[str, dict[str, float]], events: list[UserEvent]
+    place: Place, features: dict[str, dict[str, float]], events: list[UserEvent]
 ) -> None:
-    with pytest.raises(InvalidInput):
-        store.load({"first": {"age": 1.0}, **features}, events)
-    assert store.get("first", LATER, 10).features == {}
+    async def body(store: UserStore) -> None:
+        with pytest.raises(InvalidInput):
+            await store.load({"first": {"age": 1.0}, **features}, events)
+        assert (await store.get("first", LATER, 10)).features == {}
+
+    check(place, body)
 
 
-def test_a_reopened_store_remembers(tmp_path: Path) -> None:
-    with LmdbUserStore.open(tmp_path / "users") as store:
-        store.load({"u": {"age": 1.0}}, [event("u", "a", 1)])
-    with LmdbUserStore.open(tmp_path / "users", readonly=True) as store:
-        assert store.get("u", LATER, 10).history.item_ids == ("a",)
-        with pytest.raises(lmdb.ReadonlyError):
-            store.append_events([event("u", "b", 2)])
+def test_what_cannot_be_recorded_is_refused_whole(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        good = numbered([event("u", "a", 1)])
+        for bad in (event("x" * 512, "a", 1), event("u", "a\0", 1), event("u", "a", 2**60)):
+            with pytest.raises(InvalidInput):
+                await store.record(good | numbered([bad], first=1))
+        assert await store.get("u", LATER, 10) == UserState(user_id="u")
+        assert await store.record(good) == Recorded(recorded=1, duplicates=0)
+
+    check(place, body)
 
 
-def _read(path: Path) -> tuple[str, ...]:
-    with LmdbUserStore.open(path, readonly=True) as store:
-        return store.get("u", LATER, 10).history.item_ids
+def test_requests_at_once_count_every_event_once(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        requests = [
+            numbered([event(f"u{n % 3}", f"i{n}", n) for n in range(at, at + 20)], first=at)
+            for at in range(0, 200, 10)
+        ]
+        came = await asyncio.gather(*(store.record(request, timeout_s=20.0) for request in requests))
+        assert sum(recorded.recorded for recorded in came) == 210
+        assert sum(recorded.duplicates for recorded in came) == 190
+        for user in range(3):
+            history = (await store.get(f"u{user}", LATER, 1_000)).history
+            assert history.timestamps_ms == tuple(range(user, 210, 3))
+
+    check(place, body)
 
 
-def test_other_processes_read_while_one_writes(tmp_path: Path) -> None:
-    with (
-        LmdbUserStore.open(tmp_path / "users") as store,
-        multiprocessing.get_context("spawn").Pool(2) as readers,
-    ):
-        store.load({}, [event("u", "a", 1)])
-        assert readers.map(_read, [tmp_path / "users"] * 2) == [("a",)] * 2
-        store.append_events([event("u", "b", 2)])
-        assert readers.map(_read, [tmp_path / "users"] * 2) == [("a", "b")] * 2
-
-
-def test_a_missing_store_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="user store"):
-        LmdbUserStore.open(tmp_path / "users", readonly=True)
-    assert not (tmp_path / "users").exists()
-
-
-def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
-    (tmp_path / "data.mdb").write_bytes(b"x" * 8192)
-    with pytest.raises(CorruptRecord, match=str(tmp_path)):
-        LmdbUserStore.open(tmp_path, readonly=True)
-
-
-def _damage(path: Path, user_id: str, damaged: bytes | None, cut: int | None) -> None:
-    with lmdb.open(str(path), map_size=2**30) as environment, environment.begin(write=True) as transaction:
-        record = bytes(transaction.get(user_id.encode()) or b"")
-        transaction.put(user_id.encode(), record[:cut] if damaged is None else damaged)
-
-
-@pytest.mark.parametrize(
-    ("damaged", "cut"), [(None, -1), (None, 6), (None, 20), (b"", None), (b"x" * 99, None)]
+MOMENTS = st.integers(0, 6)
+REQUESTS = st.lists(
+    st.dictionaries(
+        st.sampled_from([f"e{n}" for n in range(12)]),
+        st.builds(event, st.sampled_from("uv"), st.sampled_from("abc"), MOMENTS, st.sampled_from("xy")),
+        max_size=5,
+    ),
+    max_size=8,
 )
-def test_a_corrupt_record_names_its_user(tmp_path: Path, damaged: bytes | None, cut: int | None) -> None:
-    path = tmp_path / "users"
-    with LmdbUserStore.open(path) as store:
-        store.load({}, [event("u", "a", 1), event("v", "a", 1)])
-    _damage(path, "u", damaged, cut)
-    with LmdbUserStore.open(path, readonly=True) as store:
-        with pytest.raises(CorruptRecord, match="record 'u' is corrupt"):
-            store.get("u", LATER, 10)
-        assert store.get("v", LATER, 10).history.item_ids == ("a",)
+
+
+@pytest.mark.parametrize("kind", ["lmdb", "redis"])
+def test_stores_agree_with_the_one_in_memory(kind: str, tmp_path: Path, redis_server: RedisServer) -> None:
+    """Whatever comes in, in whatever order and however often."""
+
+    @given(requests=REQUESTS, now_ms=MOMENTS, limit=st.integers(0, 5))
+    def agrees(requests: list[Mapping[str, UserEvent]], now_ms: int, limit: int) -> None:
+        name = uuid.uuid4().hex
+        there = tmp_path / name if kind == "lmdb" else redis_server.settings(prefix=name)
+
+        async def body(store: UserStore) -> None:
+            memory = MemoryUserStore(EventLimits(events=4))
+            for request in requests:
+                assert await store.record(request) == await memory.record(request)
+            for user_id in "uv":
+                assert await store.get(user_id, now_ms, limit) == await memory.get(user_id, now_ms, limit)
+                assert await store.get(user_id, LATER, 100) == await memory.get(user_id, LATER, 100)
+
+        check(there, body, EventLimits(events=4))
+
+    agrees()
+
+
+@pytest.mark.parametrize("limits", [{"events": 0}, {"events": 50_001}, {"event_ids": 999}])
+def test_limits_that_make_no_sense_are_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="kept"):
+        EventLimits(**limits)

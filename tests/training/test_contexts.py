@@ -1,8 +1,10 @@
+import asyncio
 from dataclasses import replace
 
 import pyarrow as pa
 
-from services.user_store import MemoryUserStore, UserEvent
+from services.user_history import UserEvent
+from services.user_store import MemoryUserStore
 from shards.search_context import History
 from tests.training.small_dataset import small_dataset
 from training.datasets.contexts import Histories, raw_features, search_contexts
@@ -34,7 +36,7 @@ def test_the_user_store_tells_the_same_histories() -> None:
     events = dataset.events.set_column(4, "timestamp", ties).set_column(1, "user_id", pa.array(["u1"] * 3))
     dataset = sort_tables(replace(dataset, events=events))
     store = MemoryUserStore()
-    store.load(
+    load = store.load(
         raw_features(dataset.users, "user_id"),
         (
             UserEvent(user_id=user_id, item_id=item_id, action=action, timestamp_ms=1000)
@@ -44,8 +46,10 @@ def test_the_user_store_tells_the_same_histories() -> None:
             )
         ),
     )
+    asyncio.run(load)
     for context in search_contexts(dataset, dataset.queries, history_limit=2):
-        assert store.get(context.user.user_id, context.now_ms, 2) == context.user
+        known = asyncio.run(store.get(context.user.user_id, context.now_ms, 2))
+        assert known == context.user
 
 
 def test_raw_features_are_texts_numbers_and_tuples() -> None:
