@@ -14,6 +14,7 @@ import torch
 from services import chassis, shard_servicer, stages
 from services.holdings import Holdings
 from services.on_demand import OnDemandLoads
+from services.queue_delay import QueueSettings
 from services.shard_config import ShardConfig
 from services.shard_servicer import Shard
 from services.worker_pool import WorkerPool
@@ -55,7 +56,7 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()
     async with (
-        WorkerPool(workers=config.workers, max_queue=config.max_queue) as pool,
+        WorkerPool(workers=config.workers, max_queue=config.max_queue, queue=_queue(config)) as pool,
         _loading() as loader,
     ):
         on_demand = OnDemandLoads(holdings.demand, loader)
@@ -97,6 +98,12 @@ def _limits(config: ShardConfig) -> EvictionLimits:
     )
 
 
+def _queue(config: ShardConfig) -> QueueSettings:
+    return QueueSettings(
+        standing_s=config.queue_standing_s, target_s=config.queue_target_s, share=config.queue_share
+    )
+
+
 def _leak_limits(config: ShardConfig) -> LeakLimits:
     return LeakLimits(
         limit_bytes=config.leak_limit_bytes,
@@ -133,7 +140,9 @@ async def _listen(
             f"{config.host}:{port}",
             register=[stages.register(shard.runner), shard_servicer.register(shard, loader)],
             service_names=[*stages.SERVICE_NAMES, shard_servicer.SERVICE_NAME],
-            options=chassis.ChassisOptions(grace_s=config.grace_s),
+            options=chassis.ChassisOptions(
+                grace_s=config.grace_s, max_message_bytes=config.max_message_bytes
+            ),
         )
 
     if not config.port and shard.holdings.port:

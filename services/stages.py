@@ -20,7 +20,7 @@ from protos.headrace.v1 import (
 from services import codec
 from services.chassis import STAGE_DEADLINE_S, remaining_s
 from services.on_demand import OnDemandLoads
-from services.worker_pool import Timed, WorkerPool
+from services.worker_pool import Interest, Timed, WorkerPool
 from shards import cascade
 from shards.candidates import Candidates
 from shards.errors import Unavailable
@@ -65,7 +65,7 @@ class StageRunner:
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> codec.StageAnswer:
         """Return the answer of a model that this shard holds; raises what `run_all` raises."""
-        timed = await self.run_all([(model, stage)], lambda held, _: compute(held[0]), context)
+        timed = await self.run_all([(model, stage)], lambda held, *_: compute(held[0]), context)
         return codec.StageAnswer(
             shard_id=self.shard_id,
             model=model,
@@ -77,21 +77,27 @@ class StageRunner:
     async def run_all(
         self,
         models: Sequence[tuple[ModelVersion, Stage]],
-        compute: Callable[[Sequence[Servable], float], T],
+        compute: Callable[[Sequence[Servable], float, Interest], T],
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> Timed[T]:
         """Return what `compute` makes of models that this shard holds, in the time the caller gives.
 
-        It gets what answers for the models, and the monotonic second until which that is of use. One that is
-        held on demand is loaded first. Raises `NotOwner`, `Unavailable` when draining or when a model cannot
-        be loaded, `Overloaded`, `DeadlineExceeded`, and what the models raise.
+        It gets what answers for the models, the monotonic second until which that is of use, and whether
+        somebody still waits for it. One that is held on demand is loaded first. Raises `NotOwner`,
+        `Unavailable` when draining or when a model cannot be loaded, `Overloaded`, `DeadlineExceeded`, and
+        what the models raise.
         """
         if self.draining:
             raise Unavailable(f"shard {self.shard_id!r} is draining")
         deadline = time.monotonic() + remaining_s(context, default_s=STAGE_DEADLINE_S)
         with ExitStack() as taken:
             held = [await self._take(model, stage, deadline, taken) for model, stage in models]
-            return await self._pool.run(lambda: compute(held, deadline), within_s=deadline - time.monotonic())
+            interest = Interest()
+            return await self._pool.run(
+                lambda: compute(held, deadline, interest),
+                within_s=deadline - time.monotonic(),
+                interest=interest,
+            )
 
     async def _take(self, model: ModelVersion, stage: Stage, deadline: float, taken: ExitStack) -> Servable:
         servable = self._residency.take(model, stage)
@@ -184,11 +190,11 @@ class CascadeServicer(cascade_service_pb2_grpc.CascadeServiceServicer):
         """Answer the steps, all on one worker."""
         call = codec.cascade_from_proto(request)
 
-        def compute(held: Sequence[Servable], deadline: float) -> cascade.CascadeResult:
+        def compute(held: Sequence[Servable], deadline: float, interest: Interest) -> cascade.CascadeResult:
             begun = time.monotonic()
             # A scorer that begins too late is computed for nobody.
             until_s = begun + _SHARE_TO_BEGIN * (deadline - begun)
-            return cascade.run(call, held, until_s=until_s)
+            return cascade.run(call, held, until_s=until_s, wanted=interest.__bool__)
 
         timed = await self._runner.run_all(
             [(step.model, step.stage) for step in call.steps], compute, context

@@ -1,4 +1,4 @@
-"""Threads that compute off the event loop, behind a bounded queue."""
+"""Threads that compute off the event loop, behind a queue that is bounded in length and in time."""
 
 import asyncio
 import time
@@ -7,11 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
+from services import queue_delay
+from services.queue_delay import QueueSettings
 from shards.errors import DeadlineExceeded, Overloaded
+from shards.streaming_quantile import updated
 
 T = TypeVar("T")
 
 _RETRY_AFTER_S = 0.1
+_QUEUE = QueueSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,32 @@ class Timed(Generic[T]):
     compute_s: float
 
 
+class Interest:
+    """Whether somebody still waits for a computation: lost on the event loop, looked at by a worker."""
+
+    __slots__ = ("_lost",)
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def lose(self) -> None:
+        """Say that nobody waits any more."""
+        self._lost = True
+
+    def __bool__(self) -> bool:
+        return not self._lost
+
+
 class WorkerPool:
     """`workers` threads, and room for `max_queue` computations that wait; made and used on one event loop."""
 
-    def __init__(self, *, workers: int, max_queue: int) -> None:
+    def __init__(self, *, workers: int, max_queue: int, queue: QueueSettings = _QUEUE) -> None:
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="compute")
+        self._workers = workers
         self._limit = workers + max_queue
+        self._settings = queue
+        self._empty_at_s = time.monotonic()
+        self._usual_s: float | None = None
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -44,17 +68,19 @@ class WorkerPool:
         """Return how many computations wait or run, those of callers that gave up included."""
         return self._in_flight
 
-    async def run(self, compute: Callable[[], T], *, within_s: float) -> Timed[T]:
+    async def run(
+        self, compute: Callable[[], T], *, within_s: float, interest: Interest | None = None
+    ) -> Timed[T]:
         """Return what `compute` returns on one of the threads.
 
-        Raises `Overloaded` when the queue is full and `DeadlineExceeded` when the answer does not
-        come in time. What expires while it waits is never computed.
+        Raises `Overloaded` when the queue is full, or so long that the time would not do, and
+        `DeadlineExceeded` when the answer does not come in time. What expires or grows old while it waits is
+        never computed, nor what its caller gave up; a computation that runs by then may ask its `interest`.
         """
-        if self._in_flight >= self._limit:
-            raise Overloaded(f"{self._in_flight} requests are in flight", retry_after_s=_RETRY_AFTER_S)
         queued = time.monotonic()
+        self._admit(queued, within_s)
         loop = asyncio.get_running_loop()
-        job = self._executor.submit(_timed, compute, queued, queued + within_s)
+        job = self._executor.submit(self._timed, compute, queued, within_s)
         self._entered()
         # The callback runs on a worker, or here when a caller that gave up takes the job out of the queue.
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._left))
@@ -63,6 +89,22 @@ class WorkerPool:
                 return await asyncio.wrap_future(job)
         except TimeoutError as error:
             raise DeadlineExceeded(f"not computed within {within_s:.3f} s") from error
+        finally:
+            if interest is not None:
+                interest.lose()
+
+    def _admit(self, now: float, within_s: float) -> None:
+        if self._in_flight >= self._limit:
+            raise Overloaded(f"{self._in_flight} requests are in flight", retry_after_s=_RETRY_AFTER_S)
+        if self._in_flight < self._workers:
+            self._empty_at_s = now
+        if queue_delay.hopeless(
+            usual_s=self._usual_s, ahead=self._in_flight, workers=self._workers, within_s=within_s
+        ):
+            raise Overloaded(
+                f"{self._in_flight} requests come first, too many for {within_s:.3f} s",
+                retry_after_s=_RETRY_AFTER_S,
+            )
 
     def _entered(self) -> None:
         self._in_flight += 1
@@ -82,10 +124,19 @@ class WorkerPool:
             pass
         return self._in_flight
 
-
-def _timed(compute: Callable[[], T], queued: float, deadline: float) -> Timed[T]:
-    started = time.monotonic()
-    if started >= deadline:
-        raise DeadlineExceeded("expired while it waited for a worker")
-    value = compute()
-    return Timed(value, started - queued, time.monotonic() - started)
+    def _timed(self, compute: Callable[[], T], queued: float, within_s: float) -> Timed[T]:
+        started = time.monotonic()
+        waited_s = started - queued
+        if waited_s >= within_s:
+            raise DeadlineExceeded("expired while it waited for a worker")
+        if queue_delay.too_old(
+            waited_s=waited_s,
+            within_s=within_s,
+            not_empty_s=started - self._empty_at_s,
+            settings=self._settings,
+        ):
+            raise Overloaded(f"waited {waited_s:.3f} s for a worker", retry_after_s=_RETRY_AFTER_S)
+        value = compute()
+        took_s = time.monotonic() - started
+        self._usual_s = updated(self._usual_s, took_s, quantile=0.5)
+        return Timed(value, waited_s, took_s)

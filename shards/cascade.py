@@ -70,14 +70,16 @@ def run(
     servables: Sequence[Servable],
     *,
     until_s: float,
+    wanted: Callable[[], bool] = lambda: True,
     clock: Callable[[], float] = time.monotonic,
 ) -> CascadeResult:
     """Run the steps, each on its servable, and leave out the last scorers when it is `until_s` of the clock.
 
-    Raises DeadlineExceeded where not even the first scorer has its time, InvalidInput where a scorer knows
-    none of the candidates, ValueError where it returns others, and whatever a servable raises.
+    Between two steps it stops where the answer is no longer `wanted`. Raises DeadlineExceeded then, and where
+    not even the first scorer has its time, InvalidInput where a scorer knows none of the candidates,
+    ValueError where it returns others, and whatever a servable raises.
     """
-    running = _Running(call=call, clock=clock)
+    running = _Running(call=call, wanted=wanted, clock=clock)
     steps = list(zip(call.steps, servables, strict=True))
     found = [running.retrieve(*step) for step in steps if step[0].stage is Stage.RETRIEVAL]
     candidates = merge(found, limit=call.merged) if found else call.candidates
@@ -106,12 +108,13 @@ class _Running:
     """The steps of one call as they are done."""
 
     call: CascadeCall
+    wanted: Callable[[], bool]
     clock: Callable[[], float]
     done: list[StepDone] = field(default_factory=list)
 
     def retrieve(self, step: CascadeStep, retriever: Servable) -> ChannelResult:
         assert isinstance(retriever, Retriever)
-        started_s = self.clock()
+        started_s = self._begin()
         call = self.call
         found = retriever.retrieve(
             call.context, step.keep, call.filter, call.attributes, self._described(step)
@@ -128,7 +131,7 @@ class _Running:
 
     def score(self, step: CascadeStep, scorer: Servable, candidates: Candidates) -> Candidates:
         assert isinstance(scorer, Scorer)
-        call, started_s, asked = self.call, self.clock(), candidates.first(step.intake)
+        call, started_s, asked = self.call, self._begin(), candidates.first(step.intake)
         exponents = call.task_exponents if step.stage is Stage.RANKING else {}
         scored = scorer.score(
             call.context, asked, step.keep, exponents, call.attributes, call.attribute_count
@@ -141,6 +144,12 @@ class _Running:
             )
         self._note(step, started_s, joined)
         return joined
+
+    def _begin(self) -> float:
+        """Return the moment at which a step begins, unless its caller has left."""
+        if not self.wanted():
+            raise DeadlineExceeded("nobody waits for the answer any more")
+        return self.clock()
 
     def _note(self, step: CascadeStep, started_s: float, candidates: Candidates) -> None:
         took_s = self.clock() - started_s

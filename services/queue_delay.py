@@ -1,0 +1,43 @@
+"""How long work may wait for a worker: a queue that is bounded in time, not only in length. Pure.
+
+Source: CoDel (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012), in the form that Facebook
+gave it for servers (Maurer, "Fail at Scale", ACM Queue 2015). A burst may wait; a queue that does not
+become empty any more is one in which all work grows old, and then what has waited too long is dropped.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """A queue stands once it was not empty for `standing_s`.
+
+    Then what has waited for a `share` of its time is dropped, but nothing before `target_s`.
+    """
+
+    standing_s: float = 0.3
+    target_s: float = 0.02
+    share: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.standing_s <= 0 or self.target_s < 0 or not 0 < self.share <= 1:
+            raise ValueError("standing_s must be positive, target_s not negative, share above 0, at most 1")
+
+
+def too_old(*, waited_s: float, within_s: float, not_empty_s: float, settings: QueueSettings) -> bool:
+    """Return whether work of `within_s` is dropped when a worker takes it, as it waited for so long.
+
+    `not_empty_s` is how long ago the queue was last empty.
+    """
+    standing = not_empty_s >= settings.standing_s
+    return standing and waited_s > max(settings.target_s, settings.share * within_s)
+
+
+def hopeless(*, usual_s: float | None, ahead: int, workers: int, within_s: float) -> bool:
+    """Return whether work cannot be done in its time, with so many others before it.
+
+    `usual_s` is what a computation usually takes, None where that is not known yet.
+    """
+    if usual_s is None or ahead < workers:
+        return False
+    return (ahead / workers + 1) * usual_s > within_s
