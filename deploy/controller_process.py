@@ -16,6 +16,7 @@ from deploy.leader_seat import seated
 from deploy.planning_rules import controller_settings
 from deploy.ports import claim_port
 from deploy.ray_node import check_reachable
+from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings, consul_settings
 from services import chassis, cluster_servicer
 from services.bundle_catalogue import BundleCatalogue
@@ -109,6 +110,7 @@ def _shard_config(settings: ClusterSettings, shard_id: str) -> ShardConfig:
         host=settings.shard_host,
         device=settings.device,
         memory_bytes=settings.shard_capacity_bytes,
+        **told(serving_rules(settings).shard),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from deploy import child
 from deploy.cluster_access import ROUTER, access_rules, own_token
 from deploy.consul import Member, listed
+from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings, consul_settings, user_store_settings
 from router.router_server import Router, RouterConfig
 from services.consul_registration import ServiceName
@@ -25,6 +26,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         reuse_port=True,
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),
+        **told(serving_rules(settings).router),
     )
     async with (
         Router(config) as router,

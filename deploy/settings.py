@@ -79,6 +79,8 @@ class ClusterSettings:
     access_path: str = ""
     planning_path: str = ""
     """File over the planner's defaults; see docs/planning.md."""
+    serving_path: str = ""
+    """File over the defaults of how routers and shards bear load; see docs/robustness.md."""
 
     def __post_init__(self) -> None:
         if self.routers < 1:

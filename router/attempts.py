@@ -8,13 +8,14 @@ import grpc.aio
 
 from router.routing_table import Endpoint, RoutingTable
 from services.status import DETAILS_KEY, from_rpc_error
+from shards import errors
 from shards.errors import (
     DeadlineExceeded,
     FailedModel,
     HeadraceError,
+    NoRoomYet,
     NotFound,
     NotOwner,
-    Overloaded,
     Unavailable,
 )
 from shards.release import ModelVersion
@@ -22,10 +23,6 @@ from shards.release import ModelVersion
 MOST_ATTEMPTS = 3
 """One for the replica chosen, one for another, one for the owner that this one may name."""
 
-HEDGE_SHARE = 0.3
-"""Of a call's time, what a replica has for itself before another one is asked as well."""
-
-_SHORTEST_HEDGE_S, _LONGEST_HEDGE_S = 0.02, 1.0
 _NEWS_SHARE, _LONGEST_NEWS_S = 0.3, 0.5
 
 _TRANSPORT_CODES = frozenset(
@@ -35,6 +32,15 @@ _TRANSPORT_CODES = frozenset(
         grpc.StatusCode.UNKNOWN,
         grpc.StatusCode.INTERNAL,
     }
+)
+
+_FINAL = (
+    errors.InvalidInput,
+    errors.NotFound,
+    errors.Refused,
+    errors.Conflict,
+    errors.Unauthenticated,
+    errors.PermissionDenied,
 )
 
 
@@ -63,16 +69,34 @@ def refused(replica: Endpoint, status: grpc.aio.AioRpcError) -> Refused:
 
 
 def is_final(refusal: Refused) -> bool:
-    """Return whether no other replica can do better: a mistake of the caller's, a fault of the model."""
-    return not isinstance(refusal.error, NotOwner | Unavailable | DeadlineExceeded | Overloaded)
+    """Return whether no other replica can do better: a mistake of the caller's, or of the release's.
 
-
-def hedge_after_s(remaining_s: float) -> float:
-    """Return how long to wait for one replica before another is asked as well.
-
-    Source: Dean and Barroso, "The Tail at Scale", CACM 2013: hedged requests.
+    A fault of the shard (INTERNAL, DATA_LOSS, bytes that cannot be read) is its own until others have it too.
     """
-    return min(max(_SHORTEST_HEDGE_S, HEDGE_SHARE * remaining_s), _LONGEST_HEDGE_S)
+    if refusal.status.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return True
+    return isinstance(refusal.error, _FINAL)
+
+
+def is_rerouted(refusal: Refused) -> bool:
+    """Return whether the shard has no part in the work: then to ask another adds no load."""
+    return isinstance(refusal.error, NotOwner | Unavailable)
+
+
+def unreadable(replica: Endpoint, error: HeadraceError) -> Refused:
+    """Return the refusal that an answer amounts to which cannot be read."""
+    return _own(replica, grpc.StatusCode.INTERNAL, error)
+
+
+def unanswered(replica: Endpoint) -> Refused:
+    """Return the refusal of a replica for which time is up, though gRPC has not said so."""
+    return _own(replica, grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded("no answer in time"))
+
+
+def _own(replica: Endpoint, code: grpc.StatusCode, error: HeadraceError) -> Refused:
+    """Return a refusal that this router found itself."""
+    metadata = grpc.aio.Metadata()
+    return Refused(replica, grpc.aio.AioRpcError(code, metadata, metadata, str(error)), error, told=False)
 
 
 def news_within_s(remaining_s: float) -> float:
@@ -114,10 +138,10 @@ def next_choices(
             return others
         case Unavailable() if not others and not refusal.told and len(tried) == 1:
             return (refusal.replica,)
-        case Unavailable():
-            return others
+        case DeadlineExceeded() | NoRoomYet():
+            return ()  # Nobody has more time, and room for a cold model is worth the wait.
         case _:
-            return ()
+            return others
 
 
 def news_may_help(refusal: Refused) -> bool:

@@ -15,10 +15,21 @@ from router.page import page
 from router.retrieval import retrieve
 from router.scoring import Scored, ScoringStage, intake, kept
 from router.search import Search, Stages
-from router.together import Unit, ask_together, call_of, gaps_of, timings_of, units_of
+from router.together import (
+    NO_ROOM,
+    Unit,
+    ask_together,
+    call_of,
+    gaps_of,
+    skipped,
+    timings_of,
+    units_of,
+    without_scorers,
+)
 from services.codec import CascadeAnswer
 from shards.candidates import EMPTY, Candidates
 from shards.cascade import CascadeCall
+from shards.errors import Overloaded
 from shards.merging import MERGE_SCORE, PREFIXES, merge
 from shards.release import ReleaseChannel, ReleaseScorer, Stage
 
@@ -97,7 +108,11 @@ async def _add(unit: Unit, ordered: _Ordered, search: Search, stages: Stages) ->
     merged = max(search.release.merged, search.request.page_size)
     if unit.together and (unit.channels or ordered.candidates):
         call = call_of(search, unit, ordered.candidates, merged)
-        if answer := await ask_together(call, unit, search, stages):
+        try:
+            answer = await ask_together(call, unit, search, stages)
+        except Overloaded as error:
+            return await _with_less(call, unit, ordered, search, stages, error)
+        if answer:
             return ordered.answered_by(call, answer)
     if unit.channels:
         ordered = await _retrieved(search, unit.channels, stages, merged)
@@ -105,6 +120,22 @@ async def _add(unit: Unit, ordered: _Ordered, search: Search, stages: Stages) ->
         scored = await _scoring(search, stage, scorer, stages).score(search, ordered.candidates)
         ordered = ordered.followed_by(stage, scored)
     return ordered
+
+
+async def _with_less(
+    call: CascadeCall, unit: Unit, ordered: _Ordered, search: Search, stages: Stages, error: Overloaded
+) -> _Ordered:
+    """Leave out the scorers of a unit for which no shard has room; raises the error where none are left."""
+    bare = without_scorers(call)
+    if bare.steps == call.steps:
+        raise error
+    if bare.steps:
+        answer = await ask_together(bare, unit, search, stages)
+        if answer is None:
+            raise error
+        ordered = ordered.answered_by(bare, answer)
+    gaps = skipped(call.steps[len(bare.steps) :], NO_ROOM)
+    return replace(ordered, gaps=ordered.gaps + gaps)
 
 
 async def _retrieved(

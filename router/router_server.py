@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +11,19 @@ from types import TracebackType
 from typing import Self
 
 from protos.headrace.v1 import event_service_pb2_grpc, search_service_pb2_grpc
+from router import replicas, shard_calls
 from router.admission import Admission
 from router.budget import Deadline
+from router.concurrency_limit import LimitSettings
 from router.event_servicer import EventServicer
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
-from router.replicas import ReplicaHealth
+from router.replicas import ReplicaHealth, ReplicaSettings
 from router.routing_table import RoutingTable
 from router.search_servicer import SearchServicer
 from router.shadow_reporter import ShadowReporter
 from router.shadowing import Shadowing
-from router.shard_calls import ShardCalls
+from router.shard_calls import CallSettings, ShardCalls
 from router.shard_channels import ShardChannels
 from router.stage_proxy import StageProxy
 from services import chassis
@@ -41,6 +44,8 @@ SERVICES = (
 )
 """Full names of what a router serves."""
 
+_LIMIT = LimitSettings()
+
 _FIRST_TABLE_S = 2.0
 """More than a router waits for its controller before it reads its cache."""
 
@@ -53,6 +58,9 @@ class RouterConfig:
     is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. Port 0 stands for any.
     Without `access` everybody may call; the controller is shown the `controller_token`. At most `max_shadows`
     shadow searches run at once, and how they compare is reported every `shadow_report_s`.
+
+    At most `max_in_flight` searches are worked on at once, and as many stage calls by proxy; `limit` says how
+    many fewer under load. `replicas` and `calls` are about shards: docs/robustness.md.
     """
 
     host: str = "127.0.0.1"
@@ -69,7 +77,13 @@ class RouterConfig:
     shadow_report_s: float = 3.0
     default_deadline_s: float = 1.0
     max_deadline_s: float = 10.0
+    limit: LimitSettings = _LIMIT
+    replicas: ReplicaSettings = replicas.DEFAULTS
+    calls: CallSettings = shard_calls.DEFAULTS
     max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
+    keepalive_s: float = chassis.KEEPALIVE_S
+    max_connection_age_s: float = 300.0
+    """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""
     grace_s: float = 5.0
     reuse_port: bool = False
     access: AccessRules | None = None
@@ -82,6 +96,8 @@ class RouterConfig:
             raise ValueError("limits must be positive, grace_s not negative")
         if self.user_timeout_s <= 0:
             raise ValueError("user_timeout_s must be positive")
+        if self.keepalive_s <= 0 or self.max_connection_age_s < 0:
+            raise ValueError("keepalive_s must be positive, max_connection_age_s not negative")
         if self.max_shadows < 0 or self.shadow_report_s <= 0:
             raise ValueError("max_shadows must not be negative, shadow_report_s must be positive")
         if not self.controller and self.consul is None and self.cache_path is None:
@@ -103,10 +119,12 @@ class Router:
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
         self._channels = ShardChannels(
-            chassis.channel_options(max_message_bytes=config.max_message_bytes),
+            chassis.channel_options(
+                max_message_bytes=config.max_message_bytes, keepalive_s=config.keepalive_s
+            ),
             closing_s=config.max_deadline_s,
         )
-        self._replicas = ReplicaHealth(random.Random())
+        self._replicas = ReplicaHealth(random.Random(), config.replicas)
         self._watch = PlacementWatch(
             controller=config.controller,
             cache_path=config.cache_path,
@@ -115,7 +133,7 @@ class Router:
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
             token=config.controller_token,
         )
-        self._admission = Admission(config.max_in_flight)
+        self._admission = Admission(config.limit.below(config.max_in_flight))
         self._reporter = ShadowReporter(
             config.controller, config.controller_token, interval_s=config.shadow_report_s
         )
@@ -159,6 +177,16 @@ class Router:
         assert self._server is not None
         return self._server.port
 
+    @property
+    def in_flight(self) -> int:
+        """Return how many searches are worked on."""
+        return self._admission.in_flight
+
+    @property
+    def in_flight_to_shards(self) -> int:
+        """Return how many calls of shards are under way, for searches and for callers of the proxies."""
+        return self._replicas.in_flight
+
     async def ready(self) -> RoutingTable:
         """Return the routing table, once there is one with a release."""
         await self._ready.wait()
@@ -166,7 +194,9 @@ class Router:
 
     def _serve(self, users: UserStore) -> AbstractAsyncContextManager[chassis.Server]:
         config = self._config
-        calls = ShardCalls(channels=self._channels, health=self._replicas, tables=self._watch)
+        calls = ShardCalls(
+            channels=self._channels, health=self._replicas, tables=self._watch, settings=config.calls
+        )
         searches = SearchServicer(
             calls=calls,
             newest=self._watch.newest,
@@ -182,7 +212,7 @@ class Router:
         proxy = StageProxy(
             calls=calls,
             newest=self._watch.newest,
-            admission=Admission(config.max_in_flight),
+            admission=Admission(config.limit.below(config.max_in_flight)),
             deadline_of=config.deadline_of,
         )
         return chassis.serve(
@@ -195,6 +225,9 @@ class Router:
             service_names=SERVICES,
             options=chassis.ChassisOptions(
                 max_message_bytes=config.max_message_bytes,
+                keepalive_s=config.keepalive_s,
+                max_connection_age_s=config.max_connection_age_s,
+                max_connection_age_grace_s=config.max_deadline_s + config.grace_s,
                 reuse_port=config.reuse_port,
                 grace_s=config.grace_s,
                 default_deadline_s=config.max_deadline_s,
@@ -205,7 +238,7 @@ class Router:
 
     async def _use(self, table: RoutingTable) -> None:
         """Follow a new table: connections, memory of failures and health."""
-        self._replicas.retain(table.endpoints.values())
+        self._replicas.retain(table.endpoints.values(), time.monotonic())
         self._tasks.create_task(self._channels.retain(table.placement.endpoints.values()))
         self._known.set()
         await self._tell_health()

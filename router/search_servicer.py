@@ -62,8 +62,8 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self, request: search_service_pb2.SearchRequest, context: Context
     ) -> search_service_pb2.SearchResponse:
         """Answer one search; raises `HeadraceError`, which the chassis maps to a status."""
-        with self._admission.admitted():
-            started_s, deadline = time.monotonic(), self._deadline_of(context.time_remaining())
+        started_s, deadline = time.monotonic(), self._deadline_of(context.time_remaining())
+        with self._admission.admitted(deadline):
             given_s = deadline.remaining_s()
             asked, table = search_from_proto(request), self._newest()
             release = table.release(asked.surface, asked.user_id)

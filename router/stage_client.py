@@ -1,7 +1,8 @@
 """The stages as the cascade calls them, one by one or together: typed values, over one table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
@@ -37,6 +38,8 @@ PRE_RANK = "/headrace.v1.PreRankingService/PreRank"
 RANK = "/headrace.v1.RankingService/Rank"
 RUN = "/headrace.v1.CascadeService/Run"
 
+T = TypeVar("T", StageAnswer, CascadeAnswer)
+
 
 class StageClient:
     """Calls the stages for one search, with the routing table that the search started with."""
@@ -47,18 +50,17 @@ class StageClient:
 
     async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer:
         """Return the candidates of one channel; raises `HeadraceError`."""
-        payload = await self._send(RETRIEVE, (call.model,), retrieve_to_proto(call), timeout_s)
-        return _answer(retrieval_service_pb2.RetrieveResponse(), payload)
+        request = retrieve_to_proto(call)
+        return await self._send(RETRIEVE, (call.model,), request, timeout_s, _retrieved)
 
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         """Return the pre-ranked candidates; raises `HeadraceError`."""
-        payload = await self._send(PRE_RANK, (call.model,), pre_rank_to_proto(call), timeout_s)
-        return _answer(pre_ranking_service_pb2.PreRankResponse(), payload)
+        request = pre_rank_to_proto(call)
+        return await self._send(PRE_RANK, (call.model,), request, timeout_s, _pre_ranked)
 
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         """Return the ranked candidates; raises `HeadraceError`."""
-        payload = await self._send(RANK, (call.model,), rank_to_proto(call), timeout_s)
-        return _answer(ranking_service_pb2.RankResponse(), payload)
+        return await self._send(RANK, (call.model,), rank_to_proto(call), timeout_s, _ranked)
 
     def held_together(self, models: tuple[ModelVersion, ...]) -> bool:
         """Return whether every shard that holds one of the models holds them all."""
@@ -70,13 +72,25 @@ class StageClient:
     async def run(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer:
         """Return what one shard answers for all steps; raises `HeadraceError`."""
         models = tuple(step.model for step in call.steps)
-        payload = await self._send(RUN, models, cascade_to_proto(call), timeout_s)
-        with _reading():
-            return cascade_answer_from_proto(cascade_service_pb2.RunResponse.FromString(payload))
+        return await self._send(RUN, models, cascade_to_proto(call), timeout_s, _run)
 
     async def _send(
-        self, path: str, models: tuple[ModelVersion, ...], request: Message, timeout_s: float
-    ) -> bytes:
+        self,
+        path: str,
+        models: tuple[ModelVersion, ...],
+        request: Message,
+        timeout_s: float,
+        decode: Callable[[bytes], T],
+    ) -> T:
+        def read(payload: bytes) -> T:
+            with _reading():
+                answer = decode(payload)
+            # Bytes that mean nothing may still parse, as a message of fields that nobody knows.
+            named = _models_of(answer)
+            if not named or named != models[: len(named)]:
+                raise HeadraceError("the shard's answer cannot be read: it is not of the model asked")
+            return answer
+
         try:
             return await self._calls.call(
                 path,
@@ -84,26 +98,38 @@ class StageClient:
                 models=models,
                 table=self._table,
                 deadline=Deadline.after(timeout_s),
+                read=read,
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 
 
-def _answer(
-    response: retrieval_service_pb2.RetrieveResponse
-    | pre_ranking_service_pb2.PreRankResponse
-    | ranking_service_pb2.RankResponse,
-    payload: bytes,
-) -> StageAnswer:
-    with _reading():
-        response.ParseFromString(payload)
-        return answer_from_proto(response)
+def _retrieved(payload: bytes) -> StageAnswer:
+    return answer_from_proto(retrieval_service_pb2.RetrieveResponse.FromString(payload))
+
+
+def _pre_ranked(payload: bytes) -> StageAnswer:
+    return answer_from_proto(pre_ranking_service_pb2.PreRankResponse.FromString(payload))
+
+
+def _ranked(payload: bytes) -> StageAnswer:
+    return answer_from_proto(ranking_service_pb2.RankResponse.FromString(payload))
+
+
+def _run(payload: bytes) -> CascadeAnswer:
+    return cascade_answer_from_proto(cascade_service_pb2.RunResponse.FromString(payload))
+
+
+def _models_of(answer: StageAnswer | CascadeAnswer) -> tuple[ModelVersion, ...]:
+    if isinstance(answer, StageAnswer):
+        return (answer.model,)
+    return tuple(done.model for done in answer.done)
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
     try:
         yield
-    except (DecodeError, InvalidInput) as error:
+    except (DecodeError, InvalidInput, ValueError) as error:
         # The shard's mistake, which must not be mistaken for the caller's.
         raise HeadraceError(f"the shard's answer cannot be read: {error}") from None

@@ -67,7 +67,7 @@ class StageProxy:
                     return await self._scattered(payload, partitions, table, deadline)
                 try:
                     return await self._calls.call(
-                        path, payload, models=(model,), table=table, deadline=deadline
+                        path, payload, models=(model,), table=table, deadline=deadline, read=bytes
                     )
                 except grpc.aio.AioRpcError as error:
                     await context.abort(error.code(), error.details() or "", _details(error))

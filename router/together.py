@@ -16,10 +16,13 @@ from router.search import Search, Stages
 from services.codec import CascadeAnswer
 from shards.candidates import EMPTY, Candidates
 from shards.cascade import CascadeCall, CascadeStep
-from shards.errors import HeadraceError
+from shards.errors import HeadraceError, NoRoomYet, Overloaded
 from shards.release import ModelVersion, ReleaseChannel, ReleaseScorer, Stage
 
 log = logging.getLogger(__name__)
+
+NO_TIME = "no time was left to ask"
+NO_ROOM = "no shard had room to score"
 
 HeldTogether = Callable[[tuple[ModelVersion, ...]], bool]
 """Whether one shard can be asked for all of the models."""
@@ -67,13 +70,18 @@ def units_of(search: Search, channels: Sequence[ReleaseChannel], held: HeldToget
 
 
 async def ask_together(call: CascadeCall, unit: Unit, search: Search, stages: Stages) -> CascadeAnswer | None:
-    """Return the answer of one shard to all steps, the last scorers maybe left out; None where it fails."""
+    """Return the answer of one shard to all steps, the last scorers maybe left out; None where it fails.
+
+    Raises Overloaded where those who could answer have no room: to ask for each stage would ask more of them.
+    """
     timeout_s = min(_budget_s(search, unit), search.deadline.remaining_s() - RESERVE_S)
     if timeout_s < LEAST_CALL_S:
         return None
     try:
         return await stages.run(call, timeout_s)
     except HeadraceError as error:
+        if isinstance(error, Overloaded) and not isinstance(error, NoRoomYet):
+            raise
         log.info("%s goes on stage by stage: %s", search.release.name, error)
         return None
 
@@ -95,6 +103,12 @@ def call_of(search: Search, unit: Unit, candidates: Candidates, merged: int) -> 
         attributes=release.attributes,
         attribute_count=page_size,
     )
+
+
+def without_scorers(call: CascadeCall) -> CascadeCall:
+    """Return the call for the channels alone: the least that makes an answer."""
+    channels = tuple(step for step in call.steps if step.stage is Stage.RETRIEVAL)
+    return replace(call, steps=channels, task_exponents={})
 
 
 def _channel(channel: ReleaseChannel) -> CascadeStep:
@@ -140,13 +154,11 @@ def timings_of(call: CascadeCall, answer: CascadeAnswer) -> tuple[StageTiming, .
 
 def gaps_of(call: CascadeCall, answer: CascadeAnswer) -> tuple[Gap, ...]:
     """Return the scorers that were left out for want of time; without candidates there was nothing to do."""
-    left_out = call.steps[len(answer.done) :] if len(answer.candidates) else ()
+    return skipped(call.steps[len(answer.done) :], NO_TIME) if len(answer.candidates) else ()
+
+
+def skipped(steps: Sequence[CascadeStep], because: str) -> tuple[Gap, ...]:
+    """Return the gaps that scorers leave which were not asked."""
     return tuple(
-        Gap(
-            stage=step.stage,
-            model=step.model,
-            reason=GapReason.SKIPPED,
-            detail="no time was left to ask",
-        )
-        for step in left_out
+        Gap(stage=step.stage, model=step.model, reason=GapReason.SKIPPED, detail=because) for step in steps
     )

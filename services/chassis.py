@@ -37,17 +37,26 @@ _STANDARD_SERVICES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChassisOptions:
-    """How a server speaks; `default_deadline_s` bounds unary calls that come without a deadline."""
+    """How a server speaks; `default_deadline_s` bounds unary calls that come without a deadline.
+
+    Callers are told to connect anew once a connection is `max_connection_age_s` old, give or take a tenth,
+    so that they spread over servers on one port; calls in flight then have `max_connection_age_grace_s`. At
+    0 connections last.
+    """
 
     max_message_bytes: int = MAX_MESSAGE_BYTES
     keepalive_s: float = KEEPALIVE_S
     reuse_port: bool = False
     grace_s: float = 5.0
     default_deadline_s: float = CONTROL_DEADLINE_S
+    max_connection_age_s: float = 0.0
+    max_connection_age_grace_s: float = 30.0
 
     def __post_init__(self) -> None:
         if min(self.max_message_bytes, self.keepalive_s, self.default_deadline_s) <= 0 or self.grace_s < 0:
             raise ValueError("sizes and times of a server must be positive")
+        if self.max_connection_age_s < 0 or self.max_connection_age_grace_s <= 0:
+            raise ValueError("max_connection_age_s must not be negative, its grace must be positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,16 @@ def _server_options(options: ChassisOptions) -> list[tuple[str, int]]:
         # Clients ping every `keepalive_s` even when idle; without this they are told ENHANCE_YOUR_CALM.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        *_connection_age(options),
+    ]
+
+
+def _connection_age(options: ChassisOptions) -> list[tuple[str, int]]:
+    if not options.max_connection_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(options.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(options.max_connection_age_grace_s * 1000)),
     ]
 
 

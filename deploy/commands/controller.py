@@ -36,6 +36,7 @@ def controller(
     consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
     planning: options.PlanningOption = None,
+    serving: options.ServingOption = None,
 ) -> None:
     """Run a controller until SIGTERM or Ctrl-C; its shards live on in Ray, and the next one finds them.
 
@@ -51,6 +52,7 @@ def controller(
         shard_memory_bytes=shard_memory_mb * 2**20,
         access_path=options.absolute(access),
         planning_path=options.absolute(planning),
+        serving_path=options.absolute(serving),
         supervised=False,
         **options.joined_ray(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),

@@ -66,6 +66,10 @@ PlanningOption = Annotated[
     Path | None,
     typer.Option(help="JSON file of replicas, budgets, patience; see docs/planning.md. Default: built in."),
 ]
+ServingOption = Annotated[
+    Path | None,
+    typer.Option(help="JSON file of limits, retries, queues; see docs/robustness.md. Default: built in."),
+]
 RayAddressOption = Annotated[
     str, typer.Option(help="HOST:PORT of a Ray that runs already, or auto for this host's.")
 ]

@@ -29,6 +29,7 @@ def router(
     kept_events: options.KeptEventsOption = KEPT_EVENTS,
     kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
     access: options.AccessOption = None,
+    serving: options.ServingOption = None,
 ) -> None:
     """Run a router until SIGTERM or Ctrl-C, which first finishes the searches in flight.
 
@@ -46,6 +47,7 @@ def router(
         router_port=port,
         controller_address=controller,
         access_path=options.absolute(access),
+        serving_path=options.absolute(serving),
         supervised=False,
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),

@@ -52,6 +52,7 @@ def up(
     kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
     access: options.AccessOption = None,
     planning: options.PlanningOption = None,
+    serving: options.ServingOption = None,
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
@@ -70,6 +71,7 @@ def up(
         shard_memory_bytes=shard_memory_mb * 2**20,
         access_path=options.absolute(access),
         planning_path=options.absolute(planning),
+        serving_path=options.absolute(serving),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),

@@ -1,4 +1,7 @@
-"""A shard without models: a real server on loopback that answers stage calls as a test tells it to."""
+"""A shard without models: a real server on loopback that answers stage calls as a test tells it to.
+
+It can be as sick as a test wants: slow, hung, failing, or sending bytes that mean nothing.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,16 +9,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
-from protos.headrace.v1 import (
-    pre_ranking_service_pb2,
-    pre_ranking_service_pb2_grpc,
-    ranking_service_pb2,
-    ranking_service_pb2_grpc,
-    retrieval_service_pb2,
-    retrieval_service_pb2_grpc,
-)
+from protos.headrace.v1.pre_ranking_service_pb2 import PreRankRequest, PreRankResponse
+from protos.headrace.v1.ranking_service_pb2 import RankRequest, RankResponse
+from protos.headrace.v1.retrieval_service_pb2 import RetrieveRequest, RetrieveResponse
+from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from services import chassis, codec
 from shards.candidates import Candidates
 from shards.errors import HeadraceError, NotOwner
@@ -36,13 +37,18 @@ async def hang(_: Call) -> Candidates:
 
 @dataclass
 class ScriptedShard:
-    """Serves while its `async with` block runs, or until `kill`; `answers` by model@version."""
+    """Serves while its `async with` block runs, or until `kill`; `answers` by model@version.
+
+    Where `garbled` says so, its responses are those bytes instead. `active` calls are under way.
+    """
 
     shard_id: str
     answers: dict[str, Answer] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     timeouts_s: list[float | None] = field(default_factory=list)
     address: str = "127.0.0.1:0"
+    garbled: bytes | None = None
+    active: int = 0
 
     async def __aenter__(self) -> Self:
         self._stack = AsyncExitStack()
@@ -70,7 +76,11 @@ class ScriptedShard:
         self.timeouts_s.append(context.time_remaining())
         answer = self.answers.get(str(call.model), NotOwner(str(call.model)))
         if callable(answer):
-            answer = await answer(call)
+            self.active += 1
+            try:
+                answer = await answer(call)
+            finally:
+                self.active -= 1
         if isinstance(answer, HeadraceError):
             raise answer
         if isinstance(call, codec.Scoring):
@@ -78,45 +88,38 @@ class ScriptedShard:
         return codec.StageAnswer(shard_id=self.shard_id, model=call.model, compute_s=0.001, candidates=answer)
 
     def _register(self, server: grpc.aio.Server) -> None:
-        retrieval_service_pb2_grpc.add_RetrievalServiceServicer_to_server(_Retrieval(self), server)
-        pre_ranking_service_pb2_grpc.add_PreRankingServiceServicer_to_server(_PreRanking(self), server)
-        ranking_service_pb2_grpc.add_RankingServiceServicer_to_server(_Ranking(self), server)
+        for path, handler in (
+            (RETRIEVE, self._handler(self._retrieve, RetrieveRequest)),
+            (PRE_RANK, self._handler(self._pre_rank, PreRankRequest)),
+            (RANK, self._handler(self._rank, RankRequest)),
+        ):
+            _, service, method = path.split("/")
+            server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, {method: handler}),)
+            )
 
+    def _handler(self, answer: Any, request: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        return grpc.unary_unary_rpc_method_handler(
+            answer, request_deserializer=request.FromString, response_serializer=self._written
+        )
 
-@dataclass
-class _Retrieval(retrieval_service_pb2_grpc.RetrievalServiceServicer):
-    shard: ScriptedShard
+    def _written(self, response: Message) -> bytes:
+        return response.SerializeToString() if self.garbled is None else self.garbled
 
-    async def Retrieve(  # noqa: N802
-        self, request: retrieval_service_pb2.RetrieveRequest, context: _Context
-    ) -> retrieval_service_pb2.RetrieveResponse:
-        answer = await self.shard.answer(codec.retrieve_from_proto(request), context)
-        return retrieval_service_pb2.RetrieveResponse(
+    async def _retrieve(self, request: RetrieveRequest, context: _Context) -> RetrieveResponse:
+        answer = await self.answer(codec.retrieve_from_proto(request), context)
+        return RetrieveResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
 
-
-@dataclass
-class _PreRanking(pre_ranking_service_pb2_grpc.PreRankingServiceServicer):
-    shard: ScriptedShard
-
-    async def PreRank(  # noqa: N802
-        self, request: pre_ranking_service_pb2.PreRankRequest, context: _Context
-    ) -> pre_ranking_service_pb2.PreRankResponse:
-        answer = await self.shard.answer(codec.pre_rank_from_proto(request), context)
-        return pre_ranking_service_pb2.PreRankResponse(
+    async def _pre_rank(self, request: PreRankRequest, context: _Context) -> PreRankResponse:
+        answer = await self.answer(codec.pre_rank_from_proto(request), context)
+        return PreRankResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
 
-
-@dataclass
-class _Ranking(ranking_service_pb2_grpc.RankingServiceServicer):
-    shard: ScriptedShard
-
-    async def Rank(  # noqa: N802
-        self, request: ranking_service_pb2.RankRequest, context: _Context
-    ) -> ranking_service_pb2.RankResponse:
-        answer = await self.shard.answer(codec.rank_from_proto(request), context)
-        return ranking_service_pb2.RankResponse(
+    async def _rank(self, request: RankRequest, context: _Context) -> RankResponse:
+        answer = await self.answer(codec.rank_from_proto(request), context)
+        return RankResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )

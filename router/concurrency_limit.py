@@ -1,0 +1,106 @@
+"""How many requests a router works on at once, by how long they take: a limit that finds itself. Pure.
+
+Source: the gradient limit of Netflix's concurrency-limits ("Performance Under Load", 2018). While requests
+take as long as they usually do the limit grows; where they take longer they queue somewhere, and it falls.
+What usually is drifts with the load, so the limit also falls by what admits no doubt: requests that found no
+time or no room, and an event loop that comes late to everything, refusals included.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """A limit from `floor` to `ceiling`, which `start`s in between.
+
+    Requests may take `tolerance` times as long as usual, and the event loop may be `lag_s` late on average.
+    The limit is looked at every `window_s`. Of the requests of a window a share of `most_overdue` may find no
+    time or no room. What usually is follows what requests take over `drift_s`.
+    """
+
+    floor: int = 8
+    start: int = 64
+    ceiling: int = 256
+    tolerance: float = 2.0
+    lag_s: float = 0.01
+    window_s: float = 0.1
+    most_overdue: float = 0.05
+    drift_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.floor <= self.start <= self.ceiling:
+            raise ValueError("1 <= floor <= start <= ceiling does not hold")
+        if self.tolerance < 1 or min(self.lag_s, self.window_s, self.drift_s) <= 0:
+            raise ValueError("tolerance must be at least 1, and times positive")
+        if not 0 <= self.most_overdue <= 1:
+            raise ValueError("most_overdue must be 0 to 1")
+
+    def below(self, ceiling: int) -> "LimitSettings":
+        """Return the settings with this ceiling, below which floor and start give way."""
+        return replace(self, ceiling=ceiling, start=min(self.start, ceiling), floor=min(self.floor, ceiling))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What became of the requests that ended lately.
+
+    `took_s` is their mean time, of those that were `answered`; `overdue` found no time or no room. At most
+    `peak` were in flight at once, and the event loop was `lag_s` late on average.
+    """
+
+    answered: int
+    took_s: float
+    overdue: int
+    peak: int
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The limit, and what requests usually take; None before the first."""
+
+    size: float
+    usual_s: float | None = None
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests may be in flight."""
+        return int(self.size)
+
+
+def step(limit: Limit, window: Window, settings: LimitSettings) -> Limit:
+    """Return the limit after one more window."""
+    usual_s = _usual_s(limit, window, settings)
+    size = limit.size
+    if 2 * window.peak < size:
+        pass  # What is not used tells nothing of what could be.
+    elif window.overdue > settings.most_overdue * (window.answered + window.overdue):
+        size *= _BACK
+    elif window.lag_s > settings.lag_s:
+        size *= max(_STEEPEST, math.sqrt(settings.lag_s / window.lag_s))
+    elif window.answered and usual_s is not None:
+        gradient = min(1.0, settings.tolerance * usual_s / max(window.took_s, _LEAST_S))
+        target = size * max(_STEEPEST, gradient) + math.sqrt(size)
+        size += _SMOOTHING * (target - size)
+    return replace(limit, size=min(max(size, settings.floor), settings.ceiling), usual_s=usual_s)
+
+
+def _usual_s(limit: Limit, window: Window, settings: LimitSettings) -> float | None:
+    """Return what requests usually take: at once where it is less or nothing waits, slowly where it is more.
+
+    A router with half of its places free does not queue, however long its requests take.
+    """
+    if not window.answered:
+        return limit.usual_s
+    if limit.usual_s is None:
+        return window.took_s
+    free = window.took_s < limit.usual_s or 2 * window.peak < limit.size
+    weight = _SMOOTHING if free else min(1.0, settings.window_s / settings.drift_s)
+    return limit.usual_s + weight * (window.took_s - limit.usual_s)
+
+
+_LEAST_S = 1e-9
+_BACK = 0.9
+_STEEPEST = 0.5
+_SMOOTHING = 0.2
