@@ -207,7 +207,9 @@ class Router:
             user_timeout_s=config.user_timeout_s,
         )
         events = EventServicer(
-            users=users, admission=Admission(config.max_recordings), deadline_of=config.deadline_of
+            users=users,
+            admission=Admission(config.limit.below(config.max_recordings)),
+            deadline_of=config.deadline_of,
         )
         proxy = StageProxy(
             calls=calls,
