@@ -1,7 +1,7 @@
 """Fresh events: what a frontend tells a router of its users."""
 
 from protos.headrace.v1 import event_service_pb2 as pb
-from services.codec.moments import read_timestamp
+from services.codec.moments import timestamp_from_proto
 from services.codec.violations import Field, collecting
 from services.user_history import JOINT, MAX_EVENTS, MAX_ID_BYTES, UserEvent
 from services.user_store import Recorded
@@ -61,10 +61,10 @@ def _read_word(word: str, field: Field, most_bytes: int = MAX_ID_BYTES) -> bool:
 def _read_moment(told: pb.UserEvent, field: Field, now_ms: int) -> int:
     if not field.check(told.HasField("timestamp"), "must be set"):
         return 0
-    moment_ms = read_timestamp(told.timestamp, field)
-    field.check(moment_ms > 0, "must be after the beginning of 1970")
+    moment_ms = timestamp_from_proto(told.timestamp)
     field.check(
-        moment_ms <= now_ms + MAX_AHEAD_MS, "must not be more than ten minutes ahead of the router's clock"
+        0 < moment_ms <= now_ms + MAX_AHEAD_MS and 0 <= told.timestamp.nanos < 1_000_000_000,
+        "must be a moment after the beginning of 1970, at most ten minutes ahead of the router's clock",
     )
     return moment_ms
 

@@ -9,8 +9,8 @@ from deploy.settings import PROJECT_ROOT
 from tests.deploy.running_cluster import run
 
 COMMANDS = (
-    *("demo", "up", "controller", "router", "down", "status", "search", "train", "eval"),
-    *("release", "models", "shards", "scale", "ops", "members"),
+    *("demo", "up", "controller", "router", "down", "status", "search", "events", "train", "eval"),
+    *("release", "models", "shards", "scale", "ops", "members", "users"),
 )
 
 

@@ -39,6 +39,7 @@ async def running(
     *,
     users: Path | RedisSettings | None = None,
     max_in_flight: int = 256,
+    max_recordings: int = 64,
     default_deadline_s: float = 5.0,
     access: AccessRules | None = None,
 ) -> AsyncIterator[Router]:
@@ -47,6 +48,7 @@ async def running(
         cache_path=folder / "router-placement.json",
         user_store=UserStoreSettings(place=users),
         max_in_flight=max_in_flight,
+        max_recordings=max_recordings,
         default_deadline_s=default_deadline_s,
         grace_s=0.0,
         access=access,
