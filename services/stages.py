@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 
@@ -129,8 +129,10 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         call = codec.retrieve_from_proto(request)
 
         def compute(servable: Servable) -> Candidates:
-            assert isinstance(servable, Retriever)
-            return servable.retrieve(call.context, call.k, call.filter, call.attributes, call.attribute_count)
+            retriever = cast(Retriever, servable)
+            return retriever.retrieve(
+                call.context, call.k, call.filter, call.attributes, call.attribute_count
+            )
 
         answer = await self._runner.run(call.model, Stage.RETRIEVAL, compute, context)
         return retrieval_service_pb2.RetrieveResponse(
@@ -210,8 +212,7 @@ class CascadeServicer(cascade_service_pb2_grpc.CascadeServiceServicer):
 
 def _scoring(call: codec.Scoring) -> Callable[[Servable], Candidates]:
     def compute(servable: Servable) -> Candidates:
-        assert isinstance(servable, Scorer)
-        return servable.score(
+        return cast(Scorer, servable).score(
             call.context,
             call.candidates,
             call.keep,

@@ -45,7 +45,7 @@ class Candidates:
     def take(self, order: NDArray[np.intp]) -> "Candidates":
         """Return the candidates at these positions, in this order, without attributes."""
         return Candidates(
-            item_ids=tuple(self.item_ids[i] for i in order.tolist()),
+            item_ids=tuple(map(self.item_ids.__getitem__, order.tolist())),
             columns={name: column[order] for name, column in self.columns.items()},
         )
 

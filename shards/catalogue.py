@@ -100,11 +100,10 @@ def answer(
 
     InvalidInput names an attribute that the items do not have.
     """
-    item_ids = items.item_ids
     if items.catalogue_rows is not None:
         columns = {**columns, CATALOGUE_ROW: row_keys(items.catalogue_rows[rows])}
     return Candidates(
-        item_ids=tuple(item_ids[row] for row in rows.tolist()),
+        item_ids=items.ids_at(rows),
         columns=columns,
         attributes=items.attributes(rows[:attribute_count].tolist(), attributes) if attributes else {},
     )

@@ -18,6 +18,8 @@ Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 ColumnEncoder = Callable[[Sequence[object]], NDArray[Any]]
 
+Scale = float | NDArray[np.float64]
+
 LIMIT = 1e3
 """Scaled numbers are clipped here; an outlier may not swamp a model."""
 
@@ -73,9 +75,9 @@ def numbers(values: Sequence[object]) -> NDArray[np.float64]:
 
 
 def scale(
-    number_N: NDArray[np.floating[Any]], *, log1p: bool, mean: float, std: float, missing: float = 0.0
+    number_N: NDArray[np.floating[Any]], *, log1p: bool, mean: Scale, std: Scale, missing: Scale = 0.0
 ) -> Floats:
-    """Return scaled, clipped numbers [N]; `missing` where there is none."""
+    """Return scaled, clipped numbers [N]; `missing` where there is none. Or [N, G], each G with its own."""
     raw_N = number_N.astype(np.float64)
     if log1p:
         raw_N = np.sign(raw_N) * np.log1p(np.abs(raw_N))

@@ -1,10 +1,10 @@
 """Cross features: one number per candidate from the request, the candidate and what stages said of it.
 
-Legend: C = candidates, N = items, H = events, L = ids an item. Each item's text is encoded once,
-when the bundle opens; a request costs a few look-ups over [C, L].
+Legend: C = candidates, N = items, H = events, L = ids an item, G = features of a group. Each item's text is
+encoded once, when the bundle opens; a request costs a few look-ups over [C, L].
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,51 +41,110 @@ class CrossRequest:
 
 
 CrossEncoder = Callable[[CrossRequest], NDArray[np.floating[Any]]]
+"""Gives one feature [C], or several [C, G]."""
 TextEncoder = Callable[[Sequence[str]], Ids]
 Columns = Mapping[str, Sequence[object]]
 
 
-def cross_encoder(feature: CrossKind, tokenizer: Tokenizer | None, columns: Columns) -> CrossEncoder:
-    """Return the function that gives one feature [C]; `columns` [N] are the item table's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossGroup:
+    """Features that are computed at once, and where each of them stands among all."""
+
+    positions: tuple[int, ...]
+    encode: CrossEncoder
+
+
+def cross_groups(
+    features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns: Columns
+) -> list[CrossGroup]:
+    """Return the functions that give all features; `columns` [N] are the item table's.
+
+    What all candidates have as numbers already costs a few calls of numpy however many features it makes.
+    """
+    kinds: dict[Hashable, list[int]] = {}
+    for position, feature in enumerate(features):
+        kinds.setdefault(_kind_of(feature, position), []).append(position)
+    return [
+        CrossGroup(
+            positions=tuple(positions),
+            encode=_encoder([features[position] for position in positions], tokenizer, columns),
+        )
+        for positions in kinds.values()
+    ]
+
+
+def _kind_of(feature: CrossKind, position: int) -> Hashable:
+    """Return what features that can be computed at once have in common."""
     match feature:
-        case ChannelColumn() | ReciprocalRank():
-            return _channel_encoder(feature)
-        case HistoryCount():
-            return lambda request: np.log1p(request.history.of(feature.actions).count_on(request.rows))
-        case HistoryRecency():
-            return lambda request: np.exp2(
-                -request.history.of(feature.actions).newest_age_on(request.rows) / feature.half_life_days
-            )
-        case QueryOverlap():
-            return _query_overlap(feature, tokenizer, texts(columns[_column(feature.source)]))
-        case NgramOverlap():
-            return _overlap_encoder(
-                _ngram_encoder(feature), texts(columns[_column(feature.source)]), ignored=0
-            )
-        case ExactId():
-            return _exact_encoder(texts(columns[_column(feature.source)]))
+        case ChannelColumn():
+            return ChannelColumn, feature.log1p
+        case ReciprocalRank() | ItemNumber():
+            return (type(feature),)
+        case _:
+            return position
+
+
+def _encoder(features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns: Columns) -> CrossEncoder:
+    """Return the function that gives features of one kind."""
+    match features[0]:
+        case ChannelColumn():
+            return _channel_encoder([f for f in features if isinstance(f, ChannelColumn)])
+        case ReciprocalRank():
+            return _rank_encoder([f for f in features if isinstance(f, ReciprocalRank)])
         case ItemNumber():
-            number_N = numbers(columns[_column(feature.source)])
-            scaled_N = scale(number_N, log1p=feature.log1p, mean=feature.mean, std=feature.std)
-            return lambda request: scaled_N[request.rows]
+            return _number_encoder([f for f in features if isinstance(f, ItemNumber)], columns)
+        case HistoryCount() as count:
+            return lambda request: np.log1p(request.history.of(count.actions).count_on(request.rows))
+        case HistoryRecency() as recency:
+            return lambda request: np.exp2(
+                -request.history.of(recency.actions).newest_age_on(request.rows) / recency.half_life_days
+            )
+        case QueryOverlap() as overlap:
+            return _query_overlap(overlap, tokenizer, texts(columns[_column(overlap.source)]))
+        case NgramOverlap() as overlap:
+            item_texts = texts(columns[_column(overlap.source)])
+            return _overlap_encoder(_ngram_encoder(overlap), item_texts, ignored=0)
+        case ExactId() as exact:
+            return _exact_encoder(texts(columns[_column(exact.source)]))
 
 
 def _column(source: str) -> str:
     return source.removeprefix("item.")
 
 
-def _channel_encoder(feature: ChannelColumn | ReciprocalRank) -> CrossEncoder:
+def _channel_encoder(features: Sequence[ChannelColumn]) -> CrossEncoder:
+    mean_G, std_G, missing_G = np.array([(f.mean, f.std, f.missing) for f in features], np.float64).T
+
     def encode(request: CrossRequest) -> Floats:
-        values_C = request.candidates.columns.get(feature.column)
-        if values_C is None:
-            values_C = np.full(len(request.rows), np.nan, dtype=np.float32)
-        if isinstance(feature, ReciprocalRank):
-            return np.where(values_C >= 1, 1 / np.maximum(values_C, 1), 0).astype(np.float32)
-        return scale(
-            values_C, log1p=feature.log1p, mean=feature.mean, std=feature.std, missing=feature.missing
-        )
+        values_CG = _columns_of(request, [feature.column for feature in features])
+        return scale(values_CG, log1p=features[0].log1p, mean=mean_G, std=std_G, missing=missing_G)
 
     return encode
+
+
+def _rank_encoder(features: Sequence[ReciprocalRank]) -> CrossEncoder:
+    def encode(request: CrossRequest) -> Floats:
+        ranks_CG = _columns_of(request, [feature.column for feature in features])
+        return np.where(ranks_CG >= 1, 1 / np.maximum(ranks_CG, 1), 0).astype(np.float32)
+
+    return encode
+
+
+def _columns_of(request: CrossRequest, names: Sequence[str]) -> Floats:
+    """Return columns that earlier stages gave [C, G]; NaN where they did not."""
+    values_CG = np.full((len(request.rows), len(names)), np.nan, dtype=np.float32)
+    for g, name in enumerate(names):
+        if name in request.candidates.columns:
+            values_CG[:, g] = request.candidates.columns[name]
+    return values_CG
+
+
+def _number_encoder(features: Sequence[ItemNumber], columns: Columns) -> CrossEncoder:
+    scaled_NG = np.stack(
+        [scale(numbers(columns[_column(f.source)]), log1p=f.log1p, mean=f.mean, std=f.std) for f in features],
+        axis=1,
+    )
+    return lambda request: scaled_NG[request.rows]
 
 
 def _query_overlap(feature: QueryOverlap, tokenizer: Tokenizer | None, item_texts: list[str]) -> CrossEncoder:
@@ -133,7 +192,9 @@ def _exact_encoder(item_texts: list[str]) -> CrossEncoder:
             rows.setdefault(folded, []).append(row)
 
     def encode(request: CrossRequest) -> Floats:
-        found = rows.get(request.context.query.strip().casefold(), [])
+        found = rows.get(request.context.query.strip().casefold())
+        if found is None:  # As for most queries.
+            return np.zeros(len(request.rows), np.float32)
         return np.isin(request.rows, found).astype(np.float32)
 
     return encode

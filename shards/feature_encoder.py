@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shards.candidates import Candidates
 from shards.column_encoder import ColumnEncoder, Floats, Ids, column_encoder, texts
-from shards.cross_features import Columns, CrossEncoder, CrossRequest, cross_encoder
+from shards.cross_features import Columns, CrossGroup, CrossRequest, cross_groups
 from shards.cross_kinds import CrossKind
 from shards.feature_kinds import ITEM_ID_COLUMN, HistoryItems, HistoryKind, ItemId, ValueKind
 from shards.features import Feature, FeatureSpec
@@ -43,7 +43,8 @@ class RequestEncoder:
         self._item_values = _column_encoders(spec.on("item"), tokenizer)
         self._histories = [feature for feature in spec.on("request") if isinstance(feature, HistoryKind)]
         self._item_id_names = [feature.name for feature in spec.on("item") if isinstance(feature, ItemId)]
-        self._crosses = _cross_encoders(spec, tokenizer, len(item_rows), item_columns or {})
+        self._crosses = _cross_groups(spec, tokenizer, len(item_rows), item_columns or {})
+        self._cross_count = sum(len(group.positions) for group in self._crosses)
 
     def encode_request(self, context: SearchContext) -> Arrays:
         """Return the request features by name, each with a leading dimension of 1."""
@@ -88,9 +89,10 @@ class RequestEncoder:
             rows=rows,
             candidates=candidates,
         )
-        cross_CK = np.empty((len(rows), len(self._crosses)), dtype=np.float32)
-        for k, encode in enumerate(self._crosses):
-            cross_CK[:, k] = encode(request)
+        cross_CK = np.empty((len(rows), self._cross_count), dtype=np.float32)
+        for group in self._crosses:
+            values = group.encode(request)
+            cross_CK[:, group.positions] = values if values.ndim == 2 else values[:, np.newaxis]
         return cross_CK
 
 
@@ -126,15 +128,15 @@ def _column_encoders(
     }
 
 
-def _cross_encoders(
+def _cross_groups(
     spec: FeatureSpec, tokenizer: Tokenizer | None, item_count: int, columns: Columns
-) -> list[CrossEncoder]:
+) -> list[CrossGroup]:
     crosses = [feature for feature in spec.on("cross") if isinstance(feature, CrossKind)]
     for feature in crosses:
         source: str = getattr(feature, "source", "")
         if source and len(_column(columns, source.removeprefix("item."))) != item_count:
             raise ValueError(f"item column of {feature.name!r} has not {item_count} values")
-    return [cross_encoder(feature, tokenizer, columns) for feature in crosses]
+    return cross_groups(crosses, tokenizer, columns)
 
 
 def _column(columns: Columns, name: str) -> Sequence[object]:

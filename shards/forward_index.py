@@ -4,6 +4,7 @@ Legend: N = items, C = candidates.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ class ForwardIndex:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
         self.item_ids: tuple[str, ...] = tuple(_item_ids(table))
+        self._ids = np.array(self.item_ids, dtype=object)
+        """The same ids, to take many at once."""
+        self.names = tuple(table.column_names)
+        """The names of the columns."""
         self.rows: Mapping[str, int] = {item: row for row, item in enumerate(self.item_ids)}
         self.catalogue_rows: NDArray[np.int64] | None = None
         """Where each item stands in the whole catalogue [N], where these are a partition of one."""
@@ -46,11 +51,6 @@ class ForwardIndex:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the columns."""
-        return tuple(self._table.column_names)
-
     def columns(self, names: Sequence[str]) -> dict[str, Sequence[object]]:
         """Return raw columns [N] for `RequestEncoder`; CorruptBundle names one that is not there."""
         for name in names:
@@ -60,8 +60,11 @@ class ForwardIndex:
 
     def rows_of(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the row of each item [C]; -1 where it is not known."""
-        rows = self.rows
-        return np.array([rows.get(item, -1) for item in item_ids], dtype=np.int64)
+        return np.fromiter(map(self.rows.get, item_ids, repeat(-1)), np.int64, len(item_ids))
+
+    def ids_at(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        """Return the ids of the items at `rows` [C]."""
+        return tuple(self._ids[rows].tolist())
 
     def attributes(self, rows: Sequence[int], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return attributes as text of the items at `rows`; empty where an item has none.
@@ -73,7 +76,7 @@ class ForwardIndex:
             raise InvalidInput(
                 *(FieldViolation(f"attributes[{i}]", f"{names[i]!r} is not an attribute") for i in unknown)
             )
-        return {name: tuple(self._texts_of(name)[row] for row in rows) for name in names}
+        return {name: tuple(map(self._texts_of(name).__getitem__, rows)) for name in names}
 
     def allowed(self, conditions: Filter) -> Mask:
         """Return which items [N] satisfy every clause; InvalidInput names each clause that cannot hold."""

@@ -5,6 +5,7 @@ Legend: H = events on known items, C = candidates, L = length of the encoded his
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import compress, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +52,10 @@ class HistoryRows:
 
 def history_rows(context: SearchContext, item_rows: Mapping[str, int]) -> HistoryRows:
     """Return the history of `context` on known items; events from the future have age 0."""
-    history = context.user.history
-    known = [(row, i) for i, item in enumerate(history.item_ids) if (row := item_rows.get(item)) is not None]
-    times_H = np.array([history.timestamps_ms[i] for _, i in known], dtype=np.float64)
-    return HistoryRows(
-        rows=np.array([row for row, _ in known], dtype=np.int64),
-        ages_days=np.maximum(context.now_ms - times_H, 0.0) / MS_PER_DAY,
-        actions=tuple(history.actions[i] for _, i in known),
-    )
+    history, actions = context.user.history, context.user.history.actions
+    rows = np.fromiter(map(item_rows.get, history.item_ids, repeat(-1)), np.int64, len(history.item_ids))
+    ages_days = np.maximum(context.now_ms - np.array(history.timestamps_ms, np.float64), 0.0) / MS_PER_DAY
+    known = rows >= 0
+    if not known.all():
+        rows, ages_days, actions = rows[known], ages_days[known], tuple(compress(actions, known.tolist()))
+    return HistoryRows(rows=rows, ages_days=ages_days, actions=actions)

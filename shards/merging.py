@@ -46,10 +46,10 @@ def merge(results: Sequence[ChannelResult], *, limit: int) -> Candidates:
     Columns: "merge.score" and for every channel "<channel>.score" and "<channel>.rank" (1 is best), NaN
     where the channel did not bring the item. An item that a channel repeats keeps its best rank there.
     """
-    item_ids = sorted({item_id for result in results for item_id in result.candidates.item_ids})
+    item_ids = sorted(set().union(*(result.candidates.item_ids for result in results)))
     if not item_ids:
         return EMPTY
-    rows = {item_id: row for row, item_id in enumerate(item_ids)}
+    rows = dict(zip(item_ids, range(len(item_ids)), strict=True))
     fused = np.zeros(len(item_ids), np.float64)
     protected = np.zeros(len(item_ids), np.bool_)
     columns: dict[str, Floats] = {}
@@ -69,7 +69,7 @@ def _channel_columns(candidates: Candidates, rows: Mapping[str, int]) -> tuple[F
     """Return one channel's ranks and scores over all merged items, NaN where it has none."""
     rank = np.full(len(rows), np.nan, np.float32)
     score = np.full(len(rows), np.nan, np.float32)
-    at = np.fromiter((rows[item_id] for item_id in candidates.item_ids), np.intp, len(candidates))
+    at = np.fromiter(map(rows.__getitem__, candidates.item_ids), np.intp, len(candidates))
     # Written backwards, so that the first of two equal items is the one that stays.
     rank[at[::-1]] = np.arange(len(candidates), 0, -1, dtype=np.float32)
     if SCORE in candidates.columns:
@@ -108,11 +108,11 @@ def with_columns(candidates: Candidates, stage: str, scored: Candidates) -> Cand
     Returns the items of `scored` in its order and with its attributes, with the columns they had in
     `candidates` and the stage's own as "<stage>.<column>". Raises ValueError for an item never asked about.
     """
-    rows = {item_id: row for row, item_id in enumerate(candidates.item_ids)}
-    foreign = next((item_id for item_id in scored.item_ids if item_id not in rows), None)
-    if foreign is not None:
-        raise ValueError(f"{stage} returned the item {foreign!r}, which it was not asked about")
-    order = np.fromiter((rows[item_id] for item_id in scored.item_ids), np.intp, len(scored))
+    rows = dict(zip(candidates.item_ids, range(len(candidates)), strict=True))
+    try:
+        order = np.fromiter(map(rows.__getitem__, scored.item_ids), np.intp, len(scored))
+    except KeyError as error:
+        raise ValueError(f"{stage} returned the item {error}, which it was not asked about") from None
     columns = {name: column[order] for name, column in candidates.columns.items()}
     columns |= {f"{stage}.{name}": column for name, column in scored.columns.items()}
     return Candidates(item_ids=scored.item_ids, columns=columns, attributes=scored.attributes)

@@ -55,14 +55,15 @@ class ExportedProgramRunner:
         array = inputs.get(tensor.name)
         if array is None:
             raise MismatchedBundle(self.spec.file, f"needs input {tensor.name!r}, which is no feature")
-        if array.dtype.name != tensor.dtype or not _fits(array.shape, tensor.shape):
+        if array.dtype != np.dtype(tensor.dtype) or not _fits(array.shape, tensor.shape):
             raise MismatchedBundle(
                 self.spec.file,
                 f"takes {tensor.name!r} as {tensor.dtype} {tensor.shape}, not {array.dtype} {array.shape}",
             )
         # Torch warns of memory that it could write to and numpy could not.
-        writable = np.require(array, requirements=["C", "W"])
-        return torch.from_numpy(writable).to(self.device)
+        if not (array.flags.c_contiguous and array.flags.writeable):
+            array = np.require(array, requirements=["C", "W"])
+        return torch.from_numpy(array).to(self.device)
 
 
 def open_runner(bundle: Bundle, program: str, device: str) -> ExportedProgramRunner:

@@ -7,6 +7,7 @@ Legend: N = texts, L = tokens a text.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ TOKENIZER_FILE = "tokenizer.json"
 PAD = 0
 UNKNOWN = 1
 
+_REMEMBERED = 1024
 _SPECIAL_TOKENS = ["[PAD]", "[UNK]"]
 
 
@@ -32,6 +34,9 @@ class Tokenizer:
             self._inner = tokenizers.Tokenizer.from_str(document)
         except Exception as error:  # The library raises nothing narrower.
             raise ValueError(f"is not a tokeniser: {error}") from error
+        # One search is encoded for several features of several bundles. No method of this object, which
+        # would be a ring of references.
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(partial(_ids_of, self._inner))
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int) -> "Tokenizer":
@@ -77,8 +82,15 @@ class Tokenizer:
         ids_NL = np.full((len(texts), max_len), PAD, dtype=np.int64)
         clean = [readable(text) for text in texts]
         # One text goes round the library's thread pool, which costs more than the work.
-        encodings = [self._inner.encode(clean[0])] if len(clean) == 1 else self._inner.encode_batch(clean)
-        for ids_L, encoding in zip(ids_NL, encodings, strict=True):
-            ids = encoding.ids[:max_len]
-            ids_L[: len(ids)] = ids
+        found = (
+            [self._remembered(clean[0])]
+            if len(clean) == 1
+            else [encoding.ids for encoding in self._inner.encode_batch(clean)]
+        )
+        for ids_L, ids in zip(ids_NL, found, strict=True):
+            ids_L[: len(ids)] = ids[:max_len]
         return ids_NL
+
+
+def _ids_of(inner: tokenizers.Tokenizer, text: str) -> tuple[int, ...]:
+    return tuple(inner.encode(text).ids)

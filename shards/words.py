@@ -24,6 +24,7 @@ def readable(text: str) -> str:
     return text[:MAX_TEXT_CHARS].encode("utf-8", "ignore").decode()
 
 
+@lru_cache(maxsize=1024)
 def words(text: str) -> tuple[str, ...]:
     """Return the lower-cased, accent-free words of `text`, letters and digits only."""
     folded = unicodedata.normalize("NFKD", readable(text)).casefold()
