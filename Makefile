@@ -60,6 +60,9 @@ chaos: setup  ## faults and operations on a real cluster under load, 100,000 sea
 bench-shards: setup  ## 300 bundles, planning, loading, refusals and chaos on real clusters (20+ minutes)
 	$(BIN)/python -m tests.bench.shards
 
+bench-telemetry: setup  ## what metrics, logs and traces cost a search (a minute)
+	$(BIN)/python -m tests.bench.telemetry
+
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

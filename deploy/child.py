@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from deploy.failures import unwrapped
 from deploy.processes import die_with_parent
 from deploy.settings import ClusterSettings
+from deploy.telemetry import telemetry
+from services.process_log import log_to
 from shards.errors import HeadraceError
 
 Serve = Callable[[ClusterSettings, Callable[[str], None]], Coroutine[None, None, None]]
@@ -24,8 +26,6 @@ Serve = Callable[[ClusterSettings, Callable[[str], None]], Coroutine[None, None,
 _STOP_TIMEOUT_S = 8.0
 """Less than the supervisor waits before it kills."""
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 log = logging.getLogger(__name__)
 
 
@@ -33,10 +33,9 @@ def enter() -> ClusterSettings:
     """Tie this process to the supervisor, set up logging and return the settings."""
     parent_pid, argument = sys.argv[1:]
     die_with_parent(int(parent_pid))
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
-    # It tells of every request, and Consul is asked about once a second.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    return ClusterSettings.from_argument(argument)
+    settings = ClusterSettings.from_argument(argument)
+    log_to(None, process=settings.process, as_json=telemetry(settings).logs.as_json)
+    return settings
 
 
 def announce(address: str) -> None:

@@ -18,16 +18,20 @@ from deploy.ports import claim_port
 from deploy.ray_node import check_reachable
 from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings, consul_settings
+from deploy.telemetry import process_telemetry, telemetry
 from services import chassis, cluster_servicer
 from services.bundle_catalogue import BundleCatalogue
 from services.consul_leadership import Leadership, run_terms
 from services.consul_registration import ServiceName
 from services.controller_driver import ControllerDriver, DriverConfig
+from services.controller_metrics import ControllerMetrics
+from services.metrics_port import metrics_port
 from services.placement_store import PlacementStore
 from services.shard_actor import NAMESPACE
 from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
 from services.shard_resources import ShardResources
+from services.telemetry_settings import CONTROLLER, Telemetry
 from shards.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -41,10 +45,18 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
 
     With Consul it stands for election, which it announces as well: it controls and listens while it leads.
     """
+    metrics = ControllerMetrics()
+    with metrics_port(process_telemetry(settings, CONTROLLER), metrics.instruments()):
+        await _stand(settings, metrics, announce)
+
+
+async def _stand(
+    settings: ClusterSettings, metrics: ControllerMetrics, announce: Callable[[str], None]
+) -> None:
     consul = consul_settings(settings)
     async with placement_store(settings) as store:
         if consul is None:
-            await _lead(settings, store, lambda: True, announce)
+            await _lead(settings, store, lambda: True, metrics, announce)
             return
         # A snapshot that cannot be read is told now, and not by a leader that takes office.
         await store.read()
@@ -53,18 +65,23 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         address = f"{settings.host}:{port}"
         async with standing(consul, address) as leadership:
             announce(address)
-            await run_terms(leadership, partial(_term, settings, store, leadership))
+            await run_terms(leadership, partial(_term, settings, store, leadership, metrics))
 
 
-async def _term(settings: ClusterSettings, store: PlacementStore, leadership: Leadership) -> None:
+async def _term(
+    settings: ClusterSettings, store: PlacementStore, leadership: Leadership, metrics: ControllerMetrics
+) -> None:
     async with seated(settings.folders.leader_seat_path(socket.gethostname())):
-        await _lead(settings, store, lambda: leadership.leading, lambda address: log.info("at %s", address))
+        await _lead(
+            settings, store, lambda: leadership.leading, metrics, lambda address: log.info("at %s", address)
+        )
 
 
 async def _lead(
     settings: ClusterSettings,
     store: PlacementStore,
     leads: Callable[[], bool],
+    metrics: ControllerMetrics,
     announce: Callable[[str], None],
 ) -> None:
     """Control the cluster and serve its operators and routers until cancelled."""
@@ -79,8 +96,9 @@ async def _lead(
         ) as server,
         listed(settings, lambda: _members(driver, server.address)),
     ):
-        announce(server.address)
-        await asyncio.Event().wait()
+        with metrics.showing(driver):
+            announce(server.address)
+            await asyncio.Event().wait()
 
 
 def _members(driver: ControllerDriver, address: str) -> list[Member]:
@@ -97,19 +115,20 @@ def _driver(settings: ClusterSettings, store: PlacementStore, leads: Callable[[]
     return ControllerDriver(
         DriverConfig(shard_ids=settings.shard_ids, settings=controller_settings(settings)),
         store,
-        RayShardHost(partial(_shard_config, settings), _shard_resources(settings)),
+        RayShardHost(partial(_shard_config, settings, telemetry(settings)), _shard_resources(settings)),
         BundleCatalogue(settings.folders.models_dir),
         leads,
     )
 
 
-def _shard_config(settings: ClusterSettings, shard_id: str) -> ShardConfig:
+def _shard_config(settings: ClusterSettings, seen: Telemetry, shard_id: str) -> ShardConfig:
     return ShardConfig(
         shard_id=shard_id,
         state_dir=settings.folders.state_dir.absolute(),
         host=settings.shard_host,
         device=settings.device,
         memory_bytes=settings.shard_capacity_bytes,
+        telemetry=seen,
         **told(serving_rules(settings).shard),
     )
 

@@ -1,19 +1,19 @@
 """One process of a cluster in the foreground, kept by systemd or Kubernetes instead of our supervisor."""
 
 import asyncio
-import logging
 import signal
 import sys
 
-from deploy.child import LOG_FORMAT, Serve, until_told
+from deploy.child import Serve, until_told
 from deploy.failures import unwrapped
 from deploy.settings import ClusterSettings
+from deploy.telemetry import process_name, telemetry
+from services.process_log import log_to
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(settings: ClusterSettings, role: str) -> None:
     """Send the log to standard error; standard output is for READY."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    log_to(None, process=process_name(settings, role), as_json=telemetry(settings).logs.as_json)
 
 
 def run(name: str, settings: ClusterSettings, serve: Serve) -> None:

@@ -8,7 +8,9 @@ from deploy.cluster_access import ROUTER, access_rules, own_token
 from deploy.consul import Member, listed
 from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings, consul_settings, user_store_settings
+from deploy.telemetry import process_telemetry
 from router.router_server import Router, RouterConfig
+from services import telemetry_settings
 from services.consul_registration import ServiceName
 
 
@@ -27,6 +29,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),
         **told(serving_rules(settings).router),
+        telemetry=process_telemetry(settings, telemetry_settings.ROUTER),
     )
     async with (
         Router(config) as router,

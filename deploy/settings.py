@@ -81,6 +81,10 @@ class ClusterSettings:
     """File over the planner's defaults; see docs/planning.md."""
     serving_path: str = ""
     """File over the defaults of how routers and shards bear load; see docs/robustness.md."""
+    telemetry_path: str = ""
+    """File over the defaults of metrics, traces and logs; see docs/observability.md."""
+    process: str = ""
+    """What the supervisor calls this process; empty without one."""
 
     def __post_init__(self) -> None:
         if self.routers < 1:

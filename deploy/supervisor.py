@@ -11,15 +11,12 @@ descends from the supervisor is ended with it, and if it is killed, the kernel t
 """
 
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from deploy.child import LOG_FORMAT
 from deploy.cluster_access import SUPERVISOR, issue_tokens, own_token
 from deploy.failures import unwrapped
 from deploy.kept_process import KeptProcess, ProcessSpec
@@ -29,7 +26,9 @@ from deploy.processes import adopt_orphans, end_children
 from deploy.readiness import deploy_releases, wait_until_searchable
 from deploy.secret_file import write_secret
 from deploy.settings import ClusterSettings
+from deploy.telemetry import telemetry
 from deploy.workspace import Running
+from services.process_log import log_to
 
 Say = Callable[[str], None]
 """Tells the operator what is going on."""
@@ -54,7 +53,14 @@ def run_cluster(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
     up. Leaves no process behind, however it ends.
     """
     with settings.folders.claim():
-        _log_to(settings.folders.logs_dir / "supervisor.log")
+        # Standard error is for the operator.
+        log_to(
+            settings.folders.logs_dir / "supervisor.log",
+            process=SUPERVISOR,
+            as_json=telemetry(settings).logs.as_json,
+        )
+        if not settings.joins_ray:  # Its shards live on, and their notes with them.
+            settings.folders.forget_metrics()
         write_secret(settings.folders.ray_token_path)
         issue_tokens(settings)
         controller_settings(settings)
@@ -150,11 +156,14 @@ class _Family:
         settings: Callable[[], Awaitable[ClusterSettings]],
         before_start: Callable[[], None] = lambda: None,
     ) -> KeptProcess:
+        async def named() -> ClusterSettings:
+            return replace(await settings(), process=name)
+
         spec = ProcessSpec(
             name=name,
             module=f"deploy.{kind}_process",
             log_path=self._settings.folders.logs_dir / f"{name}.log",
-            settings=settings,
+            settings=named,
             before_start=before_start,
         )
         return KeptProcess(spec, self._birth, on_change=self._note)
@@ -192,8 +201,3 @@ def _controller_names(settings: ClusterSettings) -> list[str]:
     if settings.controllers == 1:
         return ["controller"]
     return [f"controller-{number}" for number in range(settings.controllers)]
-
-
-def _log_to(path: Path) -> None:
-    """Send the supervisor's own log to a file, as standard error is for the operator."""
-    logging.basicConfig(filename=path, level=logging.INFO, format=LOG_FORMAT)

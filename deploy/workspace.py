@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.durable_file import replace_file
+from services.telemetry_settings import TARGETS
 from shards.errors import Conflict, Unavailable
 from shards.json_codec import from_json, parse, render, to_json
 
@@ -58,6 +59,11 @@ class Workspace:
         return self.state_dir / "logs"
 
     @property
+    def metrics_dir(self) -> Path:
+        """Return the folder in which each process notes where its metrics are."""
+        return self.state_dir / TARGETS
+
+    @property
     def placement_path(self) -> Path:
         """Return the controller's snapshot."""
         return self.state_dir / "placement.json"
@@ -103,6 +109,11 @@ class Workspace:
                 self._running_path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+
+    def forget_metrics(self) -> None:
+        """Remove notes of processes that are no more; for the holder of the claim."""
+        for path in self.metrics_dir.glob("*.json"):
+            path.unlink(missing_ok=True)
 
     def note(self, running: Running) -> None:
         """Write down where the cluster is; for the holder of the claim."""

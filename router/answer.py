@@ -22,7 +22,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTiming:
-    """Time spent in one call as the router saw it, the part of it that the shard computed, and its yield.
+    """Time spent in one call as the router saw it, what of it the shard computed and let wait, and its yield.
 
     Of a call for several stages, `total_s` is what this one took on the shard.
     """
@@ -33,6 +33,7 @@ class StageTiming:
     shard_id: str
     total_s: float
     compute_s: float
+    queue_s: float = 0.0
     candidates: int
 
 

@@ -27,6 +27,7 @@ from router.together import (
     without_scorers,
 )
 from services.codec import CascadeAnswer
+from services.tracing import part
 from shards.candidates import EMPTY, Candidates
 from shards.cascade import CascadeCall
 from shards.errors import Overloaded
@@ -82,7 +83,10 @@ class _Ordered:
 async def run(search: Search, stages: Stages) -> Answer:
     """Answer the search. Raises `HeadraceError` when there is nothing to return."""
     release = search.release
-    gate = decide(release.gate, search.context)
+    with part("gate") as span:
+        gate = decide(release.gate, search.context)
+        if span:
+            span.tell({"headrace.gate.open": gate.open, "headrace.gate.reason": gate.reason})
     channels = [channel for channel in release.channels if gate.open or not channel.gated]
     ordered = _Ordered()
     for unit in units_of(search, channels, stages.held_together):

@@ -119,10 +119,12 @@ class HeadraceClient:
         explain: bool = False,
         request_id: str = "",
         timeout_s: float | None = None,
+        traceparent: str = "",
     ) -> SearchResult:
         """Return one page of ranked items, within `timeout_s` (the client's own when None).
 
-        `now_ms` answers for a moment other than the release's own clock. Raises `SearchError`.
+        `now_ms` answers for a moment other than the release's own clock. `traceparent` is the
+        caller's own span, of which the search becomes a part (W3C Trace Context). Raises `SearchError`.
         """
         request = search_service_pb2.SearchRequest(
             surface=surface,
@@ -135,7 +137,8 @@ class HeadraceClient:
             explain=explain,
             request_id=request_id,
         )
-        return decode(await self._with_retries(self._searches.Search, request, timeout_s, SearchError))
+        trace = (("traceparent", traceparent),) if traceparent else ()
+        return decode(await self._with_retries(self._searches.Search, request, timeout_s, SearchError, trace))
 
     async def record_events(self, events: Sequence[Event], *, timeout_s: float | None = None) -> RecordResult:
         """Record up to 1,000 events, all or none, within `timeout_s` (the client's own when None).
@@ -147,14 +150,19 @@ class HeadraceClient:
         return result_of(await self._with_retries(self._events.RecordEvents, request, timeout_s, RecordError))
 
     async def _with_retries(
-        self, call: Callable[..., Any], request: object, timeout_s: float | None, error_kind: type[CallError]
+        self,
+        call: Callable[..., Any],
+        request: object,
+        timeout_s: float | None,
+        error_kind: type[CallError],
+        trace: tuple[tuple[str, str], ...] = (),
     ) -> Any:
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         attempt = 0
         while True:
             try:
                 response = await call(
-                    request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata
+                    request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata + trace
                 )
             except grpc.aio.AioRpcError as refusal:
                 error = error_kind.of(refusal)

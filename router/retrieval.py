@@ -147,5 +147,6 @@ def _timing(channel: ReleaseChannel, reply: Reply) -> StageTiming:
         shard_id=reply.answer.shard_id,
         total_s=reply.total_s,
         compute_s=reply.answer.compute_s,
+        queue_s=reply.answer.queue_s,
         candidates=len(reply.answer.candidates),
     )

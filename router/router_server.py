@@ -14,12 +14,15 @@ from protos.headrace.v1 import event_service_pb2_grpc, search_service_pb2_grpc
 from router import replicas, shard_calls
 from router.admission import Admission
 from router.budget import Deadline
+from router.coalescing import Coalescing
 from router.concurrency_limit import LimitSettings
 from router.event_servicer import EventServicer
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
 from router.replicas import ReplicaHealth, ReplicaSettings
+from router.router_metrics import routing_instruments, search_instruments
 from router.routing_table import RoutingTable
+from router.search_observer import SearchObserver
 from router.search_servicer import SearchServicer
 from router.shadow_reporter import ShadowReporter
 from router.shadowing import Shadowing
@@ -29,6 +32,9 @@ from router.stage_proxy import StageProxy
 from services import chassis
 from services.access import AccessRules
 from services.consul_settings import ConsulSettings
+from services.metrics_port import metrics_port
+from services.telemetry_settings import ROUTER, ProcessTelemetry
+from services.tracing import running_tracing
 from services.user_store import UserStore
 from services.user_store_opening import open_users
 from services.user_store_settings import UserStoreSettings
@@ -45,6 +51,8 @@ SERVICES = (
 """Full names of what a router serves."""
 
 _LIMIT = LimitSettings()
+
+_UNSEEN = ProcessTelemetry(role=ROUTER, name=ROUTER)
 
 _FIRST_TABLE_S = 2.0
 """More than a router waits for its controller before it reads its cache."""
@@ -88,6 +96,7 @@ class RouterConfig:
     reuse_port: bool = False
     access: AccessRules | None = None
     controller_token: str | None = field(default=None, repr=False)
+    telemetry: ProcessTelemetry = _UNSEEN
 
     def __post_init__(self) -> None:
         if not 0 < self.default_deadline_s <= self.max_deadline_s:
@@ -133,7 +142,13 @@ class Router:
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
             token=config.controller_token,
         )
+        self._calls = ShardCalls(
+            channels=self._channels, health=self._replicas, tables=self._watch, settings=config.calls
+        )
         self._admission = Admission(config.limit.below(config.max_in_flight))
+        self._proxied = Admission(config.limit.below(config.max_in_flight))
+        self._recordings = Admission(config.limit.below(config.max_recordings))
+        self._coalescing = Coalescing()
         self._reporter = ShadowReporter(
             config.controller, config.controller_token, interval_s=config.shadow_report_s
         )
@@ -148,6 +163,7 @@ class Router:
             stack.push_async_callback(self._tasks.__aexit__, None, None, None)
             stack.push_async_callback(self._channels.close)
             users = await stack.enter_async_context(open_users(self._config.user_store))
+            observer = await self._observe(stack)
             # The last report is sent when the last answer was, and no shadow runs any more.
             stack.push_async_callback(self._reporter.flush)
             await stack.enter_async_context(self._shadowing)
@@ -155,7 +171,7 @@ class Router:
             stack.callback(self._tasks.create_task(self._watch.run()).cancel)
             if self._config.reuse_port:
                 await self._first_table()
-            self._server = await stack.enter_async_context(self._serve(users))
+            self._server = await stack.enter_async_context(self._serve(users, observer))
             await self._tell_health()
             self._stack = stack.pop_all()
         return self
@@ -192,29 +208,39 @@ class Router:
         await self._ready.wait()
         return self._watch.table
 
-    def _serve(self, users: UserStore) -> AbstractAsyncContextManager[chassis.Server]:
-        config = self._config
-        calls = ShardCalls(
-            channels=self._channels, health=self._replicas, tables=self._watch, settings=config.calls
+    async def _observe(self, stack: AsyncExitStack) -> SearchObserver:
+        """Return what watches searches; its figures can be seen from now on."""
+        telemetry = self._config.telemetry
+        tracing = await stack.enter_async_context(running_tracing(telemetry, roots=True))
+        observer = SearchObserver(telemetry.settings, tracing)
+        doors = {"search": self._admission, "stage": self._proxied, "event": self._recordings}
+        instruments = (
+            *search_instruments(observer.measures, self._coalescing),
+            *routing_instruments(self._calls, self._replicas, doors, lambda: self._watch.table),
         )
+        stack.enter_context(metrics_port(telemetry, instruments))
+        return observer
+
+    def _serve(
+        self, users: UserStore, observer: SearchObserver
+    ) -> AbstractAsyncContextManager[chassis.Server]:
+        config = self._config
         searches = SearchServicer(
-            calls=calls,
+            calls=self._calls,
             newest=self._watch.newest,
             users=users,
             admission=self._admission,
             deadline_of=config.deadline_of,
             shadowing=self._shadowing,
             user_timeout_s=config.user_timeout_s,
+            coalescing=self._coalescing,
+            observer=observer,
         )
-        events = EventServicer(
-            users=users,
-            admission=Admission(config.limit.below(config.max_recordings)),
-            deadline_of=config.deadline_of,
-        )
+        events = EventServicer(users=users, admission=self._recordings, deadline_of=config.deadline_of)
         proxy = StageProxy(
-            calls=calls,
+            calls=self._calls,
             newest=self._watch.newest,
-            admission=Admission(config.limit.below(config.max_in_flight)),
+            admission=self._proxied,
             deadline_of=config.deadline_of,
         )
         return chassis.serve(

@@ -111,6 +111,7 @@ class ScoringStage:
             shard_id=answer.shard_id,
             total_s=total_s,
             compute_s=answer.compute_s,
+            queue_s=answer.queue_s,
             candidates=len(answer.candidates),
         )
 

@@ -18,6 +18,7 @@ from router.coalescing import Coalescing
 from router.coverage import Gap, reason_of
 from router.routing_table import RoutingTable
 from router.search import Search
+from router.search_observer import SearchObserver, WatchedSearch
 from router.shadowing import Shadowing, ShadowSearch
 from router.shard_calls import ShardCalls
 from router.stage_client import StageClient
@@ -48,6 +49,8 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         deadline_of: Callable[[float | None], Deadline],
         shadowing: Shadowing,
         user_timeout_s: float,
+        coalescing: Coalescing,
+        observer: SearchObserver,
     ) -> None:
         self._calls = calls
         self._newest = newest
@@ -56,19 +59,28 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self._deadline_of = deadline_of
         self._shadowing = shadowing
         self._user_timeout_s = user_timeout_s
-        self._coalescing = Coalescing()
+        self._coalescing = coalescing
+        self._observer = observer
 
     async def Search(  # noqa: N802
         self, request: search_service_pb2.SearchRequest, context: Context
     ) -> search_service_pb2.SearchResponse:
         """Answer one search; raises `HeadraceError`, which the chassis maps to a status."""
+        with self._observer.watching(context) as seen:
+            return await self._search(request, context, seen)
+
+    async def _search(
+        self, request: search_service_pb2.SearchRequest, context: Context, seen: WatchedSearch
+    ) -> search_service_pb2.SearchResponse:
         started_s, deadline = time.monotonic(), self._deadline_of(context.time_remaining())
         with self._admission.admitted(deadline):
             given_s = deadline.remaining_s()
             asked, table = search_from_proto(request), self._newest()
             release = table.release(asked.surface, asked.user_id)
             asked = _told_all(asked, release)
+            seen.asks(asked, release, table.generation)
             answer = await self._answer(asked, release, table, deadline, equal=_wanted(request))
+            seen.answer = answer
             if shadow := table.shadow(release, asked.request_id):
                 search = ShadowSearch(
                     shadow=shadow,
@@ -125,7 +137,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             return await self._users.get(user_id, now_ms, limit, timeout_s=timeout_s), ()
         except HeadraceError as error:
             if isinstance(error, CorruptRecord):
-                log.error("user %r is unreadable: %s", user_id, error)
+                log.error("a user's record is unreadable: %s", error.problem)
             detail = f"the user's features and history are unreadable: {type(error).__name__}"
             return UserState(user_id=user_id), (Gap(reason=reason_of(error), detail=detail),)
 

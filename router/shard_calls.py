@@ -28,7 +28,9 @@ from router.replicas import ReplicaHealth
 from router.retry_budget import RetrySettings, ShareBudget
 from router.routing_table import Endpoint, RoutingTable
 from router.shard_channels import ShardChannels
+from services.tracing import outgoing
 from shards.errors import DeadlineExceeded, FailedModel, HeadraceError, Overloaded, Unavailable
+from shards.measures import Counts
 from shards.release import ModelVersion
 
 T = TypeVar("T")
@@ -90,6 +92,7 @@ class ShardCalls:
         self._tables = tables
         self._settings = settings
         self._hedges = ShareBudget(share=settings.hedging.share, reserve=settings.hedging.reserve)
+        self.extra_attempts = Counts("kind")
         self._retries = ShareBudget(share=settings.retries.share, reserve=settings.retries.reserve)
 
     async def call(
@@ -152,6 +155,7 @@ class ShardCalls:
             else:
                 return unanswered(race.tried[-1])
             if others:
+                self.extra_attempts.add("hedge" if ended is None else "retry")
                 now = call.deadline.clock()
                 self._start(call, race, self._health.choose(others, now, call.history, probe=False))
             elif ended is not None and not race.running:
@@ -192,7 +196,8 @@ class ShardCalls:
 
     def _start(self, call: _Call[T], race: Race, replica: Endpoint) -> None:
         method = self._channels.method(replica.address, call.path)
-        running = method(call.payload, timeout=max(0.0, call.deadline.remaining_s()))
+        timeout_s = max(0.0, call.deadline.remaining_s())
+        running = method(call.payload, timeout=timeout_s, metadata=outgoing())
         self._health.began(replica)
         race.enter(Attempt(replica, running, call.deadline.clock()))
 

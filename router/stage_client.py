@@ -29,6 +29,7 @@ from services.codec import (
     retrieve_to_proto,
 )
 from services.status import from_rpc_error
+from services.tracing import part
 from shards.cascade import CascadeCall
 from shards.errors import HeadraceError, InvalidInput, NotFound
 from shards.release import ModelVersion
@@ -92,14 +93,17 @@ class StageClient:
             return answer
 
         try:
-            return await self._calls.call(
-                path,
-                request.SerializeToString(),
-                models=models,
-                table=self._table,
-                deadline=Deadline.after(timeout_s),
-                read=read,
-            )
+            with part(path.rpartition("/")[2], calls=True) as span:
+                if span:
+                    span.tell({"headrace.model": [str(model) for model in models]})
+                return await self._calls.call(
+                    path,
+                    request.SerializeToString(),
+                    models=models,
+                    table=self._table,
+                    deadline=Deadline.after(timeout_s),
+                    read=read,
+                )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 

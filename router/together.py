@@ -146,6 +146,7 @@ def timings_of(call: CascadeCall, answer: CascadeAnswer) -> tuple[StageTiming, .
             shard_id=answer.shard_id,
             total_s=queue_s + done.compute_s,
             compute_s=done.compute_s,
+            queue_s=queue_s,
             candidates=done.candidates,
         )
         for step, done, queue_s in zip(call.steps, answer.done, queues_s, strict=False)

@@ -78,6 +78,7 @@ class ControllerDriver:
         self._host = host
         self._catalogue = catalogue
         self._effects = ControllerEffects(store, host, catalogue, leads)
+        self.commit_failures = 0
         self._epoch_ms = time.time_ns() // 1_000_000 - time.monotonic_ns() // 1_000_000
         self._exits = AsyncExitStack()
         self._moved = asyncio.Event()
@@ -247,6 +248,7 @@ class ControllerDriver:
         link = self._links.get(getattr(action, "shard_id", ""))
         event = await self._effects.carry_out(action, link)
         if isinstance(event, CommitFailed):
+            self.commit_failures += 1
             self._waiters.lose(event.error)
         if event:
             self._feed(event)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.telemetry_settings import SILENT, Telemetry
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardConfig:
@@ -44,6 +46,7 @@ class ShardConfig:
     load_backoff_s: float = 1.0
     leak_limit_bytes: int = 1 << 30
     leak_patience_s: float = 10.0
+    telemetry: Telemetry = SILENT
 
     def __post_init__(self) -> None:
         if not self.shard_id or Path(self.shard_id).name != self.shard_id:

@@ -32,8 +32,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Never
 
+from services.process_log import log_to
 from services.shard_config import ShardConfig
 from services.shard_record import read_record
+from services.telemetry_settings import Telemetry
 from shards.errors import CorruptRecord
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,13 @@ def command(config: ShardConfig) -> list[str]:
     return [sys.executable, "-m", "services.shard_process", str(os.getpid()), argument]
 
 
+def config_of(argument: str) -> ShardConfig:
+    """Return the config in the last argument of such a command line."""
+    fields = json.loads(argument)
+    paths = {"state_dir": Path(fields["state_dir"])}
+    return ShardConfig(**fields | paths | {"telemetry": Telemetry.of(fields["telemetry"])})
+
+
 @dataclass(slots=True)
 class Vitals:
     """Whether a process lives: it beats, or at least computes. Starved of a processor it does a little."""
@@ -90,9 +99,8 @@ def main() -> None:
     """Import, then fork serving processes until told to stop, or until the first of them cannot serve."""
     parent_pid, argument = sys.argv[1:]
     _die_with(int(parent_pid))
-    fields = json.loads(argument)
-    config = ShardConfig(**fields | {"state_dir": Path(fields["state_dir"])})
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = config_of(argument)
+    log_to(None, process=config.shard_id, as_json=config.telemetry.logs.as_json)
     _import_aside(_SERVER)
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))

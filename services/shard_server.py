@@ -13,10 +13,15 @@ import torch
 
 from services import chassis, shard_servicer, stages
 from services.holdings import Holdings
+from services.metrics_port import metrics_port
 from services.on_demand import OnDemandLoads
 from services.queue_delay import QueueSettings
 from services.shard_config import ShardConfig
+from services.shard_metrics import shard_instruments
 from services.shard_servicer import Shard
+from services.stage_observer import StageObserver
+from services.telemetry_settings import SHARD, TARGETS, ProcessTelemetry
+from services.tracing import running_tracing
 from services.worker_pool import WorkerPool
 from shards.errors import Unavailable
 from shards.eviction import EvictionLimits
@@ -55,23 +60,35 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()
+    telemetry = ProcessTelemetry(
+        role=SHARD,
+        name=config.shard_id,
+        settings=config.telemetry,
+        targets_dir=config.state_dir / TARGETS,
+        advertise_host=config.advertise_host or config.host,
+    )
     async with (
+        running_tracing(telemetry, roots=False) as tracing,
         WorkerPool(workers=config.workers, max_queue=config.max_queue, queue=_queue(config)) as pool,
         _loading() as loader,
     ):
         on_demand = OnDemandLoads(holdings.demand, loader)
+        observer = StageObserver(config.shard_id, tracing, per_model=config.telemetry.metrics.per_model)
         shard = Shard(
             config=config,
             incarnation=uuid.uuid4().hex,
             holdings=holdings,
             pool=pool,
-            runner=stages.StageRunner(config.shard_id, residency, pool, on_demand),
+            runner=stages.StageRunner(residency, pool, on_demand, observer),
             on_demand=on_demand,
             leak_guard=LeakGuard(_leak_limits(config)),
         )
         async with AsyncExitStack() as exits:
             server = await _listen(exits, config, shard, loader)
             holdings.keep_port(server.port)
+            exits.enter_context(
+                metrics_port(telemetry, shard_instruments(shard, observer, residency.history))
+            )
             for held in holdings.recorded:
                 if not held.on_demand:
                     loader.submit(holdings.restore, held)

@@ -20,6 +20,7 @@ from protos.headrace.v1 import (
 from services import codec
 from services.chassis import STAGE_DEADLINE_S, remaining_s
 from services.on_demand import OnDemandLoads
+from services.stage_observer import StageObserver
 from services.worker_pool import Interest, Timed, WorkerPool
 from shards import cascade
 from shards.candidates import Candidates
@@ -49,9 +50,10 @@ class StageRunner:
     """Runs stage calls on the worker pool; refuses new ones once the shard drains."""
 
     def __init__(
-        self, shard_id: str, residency: Residency, pool: WorkerPool, on_demand: OnDemandLoads
+        self, residency: Residency, pool: WorkerPool, on_demand: OnDemandLoads, observer: StageObserver
     ) -> None:
-        self.shard_id = shard_id
+        self.shard_id = observer.shard_id
+        self._observer = observer
         self._residency = residency
         self._pool = pool
         self._on_demand = on_demand
@@ -65,7 +67,7 @@ class StageRunner:
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> codec.StageAnswer:
         """Return the answer of a model that this shard holds; raises what `run_all` raises."""
-        timed = await self.run_all([(model, stage)], lambda held, *_: compute(held[0]), context)
+        timed = await self.run_all(stage.value, [(model, stage)], lambda held, *_: compute(held[0]), context)
         return codec.StageAnswer(
             shard_id=self.shard_id,
             model=model,
@@ -76,6 +78,7 @@ class StageRunner:
 
     async def run_all(
         self,
+        method: str,
         models: Sequence[tuple[ModelVersion, Stage]],
         compute: Callable[[Sequence[Servable], float, Interest], T],
         context: "grpc.aio.ServicerContext[Any, Any]",
@@ -87,6 +90,17 @@ class StageRunner:
         `Unavailable` when draining or when a model cannot be loaded, `Overloaded`, `DeadlineExceeded`, and
         what the models raise.
         """
+        with self._observer.watching(method, models, context) as watched:
+            timed = await self._run_all(models, compute, context)
+            watched.timed(timed)
+            return timed
+
+    async def _run_all(
+        self,
+        models: Sequence[tuple[ModelVersion, Stage]],
+        compute: Callable[[Sequence[Servable], float, Interest], T],
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> Timed[T]:
         if self.draining:
             raise Unavailable(f"shard {self.shard_id!r} is draining")
         deadline = time.monotonic() + remaining_s(context, default_s=STAGE_DEADLINE_S)
@@ -199,7 +213,7 @@ class CascadeServicer(cascade_service_pb2_grpc.CascadeServiceServicer):
             return cascade.run(call, held, until_s=until_s, wanted=interest.__bool__)
 
         timed = await self._runner.run_all(
-            [(step.model, step.stage) for step in call.steps], compute, context
+            "cascade", [(step.model, step.stage) for step in call.steps], compute, context
         )
         answer = codec.CascadeAnswer(
             shard_id=self._runner.shard_id,

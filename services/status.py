@@ -3,6 +3,7 @@
 Names of reasons and their metadata are part of the contract: callers in other languages read them.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Never, Protocol
@@ -150,6 +151,15 @@ def _add(status: Status, detail: Message) -> None:
 def code_of(status: Status) -> grpc.StatusCode:
     """Return the gRPC code of a status."""
     return next(code for code in grpc.StatusCode if code.value[0] == status.code)
+
+
+def word_of(error: BaseException) -> str:
+    """Return the code that an error ends a call with, in small letters; cheap, unlike the whole status."""
+    if isinstance(error, HeadraceError) and type(error) in _CODES:
+        return _CODES[type(error)][0].name.lower()
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return "internal"
 
 
 async def abort(context: Aborting, error: Exception, *, request_id: str = "") -> Never:

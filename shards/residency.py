@@ -23,6 +23,7 @@ from shards.errors import (
 from shards.eviction import EvictionLimits, NoRoom, Resident, choose_victims
 from shards.holding import LOADED, Holding, Terms
 from shards.load_attempts import AttemptLimits, LoadAttempts
+from shards.load_history import LoadHistory
 from shards.loading import LoadedBundle, load_bundle, served_bytes
 from shards.memory_use import NOTHING, MemoryUse
 from shards.pace import Pace
@@ -69,6 +70,7 @@ class Residency:
         self._lock = threading.Lock()
         self._held: dict[ModelVersion, Holding] = {}
         self._owners: dict[ModelVersion, _Owner] = {}
+        self.history = LoadHistory()
 
     def give_way(self, reader: ProgramReader) -> None:
         """Let loads give way to requests from now on: they rest between steps, and `reader` reads programs.
@@ -100,6 +102,7 @@ class Residency:
             try:
                 return self._register(asked) if terms.on_demand else self._bring_in(asked)
             except Exception as error:
+                self.history.failed()
                 self._tell(asked, ReplicaState.FAILED, str(error) or repr(error))
                 raise
 
@@ -125,6 +128,7 @@ class Residency:
             try:
                 return self._bring_in(held)
             except Overloaded as error:
+                self.history.failed(for_room=True)
                 self._tell(held, ReplicaState.COLD, str(error))
                 raise
             except Exception as error:
@@ -226,6 +230,7 @@ class Residency:
                 gpu_memory_bytes=loaded.memory.gpu_bytes,
                 load_time_ms=round(loaded.load_time_s * 1000),
             )
+        self.history.loaded(loaded.load_time_s)
         log.info("%s serves after %d ms", held.replica.model, held.replica.load_time_ms)
         return held.replica
 
@@ -255,11 +260,13 @@ class Residency:
                 victim.servable = None
                 victim.evictions += 1
                 victim.replica = replace(victim.replica, state=ReplicaState.COLD)
+        self.history.evicted(len(choice.models))
         if choice.models:
             log.info("%s makes %s cold", held.replica.model, ", ".join(map(str, choice.models)))
             give_back_memory()
 
     def _failed(self, held: Holding, error: Exception) -> FailedModel:
+        self.history.failed()
         reason = str(error) or repr(error)
         model = held.replica.model
         log.warning("%s at %s failed to load: %s", model, held.path, reason)

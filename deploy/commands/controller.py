@@ -10,6 +10,7 @@ from deploy.commands import options
 from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
 from deploy.commands.up import cluster_settings
 from deploy.ray_node import ray_node
+from services.telemetry_settings import CONTROLLER
 
 DEFAULT_PORT = 50052
 
@@ -37,6 +38,7 @@ def controller(
     access: options.AccessOption = None,
     planning: options.PlanningOption = None,
     serving: options.ServingOption = None,
+    telemetry: options.TelemetryOption = None,
 ) -> None:
     """Run a controller until SIGTERM or Ctrl-C; its shards live on in Ray, and the next one finds them.
 
@@ -53,11 +55,12 @@ def controller(
         access_path=options.absolute(access),
         planning_path=options.absolute(planning),
         serving_path=options.absolute(serving),
+        telemetry_path=options.absolute(telemetry),
         supervised=False,
         **options.joined_ray(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
-    foreground.log_to_stderr()
+    foreground.log_to_stderr(settings, CONTROLLER)
     settings.folders.state_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         if not consul:  # Without an election, the workspace's lock keeps a second controller out.

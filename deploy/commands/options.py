@@ -70,6 +70,12 @@ ServingOption = Annotated[
     Path | None,
     typer.Option(help="JSON file of limits, retries, queues; see docs/robustness.md. Default: built in."),
 ]
+TelemetryOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON file of metrics, traces and logs; see docs/observability.md. Default: metrics on loopback."
+    ),
+]
 RayAddressOption = Annotated[
     str, typer.Option(help="HOST:PORT of a Ray that runs already, or auto for this host's.")
 ]

@@ -8,6 +8,7 @@ from deploy import foreground, router_process
 from deploy.commands import options
 from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
 from deploy.commands.up import cluster_settings
+from services.telemetry_settings import ROUTER
 from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS
 from shards.errors import FieldViolation, InvalidInput
 
@@ -30,6 +31,7 @@ def router(
     kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
     access: options.AccessOption = None,
     serving: options.ServingOption = None,
+    telemetry: options.TelemetryOption = None,
 ) -> None:
     """Run a router until SIGTERM or Ctrl-C, which first finishes the searches in flight.
 
@@ -48,10 +50,11 @@ def router(
         controller_address=controller,
         access_path=options.absolute(access),
         serving_path=options.absolute(serving),
+        telemetry_path=options.absolute(telemetry),
         supervised=False,
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
-    foreground.log_to_stderr()
+    foreground.log_to_stderr(settings, ROUTER)
     settings.folders.state_dir.mkdir(parents=True, exist_ok=True)
     foreground.run("router", settings, router_process.serve)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import secrets
 from dataclasses import asdict
 from typing import Annotated
 
@@ -30,11 +31,13 @@ def search(
     page_size: Annotated[int, typer.Option(min=1, max=500, help="Items wanted.")] = 10,
     router: Annotated[str, typer.Option(help="HOST:PORT; default: the workspace's own cluster.")] = "",
     timeout_s: Annotated[float, typer.Option(min=0.001, help="How long to wait for the answer.")] = 5.0,
+    trace: Annotated[bool, typer.Option(help="Have it traced, and print the trace's id.")] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Send one search and show the items, the channels that brought them, and why they stand there."""
     folders = Workspace(workspace)
+    trace_id = secrets.token_hex(16) if trace else ""
     result = asyncio.run(
         _search(
             router or folders.running().router,
@@ -44,8 +47,11 @@ def search(
             explain=explain,
             page_size=page_size,
             timeout_s=timeout_s,
+            traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01" if trace else "",
         )
     )
+    if trace:
+        typer.echo(f"trace {trace_id}", err=True)
     if as_json:
         typer.echo(json.dumps(_as_document(result), indent=2))
     else:
@@ -61,9 +67,17 @@ async def _search(
     explain: bool,
     page_size: int,
     timeout_s: float,
+    traceparent: str,
 ) -> SearchResult:
     async with HeadraceClient(target, caller_token(), timeout_s=timeout_s) as client:
-        return await client.search(surface, query, user_id=user, page_size=page_size, explain=explain)
+        return await client.search(
+            surface,
+            query,
+            user_id=user,
+            page_size=page_size,
+            explain=explain,
+            traceparent=traceparent,
+        )
 
 
 def _as_document(result: SearchResult) -> object:

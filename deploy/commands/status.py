@@ -16,6 +16,7 @@ from deploy.views.shards import shards_table
 from deploy.views.table import new_table, size
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.metrics_targets import Target, metrics_targets
 
 
 def status(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
@@ -27,6 +28,8 @@ def status(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     )
     pids = {"supervisor": running.pid, **running.processes}
     console.print(_processes_table((name, pid, resident_bytes(pid)) for name, pid in pids.items()))
+    if scraped := metrics_targets(Workspace(workspace).metrics_dir):
+        console.print(_metrics_table(scraped))
     seen = ask(running.controller, overview)
     console.print(shards_table(seen.shards, f"Shards (placement generation {seen.generation})"))
     console.print(models_table(seen.models))
@@ -37,6 +40,14 @@ def status(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
         console.print(
             "[yellow]Frozen: the controller moves nothing; `headrace shards freeze --off` ends it.[/]"
         )
+
+
+def _metrics_table(scraped: Iterable[Target]) -> Table:
+    """Return a table of where Prometheus finds each process."""
+    table = new_table("Metrics", "process", "scraped at", long=("scraped at",))
+    for target in scraped:
+        table.add_row(target.process, f"http://{target.address}/metrics")
+    return table
 
 
 def _processes_table(rows: Iterable[tuple[str, int, int]]) -> Table:

@@ -53,6 +53,7 @@ def up(
     access: options.AccessOption = None,
     planning: options.PlanningOption = None,
     serving: options.ServingOption = None,
+    telemetry: options.TelemetryOption = None,
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
@@ -72,6 +73,7 @@ def up(
         access_path=options.absolute(access),
         planning_path=options.absolute(planning),
         serving_path=options.absolute(serving),
+        telemetry_path=options.absolute(telemetry),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),

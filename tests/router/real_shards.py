@@ -10,6 +10,7 @@ from pathlib import Path
 from services.shard_config import ShardConfig
 from services.shard_record import HeldBundle, ShardRecord, write_record
 from services.shard_server import ShardServer
+from services.telemetry_settings import SILENT, Telemetry
 from shards.cluster_state import ReplicaState
 from shards.placement import Placement
 from shards.release import Release
@@ -46,13 +47,13 @@ class Models:
 
 @asynccontextmanager
 async def real_shards(
-    models: Models, folder: Path, shard_ids: Iterable[str]
+    models: Models, folder: Path, shard_ids: Iterable[str], telemetry: Telemetry = SILENT
 ) -> AsyncIterator[dict[str, str]]:
     """Run shards that hold everything in this process; gives the address of each by its id."""
     async with AsyncExitStack() as stack:
         addresses = {}
         for shard_id in shard_ids:
-            config = models.recorded(ShardConfig(shard_id=shard_id, state_dir=folder))
+            config = models.recorded(ShardConfig(shard_id=shard_id, state_dir=folder, telemetry=telemetry))
             server = await stack.enter_async_context(ShardServer(config))
             await models.ready(server.address)
             addresses[shard_id] = server.address

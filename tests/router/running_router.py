@@ -8,9 +8,12 @@ from router.placement_cache import write_cache
 from router.router_server import Router, RouterConfig
 from services.access import AccessRules
 from services.redis_settings import RedisSettings
+from services.telemetry_settings import ROUTER, ProcessTelemetry
 from services.user_store_settings import UserStoreSettings
 from shards.placement import Assignment, Placement
 from shards.release import ModelVersion, Release, Stage
+
+UNSEEN = ProcessTelemetry(role=ROUTER, name="router-0")
 
 
 def placed(
@@ -42,6 +45,7 @@ async def running(
     max_recordings: int = 64,
     default_deadline_s: float = 5.0,
     access: AccessRules | None = None,
+    telemetry: ProcessTelemetry = UNSEEN,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
@@ -52,6 +56,7 @@ async def running(
         default_deadline_s=default_deadline_s,
         grace_s=0.0,
         access=access,
+        telemetry=telemetry,
     )
     assert config.cache_path is not None
     await write_cache(config.cache_path, placement)
