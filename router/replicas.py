@@ -89,10 +89,6 @@ class ReplicaHealth:
         """Return how many requests to shards have neither ended nor been given up."""
         return sum(self._in_flight.values())
 
-    def ejected(self, now: float) -> int:
-        """Return how many replicas are left out for their faults."""
-        return sum(until_s > now for until_s in list(self._ejected_until.values()))
-
     def failed(self, replica: Endpoint, now: float) -> None:
         """Remember that the replica could not be reached, refuses all work or did not answer in time."""
         self._failed_at[replica] = now

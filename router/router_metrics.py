@@ -51,7 +51,7 @@ def routing_instruments(
         gauge(
             "headrace_router_ejected_shards",
             "Shards left out for a while, as they answer with faults of their own.",
-            lambda: replicas.ejected(time.monotonic()),
+            lambda: sum(replicas.ejected(shard, time.monotonic()) for shard in table().endpoints.values()),
         ),
         gauge(
             "headrace_router_generation",
