@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-search chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-cascade: setup  ## train both recipes and rank their held-out queries thro
 
 chaos: setup  ## faults and operations on a real cluster under load, 100,000 searches (20+ minutes); SEED=
 	$(BIN)/python -m tests.chaos --requests 100000 $(if $(SEED),--seed $(SEED))
+
+bench-search: setup  ## Headrace, Ray Serve and one process serve the same searches, side by side (12 minutes); ARGS=
+	$(BIN)/python -m tests.bench.search $(ARGS)
 
 bench-shards: setup  ## 300 bundles, planning, loading, refusals and chaos on real clusters (20+ minutes)
 	$(BIN)/python -m tests.bench.shards
