@@ -1,7 +1,7 @@
 """The page: the first items of the last stage, with what every stage knows of them."""
 
-import math
 from collections.abc import Sequence
+from math import isnan
 
 from router.answer import Item
 from shards.candidates import Candidates
@@ -24,15 +24,16 @@ def page(
     item_ids = ordered.item_ids[:size]
     columns = {name: column[:size].tolist() for name, column in ordered.columns.items()}
     attributes = attributes_of(item_ids, attribute_sources)
+    ranks = [(channel, f"{channel}.rank") for channel in channels]
     items = []
     for row, item_id in enumerate(item_ids):
-        scores = {name: values[row] for name, values in columns.items() if not math.isnan(values[row])}
+        scores = {name: value for name, values in columns.items() if not isnan(value := values[row])}
         items.append(
             Item(
                 item_id=item_id,
                 score=columns[score_column][row],
                 attributes=attributes[item_id],
-                channels=tuple(channel for channel in channels if f"{channel}.rank" in scores),
+                channels=tuple(channel for channel, rank in ranks if rank in scores),
                 scores=scores,
             )
         )

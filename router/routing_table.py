@@ -28,6 +28,7 @@ class RoutingTable:
         "_releases",
         "_replicas",
         "_shared",
+        "_together",
         "endpoints",
         "placement",
     )
@@ -43,6 +44,7 @@ class RoutingTable:
         }
         self._shared: dict[tuple[ModelVersion, ...], tuple[Endpoint, ...]] = {}
         """Looked up once for each set of models that searches go through together; there are few."""
+        self._together: dict[tuple[ModelVersion, ...], bool] = {}
         live: defaultdict[str, set[ModelVersion]] = defaultdict(set)
         for release in placement.releases.values():
             for model in (*release.models(), *_partitioned(release)):
@@ -93,8 +95,11 @@ class RoutingTable:
 
         Where fewer do, going to those alone would give up what the other replicas are for. Raises `NotFound`.
         """
-        shards = self.replicas(*models)
-        return bool(shards) and all(len(self._replicas[model]) <= len(shards) for model in models)
+        if models not in self._together:
+            shards = self.replicas(*models)
+            most = max(len(self._replicas[model]) for model in models)
+            self._together[models] = bool(shards) and len(shards) >= most
+        return self._together[models]
 
     def _replicas_of(self, model: ModelVersion) -> tuple[Endpoint, ...]:
         if model not in self._replicas:

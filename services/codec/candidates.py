@@ -1,7 +1,7 @@
 """Candidates: packed columns of floats, moved as blocks of memory and never number by number."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -70,8 +70,18 @@ def _most_repeated(item_ids: Iterable[str]) -> str:
     return Counter(item_ids).most_common(1)[0][0]
 
 
-def _read_columns(messages: Iterable[pb.FloatColumn], field: Field, count: int) -> dict[str, Floats]:
-    columns: dict[str, Floats] = {}
+def _well_formed(columns: Mapping[str, Floats], messages: int, count: int) -> bool:
+    """Return whether there is nothing to refuse, as is nearly always so: one look at all columns."""
+    if len(columns) < messages or "" in columns or any(len(values) != count for values in columns.values()):
+        return False
+    return not columns or not np.isinf(np.concatenate(list(columns.values()))).any()
+
+
+def _read_columns(messages: Sequence[pb.FloatColumn], field: Field, count: int) -> dict[str, Floats]:
+    columns = {message.name: np.array(message.values, dtype=np.float32) for message in messages}
+    if _well_formed(columns, len(messages), count):
+        return columns
+    columns = {}
     for i, message in enumerate(messages):
         _read_name(message.name, field.element(i).child("name"), columns)
         values = np.array(message.values, dtype=np.float32)

@@ -1,7 +1,6 @@
 """The search context: query, user with features and history, situation and moment."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 
 from protos.headrace.v1 import types_pb2 as pb
 from services.codec.moments import read_timestamp, timestamp_to_proto
@@ -79,7 +78,7 @@ def _read_history(message: pb.History, field: Field) -> History:
     aligned &= times.check(
         len(timestamps_ms) == events, f"must be as long as item_ids, {events}, not {len(timestamps_ms)}"
     )
-    times.check(all(a <= b for a, b in pairwise(timestamps_ms)), "must be oldest first")
+    times.check(sorted(timestamps_ms) == list(timestamps_ms), "must be oldest first")
     return History(item_ids, actions, timestamps_ms) if aligned else History()
 
 

@@ -29,9 +29,8 @@ def read_timestamp(message: Timestamp, field: Field) -> int:
 
 def duration_to_proto(seconds: float) -> Duration:
     """Return the duration of so many seconds."""
-    message = Duration()
-    message.FromNanoseconds(round(seconds * 1e9))
-    return message
+    whole, nanos = divmod(round(seconds * 1e9), 1_000_000_000)
+    return Duration(seconds=whole, nanos=nanos)
 
 
 def duration_from_proto(message: Duration) -> float:

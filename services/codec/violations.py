@@ -3,25 +3,36 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from shards.errors import FieldViolation, InvalidInput
 
 
-@dataclass(frozen=True, slots=True)
 class Field:
-    """Where the reader is in a request, and the list that takes what is wrong there."""
+    """Where the reader is in a request, and the list that takes what is wrong there.
 
-    path: str
-    violations: list[FieldViolation]
+    Every part of every request has one, and hardly any is wrong: a path is put together when it is asked for.
+    """
+
+    __slots__ = ("_before", "_step", "violations")
+
+    def __init__(self, step: str, violations: list[FieldViolation], before: "Field | None" = None) -> None:
+        self._step = step
+        self._before = before
+        self.violations = violations
+
+    @property
+    def path(self) -> str:
+        """Return the way to the field, as "filter.clauses[0].range"."""
+        before = self._before.path if self._before else ""
+        return before + (self._step if before else self._step.removeprefix("."))
 
     def child(self, name: str) -> "Field":
         """Return the field of this name inside this message."""
-        return Field(f"{self.path}.{name}" if self.path else name, self.violations)
+        return Field("." + name, self.violations, self)
 
     def element(self, key: int | str) -> "Field":
         """Return the element of this list or map."""
-        return Field(f"{self.path}[{key}]", self.violations)
+        return Field(f"[{key}]", self.violations, self)
 
     def refuse(self, description: str) -> None:
         """Record that the field is wrong; reading goes on, so that the next one is found too."""
