@@ -77,7 +77,7 @@ class RouterConfig:
     consul: ConsulSettings | None = None
     cache_path: Path | None = None
     user_store: UserStoreSettings = field(default_factory=UserStoreSettings)
-    user_timeout_s: float = 0.25
+    user_timeout_s: float = 0.5
     max_in_flight: int = 256
     max_recordings: int = 64
     """Requests to record events that are worked on at once."""

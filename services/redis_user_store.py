@@ -74,11 +74,11 @@ class RedisUserStore:
     async def get(self, user_id: str, now_ms: int, limit: int, *, timeout_s: float = 1.0) -> UserState:
         """Return the user as of `now_ms`."""
         async with self._asking(timeout_s):
-            features, events = await self._get(
+            features, words, moments = await self._get(
                 keys=[self._key("features", user_id), self._key("events", user_id)],
                 args=[now_ms, limit],
             )
-        return _decoded(user_id, features, events)
+        return _decoded(user_id, features, words, moments)
 
     async def record(self, events: Mapping[str, UserEvent], *, timeout_s: float = 1.0) -> Recorded:
         """Add events, in one step."""
@@ -214,19 +214,21 @@ def _member(arrival: int, action: str, item_id: str) -> str:
     return f"{arrival:0{ARRIVAL_DIGITS}x}{action}{JOINT}{item_id}"
 
 
-def _decoded(user_id: str, features: bytes | None, events: Sequence[bytes]) -> UserState:
+def _decoded(user_id: str, features: bytes | None, words: bytes, moments: bytes) -> UserState:
     try:
         return UserState(
             user_id=user_id,
             features={} if features is None else features_from_json(features),
-            history=_history(events),
+            history=_history(words, moments),
         )
     except ValueError as error:
         raise CorruptRecord(USER_STORE, user_id, str(error)) from error
 
 
-def _history(events: Sequence[bytes]) -> History:
-    """Return the events that came newest first, each before its score."""
-    words = [member[ARRIVAL_DIGITS:].decode().split(JOINT) for member in events[-2::-2]]
-    actions, item_ids = zip(*words, strict=True) if words else ((), ())
-    return History(item_ids, actions, tuple(int(float(score)) for score in events[::-2]))
+def _history(words: bytes, moments: bytes) -> History:
+    """Return the events, oldest first; raises ValueError where an event is not two words."""
+    timestamps_ms = tuple(int(float(moment)) for moment in moments.split())
+    if not timestamps_ms:
+        return History()
+    actions_and_items = words.decode().split(JOINT)
+    return History(tuple(actions_and_items[1::2]), tuple(actions_and_items[::2]), timestamps_ms)

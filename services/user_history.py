@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from shards.errors import FieldViolation, InvalidInput
 from shards.search_context import History, RawValue, UserState
@@ -23,6 +24,7 @@ MAX_EVENTS = 1_000
 KEPT_EVENTS = 1_000
 KEPT_EVENT_IDS = 1_000_000
 _MOST_KEPT_EVENTS = 50_000
+"""Fewer than a record can tell actions apart."""
 
 _MOST_MS = 2**53
 """From here on, Redis's scores are not exact; it is the year 287,396."""
@@ -81,10 +83,10 @@ def histories(events: Iterable[UserEvent]) -> dict[str, History]:
 
 
 def extended(user: UserState, new: History, *, keep: int) -> UserState:
-    """Return the user with these events, too, and of all the newest `keep`."""
+    """Return the user with these events, too, and of all the newest `keep`; raises as `checked` does."""
+    checked(UserState(user_id=user.user_id, history=new))
     rows = [*rows_of(user.history), *rows_of(new)]
-    whole = checked(replace(user, history=_in_order(rows)))
-    return replace(user, history=whole.history.before(_MOST_MS, limit=keep))
+    return replace(user, history=_in_order(rows).before(_MOST_MS, limit=keep))
 
 
 def rows_of(history: History) -> Iterator[tuple[str, str, int]]:
@@ -133,5 +135,5 @@ def features_from_json(encoded: bytes) -> dict[str, RawValue]:
 
 def _in_order(rows: list[tuple[str, str, int]]) -> History:
     """Return the rows as a history; events of one moment stay in the order they came."""
-    item_ids, actions, timestamps_ms = zip(*sorted(rows, key=lambda row: row[2]), strict=True)
+    item_ids, actions, timestamps_ms = zip(*sorted(rows, key=itemgetter(2)), strict=True)
     return History(item_ids, actions, timestamps_ms)
