@@ -24,6 +24,7 @@ from router.client import HeadraceClient
 from router.client_results import SearchResult
 from services.access import digest
 from services.codec import release_to_proto
+from services.metrics_targets import metrics_targets
 from shards.release import ModelVersion, ReleaseScorer
 from tests.deploy.running_cluster import (
     PATIENT,
@@ -35,6 +36,8 @@ from tests.deploy.running_cluster import (
     start,
     wait_until,
 )
+from tests.services.scraping import scrape
+from tests.services.spans import written_spans
 from tests.shards.bundles import SURFACE
 
 pytestmark = pytest.mark.cluster
@@ -43,7 +46,10 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     workspace = make_workspace(tmp_path_factory.mktemp("up"))
-    with running_cluster(workspace) as running:
+    telemetry = workspace.root / "telemetry.json"
+    told = {"traces": {"folder": str(workspace.root / "spans")}, "logs": {"as_json": True, "slow_ms": 0.001}}
+    telemetry.write_text(json.dumps(told))
+    with running_cluster(workspace, "--telemetry", str(telemetry)) as running:
         yield running
 
 
@@ -122,6 +128,41 @@ def test_commands_show_the_cluster(cluster: RunningCluster) -> None:
     found = run("search", "red mug", "--user", "u1", "--explain", *where)
     assert found.returncode == 0, found.stderr
     assert "two_tower" in found.stdout
+
+
+def test_every_process_is_scraped_where_it_says(cluster: RunningCluster) -> None:
+    processes = {"controller", "router-0", "router-1", "shard-0", "shard-1"}
+    targets = metrics_targets(cluster.workspace.metrics_dir)
+    assert {target.process for target in targets} == processes
+    assert len({target.address for target in targets}) == len(processes)
+    shown = run("status", "--workspace", str(cluster.workspace.root)).stdout
+    for target in targets:
+        scraped = scrape(target.address)
+        assert scraped.value("process_start_time_seconds") > 0
+        assert any(name.startswith(f"headrace_{target.role}_") for name in scraped.kinds)
+        assert f"http://{target.address}/metrics" in shown
+
+
+def test_a_search_can_be_followed_through_traces_and_logs(cluster: RunningCluster) -> None:
+    where = ("--workspace", str(cluster.workspace.root))
+    found = run("search", "red mug", "--user", "u1", "--trace", *where)
+    trace_id = found.stderr.split()[-1]
+    assert re.fullmatch("[0-9a-f]{32}", trace_id)
+
+    def traced() -> dict[str, str]:
+        spans = written_spans(cluster.workspace.root / "spans")
+        return {span.name: span.process for span in spans if span.trace_id == trace_id}
+
+    # Each process sends its spans on every few seconds.
+    wait_until(lambda: {"search", "gate", "compute"} <= traced().keys())
+    assert traced()["search"].startswith("router-")
+    assert traced()["compute"].startswith("shard-")
+    router_log = cluster.workspace.logs_dir / f"{traced()['search']}.log"
+    lines = [json.loads(line) for line in router_log.read_text().splitlines()]
+    (line,) = (line for line in lines if line["message"] == "search" and line["trace_id"] == trace_id)
+    assert (line["reason"], line["surface"], line["status"]) == ("slow", SURFACE, "ok")
+    assert {timing["stage"] for timing in line["timings"]} == {"retrieval", "pre-ranking", "ranking"}
+    assert "red mug" not in json.dumps(line)
 
 
 def test_a_second_cluster_in_the_workspace_is_refused(cluster: RunningCluster) -> None:
