@@ -20,7 +20,7 @@ from services.tracing import TRACEPARENT, TRACESTATE, Metadata, Span, Value
 log = logging.getLogger(__name__)
 
 _EXPORT_TIMEOUT_S = 2.0
-_LONGEST_FILE_BYTES = 50 * 2**20
+LONGEST_FILE_BYTES = 50 * 2**20
 _W3C = TraceContextTextMapPropagator()
 _NOBODY = Context()
 
@@ -108,7 +108,7 @@ class SpanFile(SpanExporter):
         lines = "".join(f"{span.to_json(indent=None)}\n" for span in spans)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.exists() and self._path.stat().st_size > _LONGEST_FILE_BYTES:
+            if self._path.exists() and self._path.stat().st_size > LONGEST_FILE_BYTES:
                 self._path.replace(self._path.with_suffix(".old.jsonl"))
             with self._path.open("a") as file:
                 file.write(lines)
