@@ -55,7 +55,7 @@ class Admission:
             self.refused += 1
             self._peak = max(self._peak, self.in_flight)
             raise Overloaded(
-                f"{self.in_flight} requests are in flight, the limit", retry_after_s=self._retry_after_s
+                f"{self._limit.requests} requests are in flight, the limit", retry_after_s=self._retry_after_s
             )
         return Admitted(self)
 

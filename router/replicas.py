@@ -126,6 +126,10 @@ class ReplicaHealth:
         """Return whether the replica is left out for its errors."""
         return self._ejected_until.get(replica, _NEVER) > now
 
+    def well(self, replica: Endpoint, now: float) -> bool:
+        """Return whether there is nothing against the replica: it is worth asking beside another."""
+        return replica not in self._failed_at and not self.ejected(replica, now)
+
     def silent_since(self, replica: Endpoint, moment: float) -> bool:
         """Return whether the replica has answered nobody since the moment: then it may hang."""
         return self._heard_at.get(replica, _NEVER) < moment

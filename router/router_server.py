@@ -90,7 +90,7 @@ class RouterConfig:
     calls: CallSettings = shard_calls.DEFAULTS
     max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
     keepalive_s: float = chassis.KEEPALIVE_S
-    max_connection_age_s: float = 300.0
+    max_connection_age_s: float = 0.0
     """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""
     grace_s: float = 5.0
     reuse_port: bool = False

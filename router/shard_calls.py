@@ -169,13 +169,12 @@ class ShardCalls:
         """
         first, now = race.tried[0], call.deadline.clock()
         call.history.waiting(first, now - call.sent_s, now)
+        others = untried(call.models, race.tried, call.table, self._tables.newest())
         if hangs and self._health.silent_since(first, call.sent_s):
             self._health.failed(first, now)
-        elif len(race.tried) > 1 or not self._hedges.spend():
-            return ()
-        if len(race.tried) >= MOST_ATTEMPTS:
-            return ()
-        return untried(call.models, race.tried, call.table, self._tables.newest())
+            return others if len(race.tried) < MOST_ATTEMPTS else ()
+        others = tuple(other for other in others if self._health.well(other, now))
+        return others if others and len(race.tried) == 1 and self._hedges.spend() else ()
 
     async def _after_refusal(self, call: _Call[T], refusal: Refused, race: Race) -> Sequence[Endpoint]:
         """Return whom to ask after a refusal, waiting for news where only news can help."""

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from services.status import INTERNAL_MESSAGE, abort, code_of, from_rpc_error, to_status
-from shards.errors import DeadlineExceeded, FieldViolation, InvalidInput
+from shards.errors import DeadlineExceeded, FieldViolation, InvalidInput, Overloaded
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,8 @@ async def _end(context: _Context, error: Exception, method: str) -> None:
     """End the call with the status of the error; one that has been ended already stays so."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if type(error) is Overloaded:  # The cheapest end there is, for calls that come in floods.
+        await abort(context, error)
     # Generated servicers set the code before they raise; a model's NotImplementedError is a fault.
     if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented")

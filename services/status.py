@@ -6,6 +6,7 @@ Names of reasons and their metadata are part of the contract: callers in other l
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Never, Protocol
 
 import grpc
@@ -164,8 +165,22 @@ def word_of(error: BaseException) -> str:
 
 async def abort(context: Aborting, error: Exception, *, request_id: str = "") -> Never:
     """End the call with the status of the error, its details in the trailing metadata."""
+    if type(error) is Overloaded:
+        await context.abort(*_refusal(str(error), error.retry_after_s))
     status = to_status(error, request_id=request_id)
     await context.abort(code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),))
+
+
+@lru_cache(maxsize=1024)
+def _refusal(
+    message: str, retry_after_s: float
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """Return how a call ends for which there is no room; made once, as there may be very many of them.
+
+    It names no request, being as true of any other.
+    """
+    status = to_status(Overloaded(message, retry_after_s=retry_after_s))
+    return code_of(status), status.message, ((DETAILS_KEY, status.SerializeToString()),)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> HeadraceError:

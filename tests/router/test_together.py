@@ -8,7 +8,7 @@ import pytest
 
 from router.coverage import GapReason
 from shards.candidates import EMPTY, Candidates
-from shards.errors import HeadraceError, NotOwner, Unavailable
+from shards.errors import HeadraceError, NotOwner, Overloaded, Unavailable
 from shards.release import ModelVersion, Release, ReleaseScorer, Stage
 from tests.router.memory_stages import MemoryStages, ranked
 from tests.router.test_cascade import ANSWERS, RELEASE, searched
@@ -100,6 +100,40 @@ def test_a_shard_gets_the_budgets_of_all_stages_but_no_more_than_the_search_has(
     (_, budgets_s), (_, rest_s) = answering.asked_together
     assert budgets_s == pytest.approx(0.7)
     assert rest_s == pytest.approx(0.985)
+
+
+FULL = Overloaded("full", retry_after_s=0.2)
+
+
+def test_where_no_shard_has_room_to_score_the_channels_alone_answer() -> None:
+    answering = stages(light=FULL)
+    answer = searched(answering)
+    assert [[step.model.model for step in call.steps] for call, _ in answering.asked_together] == [
+        ["words", "tower", "light", "heavy"],
+        ["words", "tower"],
+    ]
+    assert answer.items
+    assert [(gap.stage, gap.reason, gap.detail) for gap in answer.gaps] == [
+        (Stage.PRE_RANKING, GapReason.SKIPPED, "no shard had room to score"),
+        (Stage.RANKING, GapReason.SKIPPED, "no shard had room to score"),
+    ]
+    assert answer.items[0].score == answer.items[0].scores["merge.score"]
+
+
+def test_where_the_scorers_lie_apart_they_alone_are_left_out() -> None:
+    answering = stages(ON_TWO, light=FULL)
+    answer = searched(answering)
+    assert len(answering.asked_together) == 2
+    assert answer.items
+    assert [gap.stage for gap in answer.gaps] == [Stage.PRE_RANKING, Stage.RANKING]
+
+
+def test_without_room_for_the_channels_a_search_is_refused_after_two_calls() -> None:
+    answering = stages(words=FULL)
+    with pytest.raises(Overloaded) as caught:
+        searched(answering)
+    assert caught.value.retry_after_s == 0.2
+    assert len(answering.asked_together) == 2
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), NotOwner("light@1"), HeadraceError("broken")])

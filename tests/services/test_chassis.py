@@ -362,3 +362,31 @@ def test_options_must_make_sense() -> None:
     for wrong in ({"max_message_bytes": 0}, {"grace_s": -1.0}, {"default_deadline_s": 0.0}):
         with pytest.raises(ValueError, match="must be positive"):
             ChassisOptions(**wrong)
+
+
+def test_a_connection_that_is_old_is_replaced_and_no_call_is_lost() -> None:
+    async def main() -> None:
+        options = ChassisOptions(max_connection_age_s=0.2, max_connection_age_grace_s=5.0, grace_s=0.0)
+        peers: set[str] = set()
+
+        async def note(request: bytes, context: Any) -> bytes:
+            peers.add(context.peer())
+            return request
+
+        async with (
+            chassis.serve(
+                "127.0.0.1:0", register=[unary(note)], service_names=[NAME], options=options
+            ) as server,
+            # As callers have it who set nothing: gRPC itself sends again what a server has not begun.
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            async with asyncio.timeout(10):
+                while len(peers) < 5:
+                    assert await method(channel)(b"x", timeout=5) == b"x"
+
+    asyncio.run(main())
+
+
+def test_connection_ages_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_connection_age_s"):
+        ChassisOptions(max_connection_age_s=-1.0)
