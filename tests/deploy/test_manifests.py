@@ -14,6 +14,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from deploy import cli
 from deploy.settings import PROJECT_ROOT
+from services.telemetry_settings import CONTROLLER, ROUTER, Telemetry
+from shards.json_codec import from_json, parse
 from tests.deploy.manifests import (
     DOCKERFILE,
     KUBERNETES,
@@ -122,9 +124,28 @@ def test_addresses_and_ports_in_commands_are_those_of_the_services() -> None:
             named = [arguments[name] for name in ("controller", "ray-address") if name in arguments]
             assert set(named) <= known
             if "port" in arguments:
-                (port,) = container["ports"]
-                assert int(arguments["port"]) == port["containerPort"]
-                assert container["readinessProbe"]["grpc"]["port"] == port["containerPort"]
+                ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+                assert int(arguments["port"]) == ports["grpc"]
+                assert container["readinessProbe"]["grpc"]["port"] == ports["grpc"]
+
+
+def test_processes_are_scraped_at_the_port_that_their_settings_say() -> None:
+    (settings,) = of_kind("ConfigMap")
+    ((name, text),) = settings["data"].items()
+    metrics = from_json(Telemetry, parse(text.encode())).metrics
+    scraped = yaml.safe_load((PROJECT_ROOT / "deploy" / "prometheus" / "kubernetes.yml").read_text())
+    pods, notes = scraped["scrape_configs"]
+    assert pods["relabel_configs"][0]["regex"] == "metrics"
+    assert pods["relabel_configs"][-1] == {"target_label": "job", "replacement": notes["job_name"]}
+    for role in (ROUTER, CONTROLLER):
+        (pod,) = (pod for pod in _PODS if pod.of == f"headrace-{role}")
+        (container,) = pod.spec["containers"]
+        assert container["name"] == role
+        assert {"name": "metrics", "containerPort": metrics.port(role, 0)} in container["ports"]
+        (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "telemetry")
+        assert f"--telemetry={mount['mountPath']}/{name}" in container["args"]
+        (volume,) = (volume for volume in pod.spec["volumes"] if volume["name"] == "telemetry")
+        assert volume["configMap"]["name"] == settings["metadata"]["name"]
 
 
 def test_volumes_versions_and_images_agree() -> None:
