@@ -8,6 +8,7 @@ import grpc.aio
 from protos.headrace.v1 import event_service_pb2, event_service_pb2_grpc
 from router.admission import Admission
 from router.budget import RESERVE_S, Deadline
+from router.event_measures import EventMeasures
 from services.codec import events_from_proto, recorded_to_proto
 from services.user_store import UserStore
 
@@ -25,17 +26,20 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
         users: UserStore,
         admission: Admission,
         deadline_of: Callable[[float | None], Deadline],
+        measures: EventMeasures,
     ) -> None:
         self._users = users
         self._admission = admission
         self._deadline_of = deadline_of
+        self._measures = measures
 
     async def RecordEvents(  # noqa: N802
         self, request: event_service_pb2.RecordEventsRequest, context: Context
     ) -> event_service_pb2.RecordEventsResponse:
         """Record all of the events or none; raises `HeadraceError`, which the chassis maps to a status."""
-        with self._admission.admitted():
-            deadline = self._deadline_of(context.time_remaining())
+        deadline = self._deadline_of(context.time_remaining())
+        with self._measures.watching(), self._admission.admitted(deadline):
             events = events_from_proto(request, time.time_ns() // 1_000_000)
             recorded = await self._users.record(events, timeout_s=deadline.remaining_s() - RESERVE_S)
+            self._measures.became(recorded)
             return recorded_to_proto(recorded)

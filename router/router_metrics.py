@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from router.admission import Admission
 from router.coalescing import Coalescing
+from router.event_measures import EventMeasures
 from router.replicas import ReplicaHealth
 from router.routing_table import RoutingTable
 from router.search_measures import SearchMeasures
@@ -101,5 +102,27 @@ def search_instruments(measures: SearchMeasures, coalescing: Coalescing) -> Sequ
             "headrace_router_gaps_total",
             "What answers could not include, by stage, channel and reason.",
             measures.gaps,
+        ),
+    )
+
+
+def event_instruments(measures: EventMeasures) -> Sequence[Instrument]:
+    """Return the instruments of events that users' frontends send."""
+    return (
+        Counter(
+            "headrace_router_events_total",
+            "Events of answered requests: recorded, or duplicate where they were known.",
+            ("outcome",),
+            lambda: [(("recorded",), measures.recorded), (("duplicate",), measures.duplicates)],
+        ),
+        counter(
+            "headrace_router_recordings_total",
+            "Requests to record events by status.",
+            measures.requests,
+        ),
+        histogram(
+            "headrace_router_recording_seconds",
+            "Time that answered requests to record events took, the disk's included.",
+            measures.request_s,
         ),
     )

@@ -16,11 +16,12 @@ from router.admission import Admission
 from router.budget import Deadline
 from router.coalescing import Coalescing
 from router.concurrency_limit import LimitSettings
+from router.event_measures import EventMeasures
 from router.event_servicer import EventServicer
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
 from router.replicas import ReplicaHealth, ReplicaSettings
-from router.router_metrics import routing_instruments, search_instruments
+from router.router_metrics import event_instruments, routing_instruments, search_instruments
 from router.routing_table import RoutingTable
 from router.search_observer import SearchObserver
 from router.search_servicer import SearchServicer
@@ -148,6 +149,7 @@ class Router:
         self._admission = Admission(config.limit.below(config.max_in_flight))
         self._proxied = Admission(config.limit.below(config.max_in_flight))
         self._recordings = Admission(config.limit.below(config.max_recordings))
+        self._events = EventMeasures()
         self._coalescing = Coalescing()
         self._reporter = ShadowReporter(
             config.controller, config.controller_token, interval_s=config.shadow_report_s
@@ -216,6 +218,7 @@ class Router:
         doors = {"search": self._admission, "stage": self._proxied, "event": self._recordings}
         instruments = (
             *search_instruments(observer.measures, self._coalescing),
+            *event_instruments(self._events),
             *routing_instruments(self._calls, self._replicas, doors, lambda: self._watch.table),
         )
         stack.enter_context(metrics_port(telemetry, instruments))
@@ -236,7 +239,12 @@ class Router:
             coalescing=self._coalescing,
             observer=observer,
         )
-        events = EventServicer(users=users, admission=self._recordings, deadline_of=config.deadline_of)
+        events = EventServicer(
+            users=users,
+            admission=self._recordings,
+            deadline_of=config.deadline_of,
+            measures=self._events,
+        )
         proxy = StageProxy(
             calls=self._calls,
             newest=self._watch.newest,

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from router.bearer import bearer
-from router.client import HeadraceClient, SearchError
+from router.client import Event, HeadraceClient, RecordError, RecordResult, SearchError
 from router.router_server import Router, RouterConfig
 from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from services.codec import placement_to_proto
@@ -49,6 +49,30 @@ def test_searches_ask_for_the_role_search(models: Models, tmp_path: Path) -> Non
                 result = await client.search(SURFACE, "red mug")
             assert result.complete
             assert result.items
+
+    asyncio.run(main())
+
+
+def test_events_ask_for_the_role_events(models: Models, tmp_path: Path) -> None:
+    event = Event(user_id="u1", item_id="item-001", action="click")
+
+    async def record(address: str, token: str | None) -> RecordResult:
+        async with HeadraceClient(address, token, timeout_s=10.0) as client:
+            return await client.record_events([event])
+
+    async def main() -> None:
+        async with (
+            real_shards(models, tmp_path, ["s1"]) as addresses,
+            running(models.placed_on(addresses), tmp_path, access=RULES) as router,
+        ):
+            refused = [(None, UNKNOWN), ("wrong-token", UNKNOWN)]
+            refused += [(f"{role}-token", DENIED) for role in ("search", "operator", "internal")]
+            for token, code in refused:
+                with pytest.raises(RecordError) as caught:
+                    await record(router.address, token)
+                assert caught.value.code is code
+            assert await record(router.address, "events-token") == RecordResult(recorded=1, duplicates=0)
+            assert (await refusal(router.address, "events-token")).code is DENIED
 
     asyncio.run(main())
 

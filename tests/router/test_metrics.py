@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router.client import HeadraceClient, SearchError
+from router.client import Event, HeadraceClient, RecordError, SearchError
 from services.metrics_targets import metrics_targets
 from services.telemetry_settings import ROUTER, MetricsSettings, ProcessTelemetry, Telemetry
 from shards.placement import Placement
@@ -144,3 +144,22 @@ def test_models_are_told_apart_only_where_that_is_asked_for(models: Models, tmp_
     assert apart.labels("headrace_shard_stage_compute_seconds") == {"stage", "model"}
     together = asyncio.run(main(tmp_path / "together", Telemetry()))
     assert together.labels("headrace_shard_stage_compute_seconds") == {"stage"}
+
+
+def test_recordings_and_their_events_are_counted(models: Models, tmp_path: Path) -> None:
+    async def main() -> Scraped:
+        async with scraped_cluster(models, tmp_path, Telemetry()) as client:
+            first, second = (Event(user_id="u1", item_id=item_id, action="click") for item_id in "ab")
+            await client.record_events([first])
+            await client.record_events([first, second])
+            with pytest.raises(RecordError):
+                await client.record_events([])
+            return (await scrape_all(tmp_path))["router-0"]
+
+    router = asyncio.run(main())
+    assert router.value("headrace_router_events_total", outcome="recorded") == 2
+    assert router.value("headrace_router_events_total", outcome="duplicate") == 1
+    assert router.value("headrace_router_recordings_total", status="ok") == 2
+    assert router.value("headrace_router_recordings_total", status="invalid_argument") == 1
+    assert router.value("headrace_router_recording_seconds_count") == 2
+    assert router.value("headrace_router_in_flight", door="event") == 0
