@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.features import FEATURES_FILE, FeatureSpec
 from shards.manifest import MANIFEST_FILE, FileDigest, Manifest, ProgramSpec, parse_manifest, render_manifest
+from shards.pace import no_rest
 from shards.release import ModelVersion
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 
@@ -39,6 +40,8 @@ class Bundle:
     tokenizer: Tokenizer | None = None
     read_program: "ProgramReader | None" = None
     """Reads its programs for this process; None where the process shall do that itself."""
+    rest: Callable[[], None] = no_rest
+    """Called between the steps of opening it, where others serve meanwhile."""
 
     def file(self, name: str) -> Path:
         """Return the path of a file; MismatchedBundle where the bundle has none of this name."""
@@ -128,8 +131,9 @@ def _spec_hash(spec: FeatureSpec | None, tokenizer: Tokenizer | None) -> str:
 
 def _check_programs(manifest: Manifest) -> None:
     for name, program in manifest.programs.items():
-        if program.file not in manifest.files:
-            raise MismatchedBundle(MANIFEST_FILE, f"program {name!r} is in {program.file}, which is not here")
+        for file in program.files:
+            if file not in manifest.files:
+                raise MismatchedBundle(MANIFEST_FILE, f"program {name!r} is in {file}, which is not here")
 
 
 def _check_files(path: Path, files: Mapping[str, FileDigest]) -> None:

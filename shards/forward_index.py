@@ -60,6 +60,7 @@ class ForwardIndex:
 
     def rows_of(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the row of each item [C]; -1 where it is not known."""
+        # Without a Python step for each item.
         return np.fromiter(map(self.rows.get, item_ids, repeat(-1)), np.int64, len(item_ids))
 
     def ids_at(self, rows: NDArray[np.int64]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from shards.manifest import Manifest
 from shards.memory_use import MemoryUse
 from shards.pace import no_rest
 from shards.process_memory import memory_in_use, set_aside_what_stays
-from shards.program import PreparedProgram, ProgramReader, prepare_program
+from shards.program import ProgramReader, prepare_program
 from shards.release import ModelVersion
 from shards.servable import open_servable
 from shards.stages import Servable
@@ -65,7 +65,7 @@ def _load(
     # Garbage of earlier work must not count, neither for nor against the bundle.
     gc.collect()
     before = memory_in_use(device)
-    bundle = replace(open_bundle(path, model), read_program=_rested(read_program, rest))
+    bundle = replace(open_bundle(path, model), read_program=read_program, rest=rest)
     rest()
     servable = open_servable(bundle, device)
     rest()
@@ -77,27 +77,20 @@ def _load(
         # A bundle let go before, but freed only now by the last request that used it, counts against this
         # one. What was read from disk is in memory in some form, so that it is never less.
         memory=MemoryUse(
-            host_bytes=max(grown.host_bytes, served_bytes(bundle.manifest)), gpu_bytes=max(grown.gpu_bytes, 0)
+            host_bytes=max(grown.host_bytes, served_bytes(bundle.manifest, device)),
+            gpu_bytes=max(grown.gpu_bytes, 0),
         ),
         load_time_s=time.monotonic() - started,
     )
 
 
-def _rested(read_program: ProgramReader, rest: Callable[[], None]) -> ProgramReader:
-    """Return what reads programs between rests."""
-
-    def read(path: Path, device: str) -> PreparedProgram:
-        rest()
-        prepared = read_program(path, device)
-        rest()
-        return prepared
-
-    return read
-
-
-def served_bytes(manifest: Manifest) -> int:
-    """Return the size of the files that a bundle serves from, all but its goldens."""
-    return sum(digest.size_bytes for name, digest in manifest.files.items() if name != GOLDEN_FILE)
+def served_bytes(manifest: Manifest, device: str) -> int:
+    """Return the size of the files that a bundle serves from: no goldens, and each program in one form."""
+    unread = {GOLDEN_FILE}
+    for program in manifest.programs.values():
+        if program.onnx_file:
+            unread.add(program.file if device == "cpu" else program.onnx_file)
+    return sum(digest.size_bytes for name, digest in manifest.files.items() if name not in unread)
 
 
 def _warm_up(servable: Servable, bundle: Bundle, rest: Callable[[], None]) -> None:

@@ -32,9 +32,18 @@ class ProgramSpec:
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
+    onnx_file: str = ""
+    """The same program for ONNX Runtime, where that computed it faster on a CPU; empty where it did not."""
 
     def __post_init__(self) -> None:
         check_file_name(self.file)
+        if self.onnx_file:
+            check_file_name(self.onnx_file)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the files that hold it."""
+        return (self.file, self.onnx_file) if self.onnx_file else (self.file,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,7 +190,7 @@ class Residency:
     def _register(self, held: Holding) -> Replica:
         """Verify every byte now, so that a bundle which cannot serve is refused while someone looks."""
         bundle = open_bundle(held.path, held.replica.model)
-        need = MemoryUse(host_bytes=held.terms.memory_bytes or served_bytes(bundle.manifest))
+        need = MemoryUse(host_bytes=held.terms.memory_bytes or served_bytes(bundle.manifest, self._device))
         match choose_victims(self._clock(), (), need, self._limits):
             case NoRoom() as refused:
                 raise OversizedBundle(str(held.replica.model), refused.reason)
@@ -239,7 +239,7 @@ class Residency:
         if held.memory != NOTHING:
             return held.memory
         known_bytes = held.terms.memory_bytes
-        return MemoryUse(host_bytes=known_bytes or served_bytes(read_manifest(held.path)))
+        return MemoryUse(host_bytes=known_bytes or served_bytes(read_manifest(held.path), self._device))
 
     def _make_room(self, held: Holding, need: MemoryUse) -> None:
         """Evict what must go; OversizedBundle or Overloaded where nothing that may go makes enough room."""

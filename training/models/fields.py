@@ -99,4 +99,9 @@ class FieldEncoder(nn.Module):
         weight = table_weight(self.tables, field.table)
         if field.kind == "id":
             return F.embedding(value, weight, padding_idx=0)
+        if torch.compiler.is_exporting():
+            # In operators that every runtime has: a bag would become a loop of ONNX Runtime's.
+            present = (value > 0).to(weight.dtype).unsqueeze(-1)
+            total = (F.embedding(value, weight, padding_idx=0) * present).sum(dim=-2)
+            return total / present.sum(dim=-2).clamp(min=1.0)
         return F.embedding_bag(value, weight, mode="mean", padding_idx=0)

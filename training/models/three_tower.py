@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.models.fields import FieldEncoder, ModelInputs, embedding_tables
 from training.models.history import HistoryEncoder, mean_pool
@@ -55,11 +56,21 @@ class ThreeTower(nn.Module):
         return self.item_tower(self.item_fields(item))  # type: ignore[no-any-return]
 
     def interact(self, user_BD: Tensor, item_BCD: Tensor, cross_BCK: Tensor) -> Tensor:
-        """Return the logits [B, C, T] of candidates."""
-        user_BCD = user_BD.unsqueeze(1).expand_as(item_BCD)
-        cross_BCD = self.cross_tower(cross_BCK)
-        both_BCW = torch.cat([user_BCD, item_BCD, user_BCD * item_BCD, cross_BCD], dim=-1)
-        return self.head(both_BCW)  # type: ignore[no-any-return]
+        """Return the logits [B, C, T] of candidates.
+
+        The head sees user, item, user * item and cross. Its first layer is computed in parts: the user's is
+        the same for all candidates, and that of user * item is linear in the item, as the item's own is.
+        """
+        first, *rest = self.head
+        assert isinstance(first, nn.Linear)
+        user_HD, item_HD, both_HD, cross_HD = first.weight.chunk(4, dim=1)
+        folded_BHD = item_HD + both_HD * user_BD.unsqueeze(1)
+        hidden_BCH = item_BCD @ folded_BHD.transpose(1, 2)
+        hidden_BCH = hidden_BCH + F.linear(self.cross_tower(cross_BCK), cross_HD)
+        hidden_BCH = hidden_BCH + F.linear(user_BD, user_HD, first.bias).unsqueeze(1)
+        for layer in rest:
+            hidden_BCH = layer(hidden_BCH)
+        return hidden_BCH
 
     def forward(
         self, request: Mapping[str, Tensor], item: Mapping[str, Tensor], row_BC: Tensor, cross_BCK: Tensor
