@@ -72,6 +72,9 @@ bench-telemetry: setup  ## what metrics, logs and traces cost a search (a minute
 bench-users: setup  ## what a read of a user and a recorded event cost in LMDB and in Redis (half a minute)
 	$(BIN)/python -m tests.bench.users
 
+bench-prerank: setup  ## 10,000 candidates pre-ranked on one core (a minute)
+	$(BIN)/python -m tests.bench.prerank
+
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
