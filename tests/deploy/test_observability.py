@@ -3,10 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,58 +11,29 @@ import yaml
 from deploy.settings import PROJECT_ROOT, ClusterSettings
 from deploy.telemetry import telemetry
 from deploy.workspace import Workspace
-from router.client import HeadraceClient
-from services.controller_metrics import ControllerMetrics
-from services.metrics_port import metrics_port
-from services.metrics_targets import metrics_targets
-from services.telemetry_settings import CONTROLLER, ROUTER, SHARD, ProcessTelemetry, Telemetry
+from services.telemetry_settings import CONTROLLER, ROUTER, SHARD, Telemetry
+from tests.deploy.dashboard import ALERTS, DASHBOARD, alerts, dashboard_queries
+from tests.deploy.observed_cluster import observed_cluster
 from tests.deploy.promql import read_query
-from tests.router.running_router import placed, running
-from tests.services.in_process_shards import in_process_shards
-from tests.services.running_controller import running_controller
-from tests.services.scraping import Scraped, scrape
-from tests.shards.bundles import RELEASE, SURFACE, build_models
+from tests.services.scraping import Scraped
 
-DASHBOARD = PROJECT_ROOT / "deploy" / "grafana" / "headrace.json"
-ALERTS = PROJECT_ROOT / "deploy" / "prometheus" / "alerts.yml"
 PROMETHEUS = PROJECT_ROOT / "deploy" / "prometheus" / "prometheus.yml"
 DOCUMENT = PROJECT_ROOT / "docs" / "observability.md"
 
 ADDED_BY_PROMETHEUS = {"job", "instance", "role", "process", "le"}
-NOBODY = "127.0.0.1:1"
 
 pytestmark = pytest.mark.timeout(300)
-
-
-async def scrape_cluster(root: Path) -> dict[str, Scraped]:
-    """Return what a router, a shard and a controller export that have met everything there is to count."""
-    targets = root / "state" / "metrics"
-    build_models(root / "models")
-    seen = {
-        role: ProcessTelemetry(role=role, name=role, settings=Telemetry(), targets_dir=targets)
-        for role in (ROUTER, CONTROLLER)
-    }
-    metrics = ControllerMetrics()
-    async with AsyncExitStack() as stack:
-        shards = await stack.enter_async_context(in_process_shards(root / "state", telemetry=Telemetry()))
-        controller = await stack.enter_async_context(running_controller(root, shards, (SHARD,)))
-        stack.enter_context(metrics_port(seen[CONTROLLER], metrics.instruments()))
-        stack.enter_context(metrics.showing(controller.driver))
-        await controller.deploy(RELEASE)
-        address = await shards.address(SHARD)
-        holders = {str(model): [SHARD] for model in RELEASE.models()} | {"ranker@1": ["gone"]}
-        placement = placed([RELEASE], holders, {SHARD: address, "gone": NOBODY})
-        router = await stack.enter_async_context(running(placement, root / "state", telemetry=seen[ROUTER]))
-        client = await stack.enter_async_context(HeadraceClient(router.address, timeout_s=10.0))
-        assert (await client.search(SURFACE, "red mug")).gaps
-        found = metrics_targets(targets)
-        return {target.role: await asyncio.to_thread(scrape, target.address) for target in found}
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scraped]:
     """Return what each role exports."""
-    return asyncio.run(scrape_cluster(tmp_path_factory.mktemp("exported")))
+
+    async def main() -> dict[str, Scraped]:
+        async with observed_cluster(tmp_path_factory.mktemp("exported")) as cluster:
+            return await cluster.scrape()
+
+    return asyncio.run(main())
 
 
 def labels_by_metric(exported: dict[str, Scraped]) -> dict[str, set[str]]:
@@ -77,17 +45,6 @@ def labels_by_metric(exported: dict[str, Scraped]) -> dict[str, set[str]]:
             for suffix in suffixes:
                 known[name + suffix] = scraped.labels(name) | ({"le"} if suffix == "_bucket" else set())
     return known
-
-
-def dashboard_queries() -> Iterator[tuple[str, str]]:
-    for panel in json.loads(DASHBOARD.read_text())["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
-
-
-def alerts() -> list[dict[str, Any]]:
-    document = yaml.safe_load(ALERTS.read_text())
-    return [rule for group in document["groups"] for rule in group["rules"]]
 
 
 def check_query(text: str, known: dict[str, set[str]]) -> None:

@@ -1,0 +1,63 @@
+"""A router, a shard and a controller in this process that have met everything there is to count."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.client import HeadraceClient
+from services.controller_metrics import ControllerMetrics
+from services.metrics_port import metrics_port
+from services.metrics_targets import metrics_targets
+from services.telemetry_settings import CONTROLLER, ROUTER, SHARD, TARGETS, ProcessTelemetry, Telemetry
+from tests.router.running_router import placed, running
+from tests.services.in_process_shards import in_process_shards
+from tests.services.running_controller import running_controller
+from tests.services.scraping import Scraped, scrape
+from tests.shards.bundles import RELEASE, SURFACE, build_models
+
+_NOBODY = "127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class ObservedCluster:
+    """Its processes are named after their roles and note in `targets_dir` where they are scraped."""
+
+    client: HeadraceClient
+    targets_dir: Path
+
+    async def search(self) -> None:
+        """Search what lacks the ranker, which is on a shard that is gone."""
+        assert (await self.client.search(SURFACE, "red mug")).gaps
+
+    async def scrape(self) -> dict[str, Scraped]:
+        """Return what each role exports."""
+        found = metrics_targets(self.targets_dir)
+        return {target.role: await asyncio.to_thread(scrape, target.address) for target in found}
+
+
+@asynccontextmanager
+async def observed_cluster(root: Path) -> AsyncIterator[ObservedCluster]:
+    """Run the cluster, with a release deployed."""
+    state = root / "state"
+    build_models(root / "models")
+    seen = {
+        role: ProcessTelemetry(role=role, name=role, settings=Telemetry(), targets_dir=state / TARGETS)
+        for role in (ROUTER, CONTROLLER)
+    }
+    metrics = ControllerMetrics()
+    async with AsyncExitStack() as stack:
+        shards = await stack.enter_async_context(in_process_shards(state, telemetry=Telemetry()))
+        controller = await stack.enter_async_context(running_controller(root, shards, (SHARD,)))
+        stack.enter_context(metrics_port(seen[CONTROLLER], metrics.instruments()))
+        stack.enter_context(metrics.showing(controller.driver))
+        await controller.deploy(RELEASE)
+        addresses = {SHARD: await shards.address(SHARD), "gone": _NOBODY}
+        holders = {str(model): [SHARD] for model in RELEASE.models()} | {"ranker@1": ["gone"]}
+        placement = placed([RELEASE], holders, addresses)
+        router = await stack.enter_async_context(running(placement, state, telemetry=seen[ROUTER]))
+        client = await stack.enter_async_context(HeadraceClient(router.address, timeout_s=10.0))
+        cluster = ObservedCluster(client, state / TARGETS)
+        await cluster.search()
+        yield cluster
