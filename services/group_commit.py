@@ -23,8 +23,8 @@ _RETRY_AFTER_S = 0.5
 class GroupCommit(Generic[Request, Result]):
     """Hands requests to `commit`, which returns a result for each or raises and has done nothing at all.
 
-    When a group fails, each of its requests is tried alone, so that it fails for its own faults only. At most
-    `most_together` go into a group and `most_waiting` wait.
+    When a group fails, each of its requests is tried alone, so that it fails for its own faults only. A group
+    takes no more once its requests weigh `most_together`, and at most `most_waiting` wait.
     """
 
     def __init__(
@@ -32,10 +32,12 @@ class GroupCommit(Generic[Request, Result]):
         commit: Callable[[Sequence[Request]], Sequence[Result]],
         *,
         name: str,
+        weigh: Callable[[Request], int] = lambda _: 1,
         most_together: int = 64,
         most_waiting: int = 256,
     ) -> None:
         self._commit = commit
+        self._weigh = weigh
         self._most_together = most_together
         self._most_waiting = most_waiting
         self._waiting: queue.SimpleQueue[tuple[Request, Future[Result]] | None] = queue.SimpleQueue()
@@ -72,9 +74,10 @@ class GroupCommit(Generic[Request, Result]):
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:
-            group = [first]
-            while len(group) < self._most_together and (more := self._next()) is not None:
+            group, weight = [first], self._weigh(first[0])
+            while weight < self._most_together and (more := self._next()) is not None:
                 group.append(more)
+                weight += self._weigh(more[0])
             self._write([
                 (request, future) for request, future in group if future.set_running_or_notify_cancel()
             ])  # fmt: skip

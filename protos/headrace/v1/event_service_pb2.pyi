@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UserEvent(_message.Message):
-    """Something a user did to an item."""
+    """Something a user did to an item. User and item need not be known. No text may be empty or hold a NUL."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,16 +32,18 @@ class UserEvent(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """Unique id of the event."""
+    """Unique id of the event, over all users; at most 511 bytes."""
     user_id: _builtins.str
-    """The user."""
+    """The user; at most 511 bytes."""
     item_id: _builtins.str
-    """The item."""
+    """The item; at most 511 bytes."""
     action: _builtins.str
-    """What the user did: "click", "purchase" …"""
+    """What the user did: "click", "purchase" …; at most 64 bytes."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When: after the beginning of 1970, and at most ten minutes ahead of the router's clock. What is ahead counts as having
+        happened just before it came.
+        """
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class RecordEventsRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserEvent]:
-        """At most 1,000 events."""
+        """1 to 1,000 events, of any users, in any order; no two with one id."""
 
     def __init__(
         self,

@@ -48,7 +48,8 @@ class EventServiceServicer:
     """
 
     def RecordEvents(self, request, context):
-        """Records events, so that the next search of these users sees them. Safe to repeat: an event id counts once.
+        """Records all of the events or none, so that the next search of these users sees them. Safe to repeat: an event id
+        counts once, as long as it is among the newest that are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,9 @@ class EventServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EventServiceAsyncStub: ...
     RecordEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RecordEventsRequest, _event_service_pb2.RecordEventsResponse]
-    """Records events, so that the next search of these users sees them. Safe to repeat: an event id counts once."""
+    """Records all of the events or none, so that the next search of these users sees them. Safe to repeat: an event id
+    counts once, as long as it is among the newest that are kept.
+    """
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
@@ -43,7 +45,9 @@ class EventServiceAsyncStub(EventServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RecordEventsRequest, _event_service_pb2.RecordEventsResponse]  # type: ignore[assignment]
-    """Records events, so that the next search of these users sees them. Safe to repeat: an event id counts once."""
+    """Records all of the events or none, so that the next search of these users sees them. Safe to repeat: an event id
+    counts once, as long as it is among the newest that are kept.
+    """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes fresh user behaviour; served by routers."""
@@ -54,6 +58,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.RecordEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.RecordEventsResponse, _abc.Awaitable[_event_service_pb2.RecordEventsResponse]]:
-        """Records events, so that the next search of these users sees them. Safe to repeat: an event id counts once."""
+        """Records all of the events or none, so that the next search of these users sees them. Safe to repeat: an event id
+        counts once, as long as it is among the newest that are kept.
+        """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
