@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.client import HeadraceClient
+from router.client import Event, HeadraceClient
 from services.controller_metrics import ControllerMetrics
 from services.metrics_port import metrics_port
 from services.metrics_targets import metrics_targets
@@ -27,9 +27,10 @@ class ObservedCluster:
     client: HeadraceClient
     targets_dir: Path
 
-    async def search(self) -> None:
-        """Search what lacks the ranker, which is on a shard that is gone."""
+    async def visit(self) -> None:
+        """Search what lacks the ranker, which is on a shard that is gone, and click on something."""
         assert (await self.client.search(SURFACE, "red mug")).gaps
+        await self.client.record_events([Event(user_id="u1", item_id="item-001", action="click")])
 
     async def scrape(self) -> dict[str, Scraped]:
         """Return what each role exports."""
@@ -59,5 +60,5 @@ async def observed_cluster(root: Path) -> AsyncIterator[ObservedCluster]:
         router = await stack.enter_async_context(running(placement, state, telemetry=seen[ROUTER]))
         client = await stack.enter_async_context(HeadraceClient(router.address, timeout_s=10.0))
         cluster = ObservedCluster(client, state / TARGETS)
-        await cluster.search()
+        await cluster.visit()
         yield cluster

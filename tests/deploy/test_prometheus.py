@@ -40,7 +40,7 @@ async def scraped_twice(prometheus: PrometheusServer, cluster: ObservedCluster) 
             float(series["value"][1]) > 0
             for series in await prometheus.query("rate(headrace_router_gaps_total[1m])")
         ):
-            await cluster.search()
+            await cluster.visit()
             await asyncio.sleep(0.2)
 
 
