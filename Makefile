@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

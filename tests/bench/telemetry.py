@@ -36,6 +36,7 @@ from services.telemetry_settings import (
 from services.tracing import Tracing, part, running_tracing
 from services.worker_pool import Timed
 from shards.candidates import EMPTY
+from shards.errors import Overloaded
 from shards.release import ModelVersion, Release, Stage
 from tests.bench.result import at_most, publish
 from tests.services.scraping import scrape
@@ -119,6 +120,22 @@ def search_us(observer: SearchObserver, repeats: int) -> float:
     return per_call_us(search, repeats)
 
 
+def refused_us(repeats: int) -> float:
+    """Return what watching a search costs that is refused at once, the most it logs in a second included."""
+    observer = SearchObserver(Telemetry())
+    context: Any = CallContext()
+    full = Overloaded("all places are taken", retry_after_s=0.1)
+
+    def search() -> None:
+        try:
+            with observer.watching(context):
+                raise full
+        except Overloaded:
+            full.__traceback__ = None
+
+    return per_call_us(search, repeats)
+
+
 def stage_us(tracing: Tracing | None, repeats: int, metadata: tuple[tuple[str, str], ...] = ()) -> float:
     """Return what watching a stage call costs its shard."""
     observer = StageObserver("shard-0", tracing)
@@ -168,6 +185,7 @@ async def measure(folder: Path, repeats: int) -> dict[str, float]:
         "search_traced_0_percent_us": await traced_us(0.0, folder, repeats),
         "search_traced_1_percent_us": await traced_us(0.01, folder, repeats),
         "search_traced_us": await traced_us(1.0, folder, max(1, repeats // 20)),
+        "search_refused_us": refused_us(repeats),
         "stage_us": stage_us(None, repeats),
         "scrape_ms": scrape_ms(observer),
     }
@@ -191,6 +209,7 @@ def main() -> None:
             at_most("a search, counted by model", figures["search_per_model_us"], AIM_US, "µs"),
             at_most("a search, 1 % logged", figures["search_logged_1_percent_us"], AIM_US, "µs"),
             at_most("a search, 1 % traced", figures["search_traced_1_percent_us"], 2 * AIM_US, "µs"),
+            at_most("a search, refused", figures["search_refused_us"], AIM_US, "µs"),
             at_most("a stage call on a shard, counted", figures["stage_us"], AIM_US, "µs"),
             at_most("a scrape of a router", figures["scrape_ms"], SCRAPE_AIM_MS, "ms"),
         ],

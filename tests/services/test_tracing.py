@@ -126,3 +126,24 @@ def test_opentelemetry_is_not_even_imported_where_traces_are_off() -> None:
     code = "import sys, router.router_server, services.stage_observer; print('opentelemetry' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_traces_without_opentelemetry_are_refused_with_what_to_install() -> None:
+    code = """if True:
+        import asyncio, sys
+        sys.modules["opentelemetry"] = None
+        from services.telemetry_settings import ProcessTelemetry, Telemetry, TraceSettings
+        from services.tracing import running_tracing
+        from shards.errors import Unavailable
+        settings = Telemetry(traces=TraceSettings(folder="nowhere"))
+        router = ProcessTelemetry(role="router", name="router-0", settings=settings)
+        async def main():
+            async with running_tracing(router, roots=True):
+                pass
+        try:
+            asyncio.run(main())
+        except Unavailable as error:
+            print(error)
+    """
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip().endswith("pip install 'headrace[telemetry]'")
