@@ -10,6 +10,9 @@ from router.concurrency_limit import Limit, LimitSettings, Window, step
 from router.loop_lag import LoopLag
 from shards.errors import DeadlineExceeded, Overloaded
 
+_LAGS, _MOST_AHEAD = 3.0, 0.25
+"""Passes of the event loop that an answer needs on its way out; the most of its time that they may take."""
+
 _BUSY = 0.5
 """Of the places, the share from which on there is no time for work that nobody waits for."""
 
@@ -33,6 +36,8 @@ class Admission:
         self._answered, self._took_s, self._overdue, self._peak = 0, 0.0, 0, 0
         self.in_flight = 0
         self.refused = 0
+        self.lag_s = 0.0
+        """How late the event loop was on average lately."""
 
     @property
     def limit(self) -> int:
@@ -58,6 +63,11 @@ class Admission:
                 f"{self._limit.requests} requests are in flight, the limit", retry_after_s=self._retry_after_s
             )
         return Admitted(self)
+
+    def sooner(self, deadline: Deadline) -> Deadline:
+        """Return by when an answer must be there to leave in time, as late as the loop is now."""
+        ahead_s = min(_LAGS * self.lag_s, _MOST_AHEAD * max(0.0, deadline.remaining_s()))
+        return Deadline(deadline.at_s - ahead_s, deadline.clock)
 
     def enter(self) -> float:
         """Take a place; returns the moment."""
@@ -89,12 +99,13 @@ class Admission:
         return usual_s is not None and took_s > self._settings.tolerance * usual_s
 
     def _look(self, now: float) -> None:
+        self.lag_s = self._lag.taken_s()
         window = Window(
             answered=self._answered,
             took_s=self._took_s / self._answered if self._answered else 0.0,
             overdue=self._overdue,
             peak=self._peak,
-            lag_s=self._lag.taken_s(),
+            lag_s=self.lag_s,
         )
         self._limit = step(self._limit, window, self._settings)
         self._since_s = now

@@ -79,7 +79,8 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             release = table.release(asked.surface, asked.user_id)
             asked = _told_all(asked, release)
             seen.asks(asked, release, table.generation)
-            answer = await self._answer(asked, release, table, deadline, equal=_wanted(request))
+            within = self._admission.sooner(deadline)
+            answer = await self._answer(asked, release, table, within, equal=_wanted(request))
             seen.answer = answer
             if shadow := table.shadow(release, asked.request_id):
                 search = ShadowSearch(

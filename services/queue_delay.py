@@ -12,12 +12,13 @@ from dataclasses import dataclass
 class QueueSettings:
     """A queue stands once it was not empty for `standing_s`.
 
-    Then what has waited for a `share` of its time is dropped, but nothing before `target_s`.
+    Then what waits for a `share` of its time is dropped, but nothing before `target_s`; what will have to
+    wait so long is refused as it comes, while another shard may still have room.
     """
 
     standing_s: float = 0.3
     target_s: float = 0.02
-    share: float = 0.4
+    share: float = 0.25
 
     def __post_init__(self) -> None:
         if self.standing_s <= 0 or self.target_s < 0 or not 0 < self.share <= 1:
@@ -25,7 +26,7 @@ class QueueSettings:
 
 
 def too_old(*, waited_s: float, within_s: float, not_empty_s: float, settings: QueueSettings) -> bool:
-    """Return whether work of `within_s` is dropped when a worker takes it, as it waited for so long.
+    """Return whether work of `within_s` is dropped, or not even let in, for the time that it waits.
 
     `not_empty_s` is how long ago the queue was last empty.
     """
@@ -33,11 +34,14 @@ def too_old(*, waited_s: float, within_s: float, not_empty_s: float, settings: Q
     return standing and waited_s > max(settings.target_s, settings.share * within_s)
 
 
-def hopeless(*, usual_s: float | None, ahead: int, workers: int, within_s: float) -> bool:
-    """Return whether work cannot be done in its time, with so many others before it.
+def expected_wait_s(*, usual_s: float | None, ahead: int, workers: int) -> float:
+    """Return how long work will wait behind so many others, each of which usually takes so long.
 
-    `usual_s` is what a computation usually takes, None where that is not known yet.
+    `usual_s` is None where that is not known yet; then nobody waits, for all that is known.
     """
-    if usual_s is None or ahead < workers:
-        return False
-    return (ahead / workers + 1) * usual_s > within_s
+    return 0.0 if usual_s is None or ahead < workers else ahead / workers * usual_s
+
+
+def hopeless(wait_s: float, *, usual_s: float | None, within_s: float) -> bool:
+    """Return whether work that waits so long, and then takes what is usual, cannot be done in its time."""
+    return wait_s > 0 and wait_s + (usual_s or 0.0) > within_s

@@ -98,13 +98,24 @@ class WorkerPool:
             raise Overloaded(f"{self._in_flight} requests are in flight", retry_after_s=_RETRY_AFTER_S)
         if self._in_flight < self._workers:
             self._empty_at_s = now
-        if queue_delay.hopeless(
-            usual_s=self._usual_s, ahead=self._in_flight, workers=self._workers, within_s=within_s
+        wait_s = queue_delay.expected_wait_s(
+            usual_s=self._usual_s, ahead=self._in_flight, workers=self._workers
+        )
+        if queue_delay.hopeless(wait_s, usual_s=self._usual_s, within_s=within_s) or self._too_old(
+            wait_s, within_s, now
         ):
             raise Overloaded(
                 f"{self._in_flight} requests come first, too many for {within_s:.3f} s",
                 retry_after_s=_RETRY_AFTER_S,
             )
+
+    def _too_old(self, waited_s: float, within_s: float, now: float) -> bool:
+        return queue_delay.too_old(
+            waited_s=waited_s,
+            within_s=within_s,
+            not_empty_s=now - self._empty_at_s,
+            settings=self._settings,
+        )
 
     def _entered(self) -> None:
         self._in_flight += 1
@@ -129,12 +140,7 @@ class WorkerPool:
         waited_s = started - queued
         if waited_s >= within_s:
             raise DeadlineExceeded("expired while it waited for a worker")
-        if queue_delay.too_old(
-            waited_s=waited_s,
-            within_s=within_s,
-            not_empty_s=started - self._empty_at_s,
-            settings=self._settings,
-        ):
+        if self._too_old(waited_s, within_s, started):
             raise Overloaded(f"waited {waited_s:.3f} s for a worker", retry_after_s=_RETRY_AFTER_S)
         value = compute()
         took_s = time.monotonic() - started

@@ -38,12 +38,18 @@ class Reply:
         return _OK in self.trailers
 
     @property
+    def code(self) -> int | None:
+        """Return the number of the status, None of a call that was broken off without one."""
+        _, name, value = self.trailers.partition(b"grpc-status")
+        return int(value[1 : 1 + value[0]]) if name else None
+
+    @property
     def message(self) -> bytes:
         """Return the serialised message."""
         return self.payload[5:]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Http2Connection:
     """Calls `path` at HOST:PORT; has a `fileno` for selectors. ConnectionError when the server ends it."""
 

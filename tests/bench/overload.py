@@ -21,8 +21,7 @@ from deploy.settings import PROJECT_ROOT
 from deploy.workspace import Workspace
 from tests.bench import sick_shards
 from tests.bench.result import Check, at_least, at_most, publish
-from tests.bench.search_load import Generators, Order, Sent
-from tests.bench.wire_client import OK, RESOURCE_EXHAUSTED
+from tests.bench.search_load import OK, RESOURCE_EXHAUSTED, Generators, Order, Sent
 from tests.deploy.running_cluster import headrace, running_cluster
 
 SURFACE = "movielens"
@@ -33,7 +32,7 @@ _WORDS = (
 QUERIES = tuple(f"{one} {other}" for one in _WORDS for other in _WORDS if one != other)
 """No two in flight are equal, or their searches would share an answer."""
 
-DEADLINE_S = 1.0
+DEADLINE_S = 1
 GENERATORS = 2
 AT_ONCE = (4, 8, 16, 32, 64)
 OVERLOAD = 3.0

@@ -17,12 +17,15 @@ from typing import Self
 
 from deploy.settings import PROJECT_ROOT
 from protos.headrace.v1 import search_service_pb2 as pb
-from tests.bench.wire_client import LOST, OK, Request, WireClient
+from tests.bench.http2_connection import Http2Connection, Reply
 
 SEARCH = "/headrace.v1.SearchService/Search"
 
 _CONNECTIONS = 8
-_DEADLINE_EXCEEDED = 4
+OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 4, 8
+LOST = -1
+"""The code of a search that ended without a status."""
+
 _PATIENCE = 2.0
 """Times the deadline, what is waited for the last answers: that a server is late shall show."""
 
@@ -34,7 +37,7 @@ class Order:
     address: str
     surface: str
     queries: Sequence[str]
-    deadline_s: float
+    deadline_s: int
     in_flight: int = 0
     seconds: float = 0.0
     rates: Sequence[tuple[float, float]] = ()
@@ -100,23 +103,41 @@ class Generators:
         return sent
 
 
-class Generator:
-    """Sends what one order asks for."""
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search that is under way; `done` is set when it ends, where somebody waits for that."""
 
-    def __init__(self, order: Order, clients: Sequence[WireClient]) -> None:
+    due_s: float
+    sent_s: float
+    done: "asyncio.Future[None] | None"
+
+
+class Generator:
+    """Sends what one order asks for, over connections of its own while its `with` block runs."""
+
+    def __init__(self, order: Order) -> None:
         self._order = order
-        self._clients = clients
         self._requests = [
-            Request(
-                SEARCH,
-                order.address,
-                pb.SearchRequest(surface=order.surface, query=query).SerializeToString(),
-                deadline_s=order.deadline_s,
-            )
+            pb.SearchRequest(surface=order.surface, query=query).SerializeToString()
             for query in order.queries
         ]
         self._count = 0
-        self._rows: list[tuple[float, float, float, int, bytes]] = []
+        self._under_way: dict[tuple[Http2Connection, int], _Search] = {}
+        self._rows: list[tuple[_Search, float, int, bytes]] = []
+
+    def __enter__(self) -> Self:
+        loop, order = asyncio.get_running_loop(), self._order
+        self._connections = [
+            Http2Connection(order.address, SEARCH, timeout_s=order.deadline_s) for _ in range(_CONNECTIONS)
+        ]
+        for connection in self._connections:
+            loop.add_reader(connection.fileno(), self._receive, connection)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._connections:
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            connection.close()
 
     async def send(self) -> Sent:
         """Send all, and return when the last has ended or has been waited for long enough."""
@@ -134,9 +155,9 @@ class Generator:
         async def again_and_again() -> None:
             loop = asyncio.get_running_loop()
             while time.monotonic() < until_s:
-                ended: asyncio.Future[None] = loop.create_future()
-                self._search(time.monotonic(), ended)
-                await ended
+                done: asyncio.Future[None] = loop.create_future()
+                self._search(time.monotonic(), done)
+                await done
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._order.in_flight):
@@ -147,42 +168,44 @@ class Generator:
         for rate, seconds in self._order.rates:
             until_s = due_s + seconds
             while due_s < until_s:
-                wait_s = due_s - time.monotonic()
-                if wait_s > 0.0005:
-                    await asyncio.sleep(wait_s)
+                # A pass of the loop in any case, to take the answers.
+                await asyncio.sleep(max(0.0, due_s - time.monotonic()))
                 self._search(due_s)
                 due_s += 1 / rate
         late_s = time.monotonic() + _PATIENCE * self._order.deadline_s
-        while any(client.under_way for client in self._clients) and time.monotonic() < late_s:  # noqa: ASYNC110
+        while self._under_way and time.monotonic() < late_s:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        for client in self._clients:  # What is under way yet has no answer for ever.
-            client.close()
-        await asyncio.sleep(0)
+        for search in self._under_way.values():
+            self._rows.append((search, time.monotonic() - search.sent_s, LOST, b""))
 
     def _search(self, due_s: float, done: "asyncio.Future[None] | None" = None) -> None:
-        count = self._count
+        connection = self._connections[self._count % len(self._connections)]
+        request = self._requests[self._count % len(self._requests)]
         self._count += 1
-        sent_s = time.monotonic()
+        search = _Search(due_s, time.monotonic(), done)
+        self._under_way[connection, connection.send(request)] = search
 
-        def ended(code: int, response: bytes) -> None:
-            self._rows.append((sent_s, time.monotonic() - sent_s, sent_s - due_s, code, response))
-            if done is not None:
-                done.set_result(None)
+    def _receive(self, connection: Http2Connection) -> None:
+        for reply in connection.receive():
+            self._note(self._under_way.pop((connection, reply.stream)), reply)
 
-        client = self._clients[count % len(self._clients)]
-        client.call(self._requests[count % len(self._requests)], ended)
+    def _note(self, search: _Search, reply: Reply) -> None:
+        code = LOST if reply.code is None else reply.code
+        self._rows.append((search, time.monotonic() - search.sent_s, code, reply.message))
+        if search.done is not None:
+            search.done.set_result(None)
 
     def _sent(self, cpu_s: float) -> Sent:
         """Return the rows; an answer that comes after the deadline is none."""
         sent = Sent(cpu_s=cpu_s)
-        for sent_s, took_s, late_s, code, response in self._rows:
+        for search, took_s, code, message in self._rows:
             in_time = took_s <= self._order.deadline_s
-            sent.sent_s.append(sent_s)
+            sent.sent_s.append(search.sent_s)
             sent.took_s.append(took_s)
-            sent.late_s.append(late_s)
-            sent.code.append(code if in_time or code not in (OK, LOST) else _DEADLINE_EXCEEDED)
+            sent.late_s.append(search.sent_s - search.due_s)
+            sent.code.append(code if in_time or code not in (OK, LOST) else DEADLINE_EXCEEDED)
             sent.complete.append(
-                code == OK and in_time and pb.SearchResponse.FromString(response).coverage.complete
+                code == OK and in_time and pb.SearchResponse.FromString(message).coverage.complete
             )
         return sent
 
@@ -190,16 +213,9 @@ class Generator:
 async def main() -> None:
     """Obey orders until there are no more."""
     gc.freeze()
-    loop = asyncio.get_running_loop()
     while line := await asyncio.to_thread(sys.stdin.readline):
-        order = Order(**json.loads(line))
-        host, _, port = order.address.rpartition(":")
-        clients = [
-            (await loop.create_connection(WireClient, host, int(port)))[1] for _ in range(_CONNECTIONS)
-        ]
-        sent = await Generator(order, clients).send()
-        for client in clients:
-            client.close()
+        with Generator(Order(**json.loads(line))) as generator:
+            sent = await generator.send()
         sys.stdout.write(json.dumps(asdict(sent)) + "\n")
         sys.stdout.flush()
 

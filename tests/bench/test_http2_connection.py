@@ -75,6 +75,7 @@ def test_an_error_is_no_answer() -> None:
         assert good.ok
         assert again.ok
         assert not bad.ok
+        assert (good.code, bad.code) == (0, grpc.StatusCode.INVALID_ARGUMENT.value[0])
         assert b"nothing to repeat" in bad.trailers
 
     asyncio.run(check())

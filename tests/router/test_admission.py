@@ -108,3 +108,12 @@ def test_a_blocked_event_loop_is_seen() -> None:
         lag.rest()
 
     asyncio.run(main())
+
+
+def test_answers_must_be_there_as_much_sooner_as_the_loop_is_late() -> None:
+    admission, now = Admission(places(2)), Deadline.after(1.0, lambda: 0.0)
+    assert admission.sooner(now).remaining_s() == 1.0
+    admission.lag_s = 0.02
+    assert admission.sooner(now).remaining_s() == pytest.approx(0.94)
+    admission.lag_s = 5.0
+    assert admission.sooner(now).remaining_s() == pytest.approx(0.75)

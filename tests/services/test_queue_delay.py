@@ -1,6 +1,6 @@
 import pytest
 
-from services.queue_delay import QueueSettings, hopeless, too_old
+from services.queue_delay import QueueSettings, expected_wait_s, hopeless, too_old
 
 SETTINGS = QueueSettings(standing_s=0.3, target_s=0.02, share=0.4)
 
@@ -23,20 +23,25 @@ def test_nothing_is_dropped_before_the_target() -> None:
     assert not old(0.015, 9.0, within_s=0.02)
 
 
+def test_work_waits_for_as_many_as_come_first_on_each_worker() -> None:
+    assert expected_wait_s(usual_s=None, ahead=99, workers=2) == 0
+    assert expected_wait_s(usual_s=5.0, ahead=1, workers=2) == 0
+    assert expected_wait_s(usual_s=0.01, ahead=20, workers=2) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize(
-    ("usual_s", "ahead", "within_s", "expected"),
+    ("wait_s", "usual_s", "within_s", "expected"),
     [
-        (None, 99, 0.1, False),
-        (0.01, 20, 0.1, True),
-        (0.01, 5, 0.1, False),
-        (5.0, 1, 0.1, False),
-        (5.0, 2, 0.1, True),
+        (0.0, None, 0.1, False),
+        (0.0, 5.0, 0.1, False),
+        (0.1, 0.01, 0.1, True),
+        (0.08, 0.01, 0.1, False),
     ],
 )
 def test_work_that_cannot_be_done_in_its_time_is_told_so(
-    usual_s: float | None, ahead: int, within_s: float, expected: bool
+    wait_s: float, usual_s: float | None, within_s: float, expected: bool
 ) -> None:
-    assert hopeless(usual_s=usual_s, ahead=ahead, workers=2, within_s=within_s) is expected
+    assert hopeless(wait_s, usual_s=usual_s, within_s=within_s) is expected
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from services.queue_delay import QueueSettings
 from services.worker_pool import WorkerPool
 from shards.errors import DeadlineExceeded, Overloaded
 
@@ -109,5 +110,24 @@ def test_queue_time_is_told() -> None:
             await asyncio.sleep(0)
             second = await pool.run(lambda: None, within_s=10)
             assert second.queue_s >= 0.8 * (await first).compute_s
+
+    asyncio.run(main())
+
+
+def test_in_a_queue_that_stands_what_would_wait_too_long_is_refused_as_it_comes() -> None:
+    async def main() -> None:
+        settings = QueueSettings(standing_s=0.01, target_s=0.02, share=0.25)
+        async with WorkerPool(workers=1, max_queue=50, queue=settings) as pool:
+            await pool.run(lambda: time.sleep(0.02), within_s=10)
+            jobs = [asyncio.create_task(pool.run(lambda: time.sleep(0.02), within_s=0.4)) for _ in range(30)]
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            started_s = time.monotonic()
+            with pytest.raises(Overloaded, match="come first"):
+                await pool.run(lambda: None, within_s=0.4)
+            assert time.monotonic() - started_s < 0.02
+            ended = await asyncio.gather(*jobs, return_exceptions=True)
+            assert any(isinstance(each, Overloaded) for each in ended)
+            assert await pool.wait_idle(10) == 0
+            await pool.run(lambda: None, within_s=0.4)
 
     asyncio.run(main())
