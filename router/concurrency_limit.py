@@ -19,7 +19,7 @@ class LimitSettings:
     time or no room. What usually is follows what requests take over `drift_s`.
     """
 
-    floor: int = 4
+    floor: int = 8
     start: int = 64
     ceiling: int = 256
     tolerance: float = 2.0
