@@ -10,8 +10,8 @@ from deploy.processes import descendants
 from tests.bench.process_use import ProcessUse
 
 _LOOK_S = 0.5
-_CALM_CORES = 0.1
-_CALM_TIMEOUT_S = 30.0
+_CALM_CORES = 0.3
+_CALM_TIMEOUT_S = 15.0
 
 
 def family(roots: Mapping[str, int]) -> dict[int, str]:

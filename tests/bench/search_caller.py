@@ -44,8 +44,8 @@ class LoadResult:
     """What became of a load.
 
     Latencies are of the answers that came in its time, after warming up. `asked` counts all searches that
-    were sent, `failed` those without an answer and `degraded` answers with gaps; `cpu_s` is the caller's own
-    processor time.
+    were sent, `failed` those without an answer and `degraded` answers with gaps; `cpu_s` is the processor
+    time of a caller in a process of its own.
     """
 
     seconds: float
@@ -108,10 +108,7 @@ def answer_lines(
         if "numbers" in told:
             document: Mapping[str, object] = {"item_ids": item_ids(told["numbers"])}
         else:
-            started_s = time.process_time()
-            result = load(Load(**told))
-            result.cpu_s = time.process_time() - started_s
-            document = asdict(result)
+            document = asdict(load(Load(**told)))
         sys.stdout.write(json.dumps(document) + "\n")
         sys.stdout.flush()
 
@@ -126,9 +123,12 @@ class Caller:
 
     def load(self, load: Load) -> LoadResult:
         """Keep the searches in flight; returns when the last one has ended."""
+        started_s = time.process_time()
         connections = self._connect(min(load.in_flight, _MOST_CONNECTIONS))
         try:
-            return _Loop(load, self._turn, connections).run()
+            result = _Loop(load, self._turn, connections).run()
+            result.cpu_s = time.process_time() - started_s
+            return result
         finally:
             for connection in connections:
                 connection.close()

@@ -5,22 +5,15 @@ one process for a stage or for all of them, with one computing thread, as a shar
 """
 
 import asyncio
-import contextlib
-import json
 import os
-import select
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from deploy.processes import descendants, processes
 from deploy.release_files import write_release
-from deploy.settings import PROJECT_ROOT, ClusterSettings, child_environment
+from deploy.settings import ClusterSettings
 from deploy.workspace import Workspace
 from services.durable_file import replace_file
 from services.placement_json import placement_to_json
@@ -29,6 +22,7 @@ from services.shard_process import command
 from services.shard_record import HeldBundle, ShardRecord, write_record
 from shards.cluster_state import ReplicaState
 from shards.release import ModelVersion, Stage
+from tests.bench.child_process import START_TIMEOUT_S, Child, child_process
 from tests.bench.search_caller import Asker, asker
 from tests.bench.search_requests import Material
 from tests.router.running_router import placed
@@ -36,10 +30,6 @@ from tests.services.shard_client import connect
 
 _QUEUE = 1_024
 """Room for every stage call of what is in flight: nothing is refused here."""
-
-_START_TIMEOUT_S = 180.0
-_STOP_TIMEOUT_S = 8.0
-_LOG_CHARS = 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +101,20 @@ def _headrace(material: Material, folder: Path, shards: Mapping[str, Sequence[St
 
     The placement is in the router's cache. Controller and Ray are on no request's path, and so left out.
     """
+    placed_models = {
+        shard_id: {model: stage for model, stage in material.release.models().items() if stage in stages}
+        for shard_id, stages in shards.items()
+    }
     with ExitStack() as stack:
-        roots, addresses, holders = dict[str, int](), dict[str, str](), dict[str, list[str]]()
-        for shard_id, stages in shards.items():
-            models = {model: s for model, s in material.release.models().items() if s in stages}
-            config = ShardConfig(shard_id=shard_id, state_dir=folder, max_queue=_QUEUE)
-            write_record(config.record_path, ShardRecord(bundles=_bundles(material, models)))
-            told, roots[shard_id] = stack.enter_context(_process(command(config), folder))
-            addresses[shard_id] = told["address"]
-            holders |= {str(model): [shard_id] for model in models}
-            asyncio.run(_loaded(told["address"], models))
+        # All at once: each imports for seconds.
+        children = {
+            shard_id: stack.enter_context(_shard(material, folder, shard_id, models))
+            for shard_id, models in placed_models.items()
+        }
+        addresses = {shard_id: child.told()["address"] for shard_id, child in children.items()}
+        for shard_id, models in placed_models.items():
+            asyncio.run(_loaded(addresses[shard_id], models))
+        holders = {str(model): [s] for s, models in placed_models.items() for model in models}
         settings = ClusterSettings(
             workspace=str(folder),
             user_store=str(material.workspace.users_path.absolute()),
@@ -129,11 +123,21 @@ def _headrace(material: Material, folder: Path, shards: Mapping[str, Sequence[St
         placement = placed([material.release], holders, addresses)
         replace_file(settings.folders.router_cache_path, placement_to_json(placement))
         arguments = ("-m", "deploy.router_process", str(os.getpid()), settings.to_argument())
-        told, roots["router"] = stack.enter_context(_process([sys.executable, *arguments], folder))
+        children["router"] = stack.enter_context(child_process([sys.executable, *arguments], folder))
+        caller = _caller(material, [children["router"].told()["address"]])
         yield Running(
-            asker=stack.enter_context(_caller(material, [told["address"]])),
-            processes=roots,
+            asker=stack.enter_context(caller),
+            processes={name: child.pid for name, child in children.items()},
         )
+
+
+def _shard(
+    material: Material, folder: Path, shard_id: str, models: Mapping[ModelVersion, Stage]
+) -> AbstractContextManager[Child]:
+    """Return a shard that finds its bundles on its record, as if it had held them in its life before."""
+    config = ShardConfig(shard_id=shard_id, state_dir=folder, max_queue=_QUEUE)
+    write_record(config.record_path, ShardRecord(bundles=_bundles(material, models)))
+    return child_process(command(config), folder)
 
 
 def _bundles(material: Material, models: Mapping[ModelVersion, Stage]) -> tuple[HeldBundle, ...]:
@@ -146,7 +150,7 @@ def _bundles(material: Material, models: Mapping[ModelVersion, Stage]) -> tuple[
 
 async def _loaded(address: str, models: Mapping[ModelVersion, Stage]) -> None:
     async with connect(address) as client:
-        await client.wait_for(dict.fromkeys(models, ReplicaState.READY), _START_TIMEOUT_S)
+        await client.wait_for(dict.fromkeys(models, ReplicaState.READY), START_TIMEOUT_S)
 
 
 @contextmanager
@@ -155,8 +159,9 @@ def _ray_serve(material: Material, folder: Path, replicas: int, *, optimised: bo
     mode = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1" if optimised else "0"}
     serving = [sys.executable, "-m", "tests.bench.ray_serve_process", *arguments]
     with ExitStack() as stack:
-        addresses, pid = stack.enter_context(_process(serving, folder, mode))
-        yield Running(asker=stack.enter_context(_caller(material, addresses)), processes={"ray": pid})
+        child = stack.enter_context(child_process(serving, folder, mode))
+        caller = _caller(material, child.told())
+        yield Running(asker=stack.enter_context(caller), processes={"ray": child.pid})
 
 
 @contextmanager
@@ -177,43 +182,3 @@ def _caller(material: Material, addresses: Sequence[str]) -> AbstractContextMana
 
 def _release_file(material: Material, folder: Path) -> Path:
     return write_release(Workspace(folder), material.release)
-
-
-@contextmanager
-def _process(
-    arguments: Sequence[str], folder: Path, more: Mapping[str, str] | None = None
-) -> Iterator[tuple[Any, int]]:
-    """Start a process and give the JSON of its first line, and its id; ends it with all that it started."""
-    path = folder / "log"
-    with (
-        path.open("a") as log,
-        subprocess.Popen(
-            arguments,
-            cwd=PROJECT_ROOT,
-            env=child_environment(None) | dict(more or {}),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            readable, _, _ = select.select([process.stdout], [], [], _START_TIMEOUT_S)
-            line = process.stdout.readline() if readable else ""
-            if not line:
-                raise RuntimeError(f"{arguments} does not serve: {path.read_text()[-_LOG_CHARS:]}")
-            yield json.loads(line), process.pid
-        finally:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    family = {each.pid: each.name for each in descendants(process.pid)}
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_TIMEOUT_S)
-    left = [each.pid for each in processes() if family.get(each.pid) == each.name and not each.zombie]
-    for pid in (process.pid, *left):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
