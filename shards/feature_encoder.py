@@ -44,7 +44,7 @@ class RequestEncoder:
         self._histories = [feature for feature in spec.on("request") if isinstance(feature, HistoryKind)]
         self._item_id_names = [feature.name for feature in spec.on("item") if isinstance(feature, ItemId)]
         self._crosses = _cross_groups(spec, tokenizer, len(item_rows), item_columns or {})
-        self._cross_count = sum(len(group.positions) for group in self._crosses)
+        self._cross_count = sum(group.size for group in self._crosses)
 
     def encode_request(self, context: SearchContext) -> Arrays:
         """Return the request features by name, each with a leading dimension of 1."""

@@ -63,16 +63,18 @@ class Lexical:
         /,
     ) -> Candidates:
         """Return the best `k` allowed matches, ties in the order of the items."""
-        rows, scores = self._matches(context.query, k, self.items.allowed(allowed))
+        rows, scores = self._matches(context.query, k, self.items.allowed(allowed) if allowed else None)
         score = (scores * self.prior_factor[rows]).astype(np.float32)
         order = best_first(score, k)
         return answer(self.items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
 
-    def _matches(self, query: str, k: int, allowed_N: Mask) -> tuple[Rows, NDArray[np.float64]]:
+    def _matches(self, query: str, k: int, allowed_N: Mask | None) -> tuple[Rows, NDArray[np.float64]]:
         """Return the allowed ones of the best matches: `k` of them at least, unless there are fewer."""
         limit = max(k, self.pool)
         while True:
             rows, scores = self.index.search(query, limit)
+            if allowed_N is None:
+                return rows, scores
             kept = allowed_N[rows]
             if kept.sum() >= k or len(rows) < limit:
                 return rows[kept], scores[kept]

@@ -52,29 +52,24 @@ def merge(results: Sequence[ChannelResult], *, limit: int) -> Candidates:
     rows = dict(zip(item_ids, range(len(item_ids)), strict=True))
     fused = np.zeros(len(item_ids), np.float64)
     protected = np.zeros(len(item_ids), np.bool_)
-    columns: dict[str, Floats] = {}
-    for result in results:
-        rank, score = _channel_columns(result.candidates, rows)
-        columns[f"{result.name}.score"] = score
-        columns[f"{result.name}.rank"] = rank
-        fused += np.nan_to_num(result.weight / (RRF_K + rank), nan=0.0)
-        protected |= rank <= result.quota
-    columns[MERGE_SCORE] = fused.astype(np.float32)
-    order = np.argsort(-columns[MERGE_SCORE], kind="stable")
-    merged = Candidates(item_ids=tuple(item_ids), columns=columns)
-    return merged.take(order[_survivors(protected[order], limit)])
-
-
-def _channel_columns(candidates: Candidates, rows: Mapping[str, int]) -> tuple[Floats, Floats]:
-    """Return one channel's ranks and scores over all merged items, NaN where it has none."""
-    rank = np.full(len(rows), np.nan, np.float32)
-    score = np.full(len(rows), np.nan, np.float32)
-    at = np.fromiter(map(rows.__getitem__, candidates.item_ids), np.intp, len(candidates))
-    # Written backwards, so that the first of two equal items is the one that stays.
-    rank[at[::-1]] = np.arange(len(candidates), 0, -1, dtype=np.float32)
-    if SCORE in candidates.columns:
-        score[at[::-1]] = candidates.columns[SCORE][::-1]
-    return rank, score
+    # A line for each column, so that all are put into their last order at once.
+    columns = np.full((2 * len(results) + 1, len(item_ids)), np.nan, np.float32)
+    for result, score, rank in zip(results, columns[0::2], columns[1::2], strict=False):
+        at = np.fromiter(map(rows.__getitem__, result.candidates.item_ids), np.intp, len(result.candidates))
+        # Written backwards, so that the first of two equal items is the one that stays.
+        rank[at[::-1]] = np.arange(len(at), 0, -1, dtype=np.float32)
+        if SCORE in result.candidates.columns:
+            score[at[::-1]] = result.candidates.columns[SCORE][::-1]
+        fused[at] += result.weight / (RRF_K + rank[at])
+        protected[at[: result.quota]] = True
+    columns[-1] = fused
+    order = np.argsort(-columns[-1], kind="stable")
+    order = order[_survivors(protected[order], limit)]
+    names = [f"{result.name}.{column}" for result in results for column in ("score", "rank")]
+    return Candidates(
+        item_ids=tuple(map(item_ids.__getitem__, order.tolist())),
+        columns=dict(zip((*names, MERGE_SCORE), columns[:, order], strict=True)),
+    )
 
 
 def _survivors(protected: Mask, limit: int) -> Mask:
