@@ -13,6 +13,7 @@ from tests.deploy.observed_cluster import ObservedCluster, observed_cluster
 from tests.deploy.prometheus_server import CONFIGURATION, PrometheusServer, promtool, running_prometheus
 from tests.shards.bundles import SURFACE
 
+CASES = Path(__file__).with_name("alert_cases.yml")
 DEGRADED = "HeadraceAnswersDegraded"
 _WITHIN_S = 60.0
 
@@ -31,6 +32,16 @@ def test_prometheus_takes_the_configuration(tmp_path: Path, name: str) -> None:
 def test_prometheus_takes_the_rules() -> None:
     checked = promtool("check", "rules", "--lint-fatal", str(CONFIGURATION / "alerts.yml"))
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_alert_is_raised_where_it_shall_be_and_not_else() -> None:
+    checked = promtool("test", "rules", str(CASES))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    well, ill = yaml.safe_load(CASES.read_text())["tests"]
+    tested = [[case["alertname"] for case in cases["alert_rule_test"]] for cases in (well, ill)]
+    assert tested == [[rule["alert"] for rule in alerts()]] * 2
+    assert not any("exp_alerts" in case for case in well["alert_rule_test"])
+    assert all(case["exp_alerts"] for case in ill["alert_rule_test"])
 
 
 async def scraped_twice(prometheus: PrometheusServer, cluster: ObservedCluster) -> None:
