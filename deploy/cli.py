@@ -32,6 +32,7 @@ _COMMANDS = {
     "users": _Command("users", "app", "Fill a user store from a dataset."),
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
+    "gate": _Command("gate", "app", "Show what the query-selection gate saves and costs."),
     "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),
     "models": _Command("models", "app", "List models, load, pin and unload them."),
     "shards": _Command("shards", "app", "List, plan, move, drain, freeze and restart shards."),

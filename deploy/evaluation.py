@@ -46,10 +46,14 @@ class OnlineOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineRun:
-    """What the cluster answered; `degraded` queries never got a complete answer."""
+    """What the cluster answered; `degraded` queries never got a complete answer.
+
+    `opened` says for each query whether the gate was open.
+    """
 
     ranks: Ranks
     degraded: tuple[str, ...]
+    opened: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ async def run_online(
 class _Answered:
     ranks: dict[str, int]
     complete: bool
+    opened: bool
 
 
 async def _all(answers: Sequence[Coroutine[None, None, _Answered]]) -> list[_Answered]:
@@ -127,7 +132,7 @@ class _Replay:
             found[channel.name] = seen[channel.name] if shown else await self._retrieve(channel, query)
         found |= seen
         ranks = {name: rank_of(item_ids, query.relevant) for name, item_ids in found.items()}
-        return _Answered(ranks, result.complete)
+        return _Answered(ranks, result.complete, result.gate.open)
 
     async def _search(self, query: Judged) -> SearchResult:
         context = query.context
@@ -179,7 +184,11 @@ def _as_run(judged: Sequence[Judged], answers: Sequence[_Answered]) -> OnlineRun
         by_ranking={name: np.array([a.ranks[name] for a in answers], np.int64) for name in names},
     )
     pairs = zip(judged, answers, strict=True)
-    return OnlineRun(ranks=ranks, degraded=tuple(q.query_id for q, a in pairs if not a.complete))
+    return OnlineRun(
+        ranks=ranks,
+        degraded=tuple(q.query_id for q, a in pairs if not a.complete),
+        opened=tuple(answer.opened for answer in answers),
+    )
 
 
 def disagreements(differences: Sequence[Difference], tolerance: Tolerance) -> tuple[str, ...]:

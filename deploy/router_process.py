@@ -25,6 +25,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         consul=consul_settings(settings),
         cache_path=folders.router_cache_path,
         user_store=user_store_settings(settings),
+        bundle_root=folders.models_dir,
         reuse_port=True,
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),

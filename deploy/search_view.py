@@ -69,7 +69,9 @@ def _gate(result: SearchResult) -> Text:
     gate = result.gate
     text = Text(f"Gate {'open' if gate.open else 'closed'}: {gate.reason}")
     if gate.probability is not None:
-        text.append(f", probability {gate.probability:.2f}")
+        text.append(f", probability {gate.probability:.3f}")
+    if gate.threshold is not None:
+        text.append(f", threshold {gate.threshold:.3f}")
     return text.append(f" (version {gate.version}, placement {result.generation})", style="dim")
 
 

@@ -50,7 +50,7 @@ def train_release(
             dataset=dataset,
             seed=options.seed,
             threads=options.threads,
-            gate=lambda context: decide(recipe.gate, context).open,
+            gate=lambda context, _: decide(recipe.gate, context).open,
             observe=observe,
         )
         trained = run.train(destination)

@@ -45,6 +45,11 @@ class Admission:
         return self._limit.requests
 
     @property
+    def load(self) -> float:
+        """Return the share of the places that are taken."""
+        return self.in_flight / self._limit.size
+
+    @property
     def busy(self) -> bool:
         """Return whether half of the places are taken: no time for work that nobody waits for."""
         return self.in_flight >= _BUSY * self._limit.size

@@ -48,7 +48,11 @@ def _item(item: Item) -> search_service_pb2.SearchItem:
 
 def _gate(gate: GateDecision) -> search_service_pb2.GateDecision:
     return search_service_pb2.GateDecision(
-        open=gate.open, reason=gate.reason, probability=gate.probability, version=gate.version
+        open=gate.open,
+        reason=gate.reason,
+        probability=gate.probability,
+        version=gate.version,
+        threshold=gate.threshold,
     )
 
 

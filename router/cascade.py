@@ -5,14 +5,14 @@ has no time is left out and named in the gaps. The order falls back from ranking
 the cascade fails only when no channel answers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from router.answer import Answer, Explanation, StageTiming
 from router.coverage import Gap
-from router.gate import decide
+from router.gate import GateDecision
+from router.gatekeeper import Gatekeeper
 from router.page import page
-from router.retrieval import retrieve
+from router.retrieval import Retrieved, retrieve, retrieve_gated
 from router.scoring import Scored, ScoringStage, intake, kept
 from router.search import Search, Stages
 from router.together import (
@@ -32,7 +32,7 @@ from shards.candidates import EMPTY, Candidates
 from shards.cascade import CascadeCall
 from shards.errors import Overloaded
 from shards.merging import MERGE_SCORE, PREFIXES, merge
-from shards.release import ReleaseChannel, ReleaseScorer, Stage
+from shards.release import ReleaseScorer, Stage
 
 _UNEXPLAINED = Explanation(channels={}, merged=EMPTY)
 
@@ -80,23 +80,28 @@ class _Ordered:
         )
 
 
-async def run(search: Search, stages: Stages) -> Answer:
-    """Answer the search. Raises `HeadraceError` when there is nothing to return."""
+async def run(search: Search, stages: Stages, gatekeeper: Gatekeeper | None = None) -> Answer:
+    """Answer the search; without a gatekeeper the release's rules decide alone.
+
+    Raises `HeadraceError` when there is nothing to return.
+    """
     release = search.release
-    with part("gate") as span:
-        gate = decide(release.gate, search.context)
-        if span:
-            span.tell({"headrace.gate.open": gate.open, "headrace.gate.reason": gate.reason})
-    channels = [channel for channel in release.channels if gate.open or not channel.gated]
-    ordered = _Ordered()
-    for unit in units_of(search, channels, stages.held_together):
+    keeper = gatekeeper or Gatekeeper(rules=release.gate)
+    if awaited := keeper.awaited_channel(search.context):
+        gate, ordered = await _retrieved_after(awaited, keeper, search, stages)
+        units = units_of(search, (), stages.held_together)
+    else:
+        gate, ordered = _decided(keeper, search), _Ordered()
+        channels = [channel for channel in release.channels if gate.open or not channel.gated]
+        units = units_of(search, channels, stages.held_together)
+    for unit in units:
         ordered = await _add(unit, ordered, search, stages)
     return Answer(
         items=page(
             ordered.candidates,
             size=search.request.page_size,
             score_column=ordered.score_column,
-            channels=[channel.name for channel in channels],
+            channels=[channel.name for channel in release.channels if gate.open or not channel.gated],
             attribute_sources=ordered.attribute_sources,
         ),
         gate=gate,
@@ -107,9 +112,31 @@ async def run(search: Search, stages: Stages) -> Answer:
     )
 
 
+def _decided(keeper: Gatekeeper, search: Search, lexical: Candidates | None = None) -> GateDecision:
+    with part("gate") as span:
+        gate = keeper.decide(search.context, lexical)
+        if span:
+            span.tell({"headrace.gate.open": gate.open, "headrace.gate.reason": gate.reason})
+    return gate
+
+
+async def _retrieved_after(
+    awaited: str, keeper: Gatekeeper, search: Search, stages: Stages
+) -> tuple[GateDecision, _Ordered]:
+    """Ask the channels that are not gated, decide by what the awaited one found, and maybe ask the others."""
+    decisions: list[GateDecision] = []
+
+    def opens(lexical: Candidates | None) -> bool:
+        decisions.append(_decided(keeper, search, lexical))
+        return decisions[-1].open
+
+    retrieved = await retrieve_gated(search, awaited, opens, stages)
+    return decisions[-1], _merged(retrieved, _merged_limit(search))
+
+
 async def _add(unit: Unit, ordered: _Ordered, search: Search, stages: Stages) -> _Ordered:
     """Have one shard do all of the unit, or go through it stage by stage."""
-    merged = max(search.release.merged, search.request.page_size)
+    merged = _merged_limit(search)
     if unit.together and (unit.channels or ordered.candidates):
         call = call_of(search, unit, ordered.candidates, merged)
         try:
@@ -119,7 +146,7 @@ async def _add(unit: Unit, ordered: _Ordered, search: Search, stages: Stages) ->
         if answer:
             return ordered.answered_by(call, answer)
     if unit.channels:
-        ordered = await _retrieved(search, unit.channels, stages, merged)
+        ordered = _merged(await retrieve(search, unit.channels, stages), merged)
     for stage, scorer in unit.scorers:
         scored = await _scoring(search, stage, scorer, stages).score(search, ordered.candidates)
         ordered = ordered.followed_by(stage, scored)
@@ -142,10 +169,11 @@ async def _with_less(
     return replace(ordered, gaps=ordered.gaps + gaps)
 
 
-async def _retrieved(
-    search: Search, channels: Sequence[ReleaseChannel], stages: Stages, limit: int
-) -> _Ordered:
-    retrieved = await retrieve(search, channels, stages)
+def _merged_limit(search: Search) -> int:
+    return max(search.release.merged, search.request.page_size)
+
+
+def _merged(retrieved: Retrieved, limit: int) -> _Ordered:
     merged = merge(retrieved.results, limit=limit)
     by_channel = retrieved.by_channel()
     return _Ordered(

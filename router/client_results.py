@@ -21,12 +21,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Whether embedding retrieval was triggered and why."""
+    """Whether embedding retrieval was triggered and why; `threshold` is that of the probability."""
 
     open: bool
     reason: str
     probability: float | None
     version: str
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,13 @@ def _item(item: search_service_pb2.SearchItem) -> Item:
 
 def _gate(gate: search_service_pb2.GateDecision) -> Gate:
     probability = gate.probability if gate.HasField("probability") else None
-    return Gate(open=gate.open, reason=gate.reason, probability=probability, version=gate.version)
+    return Gate(
+        open=gate.open,
+        reason=gate.reason,
+        probability=probability,
+        version=gate.version,
+        threshold=gate.threshold if gate.HasField("threshold") else None,
+    )
 
 
 def _gap(gap: types_pb2.CoverageGap) -> Gap:

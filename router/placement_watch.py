@@ -10,6 +10,7 @@ import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 from router.bearer import bearer
+from router.gate_models import GateModels
 from router.placement_cache import read_cache, write_cache
 from router.placement_source import PlacementSource
 from router.routing_table import NO_PLACEMENT, RoutingTable
@@ -30,7 +31,8 @@ class PlacementWatch:
 
     Generations only rise: what is older than the table in use is ignored, so that a controller and a
     `source` may be followed at once. Without either the cache file alone decides. `on_change` is awaited
-    with each new table, once it is in use. The controller is shown the `token`.
+    with each new table, once it is in use. The controller is shown the `token`. The `gates` that a placement
+    names are read before it is used, so that a search finds the gate of its release in its table.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class PlacementWatch:
         backoff: Backoff | None = None,
         source: PlacementSource | None = None,
         token: str | None = None,
+        gates: GateModels | None = None,
     ) -> None:
         self._controller = controller
         self._metadata = bearer(token)
         self._source = source
         self._cache_path = cache_path
         self._on_change = on_change
+        self._gates = gates or GateModels(None)
         self._rng = rng
         self._backoff = backoff or Backoff(base_s=0.05, cap_s=2.0)
         self._heard = asyncio.Event()
@@ -143,11 +147,18 @@ class PlacementWatch:
         return taken
 
     async def _offer(self, placement: Placement) -> bool:
-        """Use the placement unless it is older than, or the same as, the one in use."""
-        if self.table is not NO_PLACEMENT and placement.generation <= self.table.generation:
+        """Use the placement, and the gates that it names, unless it is no newer than the one in use."""
+        if not self._is_news(placement):
             return False
-        self.table = RoutingTable(placement)
+        gates = await self._gates.read(placement)
+        # A newer one may have been taken meanwhile.
+        if not self._is_news(placement):
+            return False
+        self.table = RoutingTable(placement, gates)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         await self._on_change(self.table)
         return True
+
+    def _is_news(self, placement: Placement) -> bool:
+        return self.table is NO_PLACEMENT or placement.generation > self.table.generation

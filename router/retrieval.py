@@ -5,7 +5,7 @@ missing beside others is a gap.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from router.answer import StageTiming
@@ -40,14 +40,46 @@ async def retrieve(search: Search, channels: Sequence[ReleaseChannel], stages: S
     the search's own time: a late answer beats none. Raises the error that fits when there are channels
     and all of them fail: there is nothing to return.
     """
-    budget_s = search.release.retrieval_budget_ms / 1e3
+    return _retrieved(await _ask_until_one_answers(search, channels, stages, _budget_s(search)))
+
+
+async def retrieve_gated(
+    search: Search, awaited: str, opens: Callable[[Candidates | None], bool], stages: Stages
+) -> Retrieved:
+    """Ask the channels that are not gated and then, if `opens` says so, the others in what time is left.
+
+    `opens` is told what the `awaited` channel found, None where that failed. Otherwise as `retrieve`.
+    """
+    channels, budget_s = search.release.channels, _budget_s(search)
+    at_first, before_s = [c for c in channels if not c.gated], search.deadline.remaining_s()
+    found = dict(zip(at_first, await _ask_until_one_answers(search, at_first, stages, budget_s), strict=True))
+    result = next((each.result for c, each in found.items() if c.name == awaited), None)
+    if opens(result.candidates if result else None):
+        spent_s = before_s - search.deadline.remaining_s()
+        gated = [c for c in channels if c.gated]
+        asked = await _ask_all(search, gated, stages, max(budget_s - spent_s, LEAST_CALL_S))
+        found |= dict(zip(gated, asked, strict=True))
+    return _retrieved([found[c] for c in channels if c in found])
+
+
+def _budget_s(search: Search) -> float:
+    return search.release.retrieval_budget_ms / 1e3
+
+
+async def _ask_until_one_answers(
+    search: Search, channels: Sequence[ReleaseChannel], stages: Stages, budget_s: float
+) -> list["_Asked"]:
+    """Ask the channels, and those that were late once more if not a single one answered in time."""
     asked = await _ask_all(search, channels, stages, budget_s)
-    if late := _late(search, channels, asked):
-        again = await _ask_all(search, late, stages, search.deadline.remaining_s())
-        asked = [each for each in asked if not each.late] + again
+    late = _late(search, channels, asked)
+    again = iter(await _ask_all(search, late, stages, search.deadline.remaining_s()) if late else ())
+    return [next(again) if late and each.late else each for each in asked]
+
+
+def _retrieved(asked: Sequence["_Asked"]) -> Retrieved:
     gaps = tuple(gap for each in asked for gap in each.gaps)
     results = tuple(each.result for each in asked if each.result)
-    if channels and not results:
+    if asked and not results:
         raise nothing_to_return(gaps, [error for each in asked for error in each.errors])
     timings = tuple(timing for each in asked for timing in each.timings)
     return Retrieved(results=results, gaps=gaps, timings=timings)

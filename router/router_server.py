@@ -18,6 +18,8 @@ from router.coalescing import Coalescing
 from router.concurrency_limit import LimitSettings
 from router.event_measures import EventMeasures
 from router.event_servicer import EventServicer
+from router.gate_models import GateModels
+from router.gatekeeper import Gatekeepers
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
 from router.replicas import ReplicaHealth, ReplicaSettings
@@ -64,7 +66,8 @@ class RouterConfig:
     """How a router listens, whom it follows and what it admits.
 
     It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
-    is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. Port 0 stands for any.
+    is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. The models of gates are
+    in `bundle_root`, the folder of bundles; without it rules decide alone. Port 0 stands for any.
     Without `access` everybody may call; the controller is shown the `controller_token`. At most `max_shadows`
     shadow searches run at once, and how they compare is reported every `shadow_report_s`.
 
@@ -79,6 +82,7 @@ class RouterConfig:
     cache_path: Path | None = None
     user_store: UserStoreSettings = field(default_factory=UserStoreSettings)
     user_timeout_s: float = 0.5
+    bundle_root: Path | None = None
     max_in_flight: int = 256
     max_recordings: int = 64
     """Requests to record events that are worked on at once."""
@@ -142,6 +146,7 @@ class Router:
             rng=random.Random(),
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
             token=config.controller_token,
+            gates=GateModels(config.bundle_root),
         )
         self._calls = ShardCalls(
             channels=self._channels, health=self._replicas, tables=self._watch, settings=config.calls
@@ -155,6 +160,7 @@ class Router:
             config.controller, config.controller_token, interval_s=config.shadow_report_s
         )
         self._shadowing = Shadowing(self._reporter, self._admission, most=config.max_shadows)
+        self._gatekeepers = Gatekeepers(lambda: self._admission.load)
         self._known, self._ready = asyncio.Event(), asyncio.Event()
         self._server: chassis.Server | None = None
 
@@ -238,6 +244,7 @@ class Router:
             user_timeout_s=config.user_timeout_s,
             coalescing=self._coalescing,
             observer=observer,
+            gatekeepers=self._gatekeepers,
         )
         events = EventServicer(
             users=users,

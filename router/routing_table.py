@@ -1,11 +1,13 @@
 """Where to send what: the placement, indexed for look-ups by a request."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from router.gate_models import NO_GATES
 from router.traffic import ReleaseNames
 from shards.errors import FieldViolation, InvalidInput, NotFound
+from shards.gate_model import GateModel
 from shards.placement import Placement
 from shards.release import ModelVersion, Release
 
@@ -30,11 +32,14 @@ class RoutingTable:
         "_shared",
         "_together",
         "endpoints",
+        "gates",
         "placement",
     )
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, gates: Mapping[ModelVersion, GateModel] = NO_GATES) -> None:
         self.placement = placement
+        self.gates = gates
+        """The gate models of its releases, without those that could not be read."""
         self.endpoints = {
             shard_id: Endpoint(shard_id, address) for shard_id, address in placement.endpoints.items()
         }

@@ -3,8 +3,8 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 
 import grpc.aio
 
@@ -16,9 +16,12 @@ from router.answer_codec import answer_to_proto
 from router.budget import Deadline
 from router.coalescing import Coalescing
 from router.coverage import Gap, reason_of
+from router.gate_shadow import compare_gate, is_gate_shadowed, unopened, with_open_gate
+from router.gatekeeper import Gatekeepers
 from router.routing_table import RoutingTable
 from router.search import Search
 from router.search_observer import SearchObserver, WatchedSearch
+from router.shadow_comparison import compare, unanswered
 from router.shadowing import Shadowing, ShadowSearch
 from router.shard_calls import ShardCalls
 from router.stage_client import StageClient
@@ -36,6 +39,14 @@ _USER_SHARE = 0.25
 Context = grpc.aio.ServicerContext[search_service_pb2.SearchRequest, search_service_pb2.SearchResponse]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seconds:
+    """What a search took to be answered, and what it had been given."""
+
+    took_s: float
+    given_s: float
+
+
 class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
     """Answers searches with the newest routing table, read once for each."""
 
@@ -51,6 +62,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         user_timeout_s: float,
         coalescing: Coalescing,
         observer: SearchObserver,
+        gatekeepers: Gatekeepers,
     ) -> None:
         self._calls = calls
         self._newest = newest
@@ -61,6 +73,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self._user_timeout_s = user_timeout_s
         self._coalescing = coalescing
         self._observer = observer
+        self._gatekeepers = gatekeepers
 
     async def Search(  # noqa: N802
         self, request: search_service_pb2.SearchRequest, context: Context
@@ -82,18 +95,37 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             within = self._admission.sooner(deadline)
             answer = await self._answer(asked, release, table, within, equal=_wanted(request))
             seen.answer = answer
-            if shadow := table.shadow(release, asked.request_id):
-                search = ShadowSearch(
-                    shadow=shadow,
-                    sent=answer,
-                    took_s=time.monotonic() - started_s,
-                    run=lambda: self._answer(asked, shadow, table, Deadline.after(given_s)),
-                )
+            seconds = _Seconds(took_s=time.monotonic() - started_s, given_s=given_s)
+            for search in self._shadows(asked, answer, table, seconds):
                 # Called when the answer is out, so that the shadow never delays it. Any function will do,
                 # though the stubs ask for an instance of a class of theirs.
-                context.add_done_callback(lambda _: self._shadowing.offer(search))  # type: ignore[arg-type]
+                context.add_done_callback(lambda _, search=search: self._shadowing.offer(search))  # type: ignore[arg-type]
             return answer_to_proto(
                 answer, request_id=asked.request_id, generation=table.generation, explain=asked.explain
+            )
+
+    def _shadows(
+        self, asked: SearchRequest, answer: Answer, table: RoutingTable, seconds: "_Seconds"
+    ) -> Iterator[ShadowSearch]:
+        """Yield what else shall see the search: the release's shadow, and its own with the gate open."""
+
+        def run(release: Release) -> Callable[[], Awaitable[Answer]]:
+            return lambda: self._answer(asked, release, table, Deadline.after(seconds.given_s))
+
+        if shadow := table.shadow(answer.release, asked.request_id):
+            yield ShadowSearch(
+                name=f"shadow {shadow.name}",
+                run=run(shadow),
+                answered=lambda other, other_s: compare(answer, other, extra_s=other_s - seconds.took_s),
+                failed=lambda: unanswered(shadow),
+            )
+        if is_gate_shadowed(answer, asked.request_id):
+            opened = with_open_gate(answer.release)
+            yield ShadowSearch(
+                name=f"the open gate of {opened.name}",
+                run=run(opened),
+                answered=lambda other, _: compare_gate(answer, other),
+                failed=lambda: unopened(answer.release),
             )
 
     async def _answer(
@@ -114,9 +146,10 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         user, gaps = await self._user(asked.user_id, asked.now_ms, release.history_limit, deadline)
         context = SearchContext(query=asked.query, user=user, features=asked.context, now_ms=asked.now_ms)
         search = Search(request=asked, context=context, release=release, deadline=deadline)
+        gatekeeper = self._gatekeepers.of(release, table.gates)
 
         async def compute() -> Answer:
-            return await cascade.run(search, StageClient(self._calls, table))
+            return await cascade.run(search, StageClient(self._calls, table), gatekeeper)
 
         if equal is None:
             answer = await compute()

@@ -8,8 +8,8 @@ import grpc.aio
 from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 from router.bearer import bearer
 from services.chassis import channel_options
-from services.codec.shadow import shadow_report_to_proto
-from shards.shadow import ShadowReport
+from services.codec.shadow import gate_report_to_proto, shadow_report_to_proto
+from shards.shadow import GateReport, Report, ShadowReport, added
 
 log = logging.getLogger(__name__)
 
@@ -19,24 +19,25 @@ _MOST_RELEASES = 64
 
 
 class ShadowReporter:
-    """Adds up reports by surface and release, and sends them while `run` does; without controller only adds.
+    """Adds up reports by kind, surface and release, and sends them while `run` does.
 
-    A report whose arrival is unknown is sent again, so a controller that answers too late counts it twice.
+    Without a controller it only adds. A report whose arrival is unknown is sent again, so a controller that
+    answers too late counts it twice.
     """
 
     def __init__(self, controller: str, token: str | None, *, interval_s: float) -> None:
         self._controller = controller
         self._metadata = bearer(token)
         self._interval_s = interval_s
-        self._sums: dict[tuple[str, str], ShadowReport] = {}
+        self._sums: dict[tuple[type, str, str], Report] = {}
         self._dropped = 0
         self._refusal = ""
 
-    def add(self, report: ShadowReport) -> None:
+    def add(self, report: Report) -> None:
         """Add a report to those of its release."""
-        key = (report.surface, report.version)
+        key = (type(report), report.surface, report.version)
         known = self._sums.pop(key, None)
-        self._sums[key] = known.plus(report) if known else report
+        self._sums[key] = added(known, report) if known else report
         while len(self._sums) > _MOST_RELEASES:
             forgotten = self._sums.pop(next(iter(self._sums)))
             log.warning("the report of shadow %s@%s is forgotten", forgotten.surface, forgotten.version)
@@ -69,8 +70,11 @@ class ShadowReporter:
                 for report in newer.values():
                     self.add(report)
 
-    async def _send(self, reports: list[ShadowReport]) -> bool:
-        request = cluster_service_pb2.ReportShadowRequest(reports=map(shadow_report_to_proto, reports))
+    async def _send(self, reports: list[Report]) -> bool:
+        request = cluster_service_pb2.ReportShadowRequest(
+            reports=[shadow_report_to_proto(r) for r in reports if isinstance(r, ShadowReport)],
+            gate_reports=[gate_report_to_proto(r) for r in reports if isinstance(r, GateReport)],
+        )
         async with grpc.aio.insecure_channel(self._controller, options=channel_options()) as channel:
             stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
             try:

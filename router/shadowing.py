@@ -10,22 +10,24 @@ from typing import Self
 
 from router.admission import Admission
 from router.answer import Answer
-from router.shadow_comparison import compare, unanswered
 from router.shadow_reporter import ShadowReporter
 from shards.errors import HeadraceError
-from shards.release import Release
+from shards.shadow import Report
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowSearch:
-    """What the shadow shall do: `run` answers the search that was `sent` after `took_s`."""
+    """A search that was answered and shall be answered in another way: `run` does that.
 
-    shadow: Release
-    sent: Answer
-    took_s: float
+    `answered` is told that answer and its seconds, `failed` that there is none; both return what to report.
+    """
+
+    name: str
     run: Callable[[], Awaitable[Answer]]
+    answered: Callable[[Answer, float], Report]
+    failed: Callable[[], Report]
 
 
 class Shadowing:
@@ -67,12 +69,11 @@ class Shadowing:
         try:
             answer = await search.run()
         except HeadraceError as error:
-            log.info("shadow %s does not answer: %s", search.shadow.name, error)
-            self._reporter.add(unanswered(search.shadow))
+            log.info("%s does not answer: %s", search.name, error)
+            self._reporter.add(search.failed())
         except Exception:
             # A fault of a release that nobody relies on yet must not end the router.
-            log.exception("shadow %s failed", search.shadow.name)
-            self._reporter.add(unanswered(search.shadow))
+            log.exception("%s failed", search.name)
+            self._reporter.add(search.failed())
         else:
-            extra_s = time.monotonic() - started_s - search.took_s
-            self._reporter.add(compare(search.sent, answer, extra_s=extra_s))
+            self._reporter.add(search.answered(answer, time.monotonic() - started_s))

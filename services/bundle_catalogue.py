@@ -4,8 +4,9 @@ from pathlib import Path
 
 from shards.cluster_state import BundleFacts
 from shards.errors import CorruptBundle, FieldViolation, InvalidInput, NotFound
+from shards.gate_model import open_gate
 from shards.manifest import MANIFEST_FILE, parse_manifest
-from shards.release import ModelVersion, Release
+from shards.release import ModelVersion, Release, Stage
 
 
 class BundleCatalogue:
@@ -37,10 +38,19 @@ class BundleCatalogue:
             metrics=manifest.metrics,
         )
 
-    def describe_release(self, release: Release) -> tuple[BundleFacts, ...]:
-        """Return the facts of every bundle that the release pins.
+    def describe_held(self, model: ModelVersion) -> BundleFacts:
+        """Return the facts of a bundle that shards shall hold; raises `InvalidInput` for a gate's model."""
+        bundle = self.describe(model)
+        if bundle.stage is Stage.GATE:
+            raise InvalidInput(FieldViolation("model", f"{model} is a gate's model: routers read it"))
+        return bundle
 
-        Raises `NotFound` or `CorruptBundle`, and `InvalidInput` for a bundle pinned for another stage.
+    def describe_release(self, release: Release) -> tuple[BundleFacts, ...]:
+        """Return the facts of every bundle that shards hold for the release.
+
+        Raises `NotFound` or `CorruptBundle`, and `InvalidInput` for a bundle pinned for another stage. The
+        gate's model, which no shard opens, is verified here to the last byte and asked its goldens, as every
+        router will.
         """
         bundles = []
         for model, stage in release.models().items():
@@ -49,4 +59,13 @@ class BundleCatalogue:
                 problem = f"pins {model} for {stage.value}, but it serves {bundle.stage.value}"
                 raise InvalidInput(FieldViolation("release", problem))
             bundles.append(bundle)
+        if release.gate.model:
+            self._check_gate(release.gate.model)
         return tuple(bundles)
+
+    def _check_gate(self, model: ModelVersion) -> None:
+        stage = self.describe(model).stage
+        if stage is not Stage.GATE:
+            problem = f"pins {model} for its gate, but it serves {stage.value}"
+            raise InvalidInput(FieldViolation("release", problem))
+        open_gate(self.path(model), model)

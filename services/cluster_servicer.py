@@ -12,9 +12,9 @@ from services.codec.changes import change_from_proto
 from services.codec.cluster import models_to_proto, releases_to_proto, shards_to_proto
 from services.codec.intent import operation_to_proto
 from services.codec.plans import forecast_to_proto, moves_from_proto
-from services.codec.shadow import shadow_reports_from_proto
+from services.codec.shadow import gate_reports_from_proto, shadow_reports_from_proto
 from services.controller_driver import ControllerDriver
-from services.shadow_reports import ShadowReports
+from services.shadow_reports import gate_reports, shadow_reports
 
 SERVICE_NAME = "headrace.v1.ClusterService"
 
@@ -26,7 +26,8 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     def __init__(self, driver: ControllerDriver) -> None:
         self._driver = driver
-        self._shadows = ShadowReports()
+        self._shadows = shadow_reports()
+        self._gates = gate_reports()
 
     async def ListShards(self, request: pb.ListShardsRequest, _: _Context) -> pb.ListShardsResponse:  # noqa: ARG002, N802
         """List the shards and what they hold."""
@@ -40,9 +41,13 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
         return pb.ListModelsResponse(models=models_to_proto(self._driver.state, self._driver.now_ms()))
 
     async def ListReleases(self, request: pb.ListReleasesRequest, _: _Context) -> pb.ListReleasesResponse:  # noqa: ARG002, N802
-        """List what answers for every surface, what else of it is loaded, and how shadows compare."""
+        """List what answers for every surface, what else is loaded, what shadows and gates are like."""
         placement = self._driver.state.placement
-        return releases_to_proto(placement, lambda surface: self._shadows.of(surface, placement.traffic))
+        return releases_to_proto(
+            placement,
+            lambda surface: self._shadows.of(surface, placement),
+            lambda surface: self._gates.of(surface, placement),
+        )
 
     async def GetPlacement(self, request: pb.GetPlacementRequest, _: _Context) -> pb.GetPlacementResponse:  # noqa: ARG002, N802
         """Return the committed placement."""
@@ -136,8 +141,10 @@ class ClusterServicer(cluster_service_pb2_grpc.ClusterServiceServicer):
 
     async def ReportShadow(self, request: pb.ReportShadowRequest, _: _Context) -> pb.ReportShadowResponse:  # noqa: N802
         """Add what a router has compared to what others have."""
-        traffic = self._driver.state.placement.traffic
-        self._shadows.add(shadow_reports_from_proto(request), traffic)
+        shadows, gates = shadow_reports_from_proto(request), gate_reports_from_proto(request)
+        placement = self._driver.state.placement
+        self._shadows.add(shadows, placement)
+        self._gates.add(gates, placement)
         return pb.ReportShadowResponse()
 
     async def _changed(self, request: object) -> pb.Operation:

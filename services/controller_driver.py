@@ -180,7 +180,7 @@ class ControllerDriver:
         if isinstance(change, DeployRelease):
             return self._catalogue.describe_release(change.release)
         if isinstance(change, HoldModel):
-            return (self._catalogue.describe(change.policy.model),)
+            return (self._catalogue.describe_held(change.policy.model),)
         return ()
 
     def _known_bundles(self, placement: Placement) -> tuple[BundleFacts, ...]:

@@ -11,6 +11,8 @@ class Stage(enum.Enum):
     RETRIEVAL = "retrieval"
     PRE_RANKING = "pre-ranking"
     RANKING = "ranking"
+    GATE = "gate"
+    """Decides on routers; never placed on a shard."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,15 +30,45 @@ class ModelVersion:
         return hash(self.model)
 
 
+LEARNED_MODES = ("before", "after")
+GATE_MODES = ("rules", "always", "never", *LEARNED_MODES)
+"""What `GateRules.mode` may be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRules:
-    """Rules of the query-selection gate; `mode` is "rules", "always" or "never"."""
+    """The query-selection gate of a release: its rules, and the model that decides where no rule does.
+
+    `mode` is "rules", "always", "never", or with a model "before" or "after": whether the model decides
+    before lexical retrieval or after it, with the statistics of its scores. In the other modes a model only
+    tells the probability, and what the rules need of training logs and titles. See docs/gate.md.
+    """
 
     mode: str = "rules"
     item_id_pattern: str = ""
     allow: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
     min_query_chars: int = 0
+    navigational: tuple[str, ...] = ()
+    """Queries that ask for one target, which words find."""
+    navigational_share: float = 0.0
+    """Share of a query's takes that went to one item in training logs, from which on it counts as
+    navigational; 0 turns it off."""
+    refinding_cover: float = 0.0
+    """How much of a title the query must say, by weight of words, to mean an item that the user took before;
+    0 turns it off."""
+    model: ModelVersion | None = None
+    target_rate: float = 1.0
+    """Share of searches for which the model shall open the gate while the router has time."""
+    least_rate: float = 0.0
+    """What that share falls to when the router has no place left."""
+    shadow_percent: float = 0.0
+    """Share of the searches with a closed gate that are answered once more with an open one, for a report."""
+
+    @property
+    def learned(self) -> bool:
+        """Return whether the model decides."""
+        return self.mode in LEARNED_MODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,16 @@ def query_memory(queries: pa.Table, now_ms: int, *, half_life_days: float, top: 
 
     The share is smoothed by one take, so that a text met once does not look certain.
     """
-    return _memory(_weighted(queries, now_ms, half_life_days), lambda text: (normalised(text),), top=top)
+    return _memory(
+        weighted_queries(queries, now_ms, half_life_days), lambda text: (normalised(text),), top=top
+    )
 
 
 def token_memory(queries: pa.Table, now_ms: int, *, half_life_days: float, top: int) -> pa.Table:
     """Return for every word of the queries the items taken after it, as in `query_memory`."""
-    return _memory(_weighted(queries, now_ms, half_life_days), lambda text: tuple(set(words(text))), top=top)
+    return _memory(
+        weighted_queries(queries, now_ms, half_life_days), lambda text: tuple(set(words(text))), top=top
+    )
 
 
 def title_popularity(items: pa.Table, *, text: Sequence[str], popularity: str, top: int) -> pa.Table:
@@ -84,7 +88,9 @@ def item_neighbours(items: pa.Table, events: pa.Table, now_ms: int, *, shrink: f
     return _table(found, top=top)
 
 
-def _weighted(queries: pa.Table, now_ms: int, half_life_days: float) -> Iterable[tuple[str, str, float]]:
+def weighted_queries(
+    queries: pa.Table, now_ms: int, half_life_days: float
+) -> Iterable[tuple[str, str, float]]:
     """Return the text, the item and the decayed weight of each query before `now_ms`."""
     past = before(queries, now_ms)
     age_days = (now_ms - timestamps_ms(past)) / DAY_MS

@@ -8,11 +8,14 @@ from all that lies before the test.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from shards.candidates import Candidates
 from shards.column_encoder import texts
+from shards.gate_knowledge import GateKnowledge
 from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
@@ -21,7 +24,10 @@ from training.datasets.splits import split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding, train_embedding, write_embedding
-from training.evaluation.offline import Cascade, GateRule, merged, open_cascade, retrieve
+from training.evaluation.offline import GateRule, merged, open_cascade, retrieve
+from training.gate import GateLog, GateTraining, TrainedGate, gained, kept_lexical, train_gate
+from training.gate_bundle import GATE, write_gate
+from training.gate_knowledge import gate_knowledge
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
 from training.recipe import RankerRecipe, Recipe
@@ -72,7 +78,8 @@ class Run:
             scratch = Destination(root=Path(folder), prefix=destination.prefix, version="early")
             judged = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
             embedding = self._make_channels(early, tokenizer, scratch, held_out=judged[:_EMBEDDING_HELD_OUT])
-            judgements = self._judgements(judged, scratch)
+            judgements, log = self._judgements(judged, scratch)
+        gate = self._train_gate(early, log)
         cut = int(len(judgements) * (1 - self.recipe.holdout))
         rankers = train_rankers(
             self.recipe,
@@ -86,11 +93,15 @@ class Run:
         late = snapshot(self.dataset, test_ms)
         self._make_channels(late, tokenizer, destination, epochs=embedding.epochs)
         self._write_rankers(rankers, late, judged.contexts, destination)
+        if gate is not None:
+            self._write_gate(gate, late, log, destination)
         figures = {
             "embedding recall@100": embedding.recall,
             "pre-ranker NDCG@10": rankers.pre_ranker_ndcg,
             "ranker NDCG@10": rankers.ranker_ndcg,
         }
+        if gate is not None:
+            figures |= {f"gate {name}": value for name, value in gate.figures.items()}
         return Trained(release=self._release(destination, test_ms, rankers.exponents), figures=figures)
 
     def _seeded(self) -> Seeded:
@@ -148,23 +159,77 @@ class Run:
             self.observe(Advanced())
         return embedding
 
-    def _judgements(self, requests: Requests, scratch: Destination) -> Judgements:
-        """Return the requests with what the early channels find for them."""
+    def _judgements(self, requests: Requests, scratch: Destination) -> tuple[Judgements, GateLog]:
+        """Return the requests with what the early channels find for them, for rankers and for the gate."""
         channels = tuple(release_channel(channel, scratch) for channel in self.recipe.channels)
         release = Release(
             surface=self.recipe.surface, version="early", channels=channels, merged=self.recipe.merged
         )
         cascade = open_cascade(release, scratch.root)
         self.observe(PhaseStarted(phase="finding candidates", total=len(requests)))
-        return Judgements(
+        candidates, lexical, gains = [], [], []
+        for context, item_id in zip(requests.contexts, requests.item_ids, strict=True):
+            retrieved = retrieve(cascade, context)
+            candidates.append(self._candidates(cascade.release, context, retrieved))
+            if config := self.recipe.gate_model:
+                lexical.append(kept_lexical(retrieved[config.channel]))
+                gains.append(gained(cascade.release, retrieved, item_id, top_k=config.top_k))
+            self.observe(Advanced())
+        judgements = Judgements(
             requests=requests,
-            candidates=[self._candidates(cascade, context) for context in requests.contexts],
+            candidates=candidates,
             labels=task_labels(self.dataset, requests, self.recipe.tasks),
         )
+        contexts = requests.contexts if lexical else ()
+        return judgements, GateLog(contexts=contexts, lexical=lexical, gained_Q=np.array(gains, np.bool_))
 
-    def _candidates(self, cascade: Cascade, context: SearchContext) -> Candidates:
-        self.observe(Advanced())
-        return merged(cascade.release, retrieve(cascade, context), gate_open=self.gate(context))
+    def _candidates(
+        self, release: Release, context: SearchContext, retrieved: Mapping[str, Candidates]
+    ) -> Candidates:
+        return merged(release, retrieved, gate_open=self.gate(context, retrieved))
+
+    def _train_gate(self, early: Snapshot, log: GateLog) -> TrainedGate | None:
+        """Train the gate's model on the searches of the train split, and stop it on those of the valid one.
+
+        Where the log holds only one of them, its last `holdout` stops it.
+        """
+        config = self.recipe.gate_model
+        if config is None:
+            return None
+        valid_ms = split_of(self.dataset.queries).valid_from_ms
+        cut = sum(context.now_ms < valid_ms for context in log.contexts)
+        if not self.recipe.holdout <= cut / len(log) <= 1 - self.recipe.holdout / 2:
+            cut = int(len(log) * (1 - self.recipe.holdout))
+        return train_gate(
+            config,
+            self._gate_knowledge(early, config),
+            log[:cut],
+            log[cut:],
+            seeded=self._seeded(),
+            observe=self.observe,
+        )
+
+    def _gate_knowledge(self, known: Snapshot, config: GateTraining) -> GateKnowledge:
+        channel = next(c for c in self.recipe.channels if c.name == config.channel)
+        return gate_knowledge(
+            known,
+            text=channel.lexical.text_columns,
+            half_life_days=config.half_life_days,
+            max_queries=config.max_queries,
+        )
+
+    def _write_gate(self, gate: TrainedGate, late: Snapshot, log: GateLog, destination: Destination) -> None:
+        config = self.recipe.gate_model
+        assert config is not None, "a gate was trained"
+        newest = log[-GOLDENS:]
+        write_gate(
+            gate,
+            config,
+            self._gate_knowledge(late, config),
+            list(zip(newest.contexts, newest.lexical, strict=True)),
+            late.training_range,
+            destination,
+        )
 
     def _write_rankers(
         self, rankers: Rankers, late: Snapshot, contexts: Sequence[SearchContext], destination: Destination
@@ -179,10 +244,14 @@ class Run:
             destination.root,
         )
         # Goldens hold one set of columns, and a closed gate leaves out those of its channels.
-        golden = [context for context in contexts if self.gate(context)][-GOLDENS:]
-        asked = [
-            (context, self._candidates(cascade, context).first(_GOLDEN_CANDIDATES)) for context in golden
-        ]
+        asked: list[tuple[SearchContext, Candidates]] = []
+        for context in reversed(contexts):
+            retrieved = retrieve(cascade, context)
+            if self.gate(context, retrieved):
+                found = merged(cascade.release, retrieved, gate_open=True)
+                asked.append((context, found.first(_GOLDEN_CANDIDATES)))
+            if len(asked) == GOLDENS:
+                break
         write_rankers(rankers, late, asked, destination)
 
     def _release(self, destination: Destination, as_of_ms: int, exponents: Mapping[str, float]) -> Release:
@@ -196,7 +265,7 @@ class Run:
         return Release(
             surface=recipe.surface,
             version=destination.version,
-            gate=recipe.gate,
+            gate=replace(recipe.gate, model=destination.model(GATE) if recipe.gate_model else None),
             channels=tuple(release_channel(channel, destination) for channel in recipe.channels),
             pre_ranker=scorer(PRE_RANKER, recipe.pre_ranker),
             ranker=scorer(RANKER, recipe.ranker),
@@ -210,5 +279,6 @@ class Run:
 
 def models_of(recipe: Recipe, destination: Destination) -> tuple[ModelVersion, ...]:
     """Return every model that the recipe makes."""
-    names = (*(channel.name for channel in recipe.channels), PRE_RANKER, RANKER)
+    gate = [GATE] if recipe.gate_model else []
+    names = (*(channel.name for channel in recipe.channels), PRE_RANKER, RANKER, *gate)
     return tuple(destination.model(name) for name in names)

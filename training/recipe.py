@@ -14,6 +14,7 @@ from shards.features import Feature
 from shards.json_codec import render, to_json
 from shards.lexical import LexicalParams
 from shards.release import GateRules
+from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
@@ -98,6 +99,8 @@ class Recipe:
     ranker_model: MMoERankerConfig
     ranker: RankerRecipe
     gate: GateRules = field(default_factory=GateRules)
+    gate_model: GateTraining | None = None
+    """None for a gate of rules alone."""
     merged: int = 400
     attributes: tuple[str, ...] = ("title",)
     history_limit: int = 200
@@ -117,6 +120,13 @@ class Recipe:
             raise ValueError("channel names must differ")
         if not self.tasks or not self.tasks[0].target_only:
             raise ValueError("the first task must be about the item that the query led to")
+        if self.gate_model is None and self.gate.learned:
+            raise ValueError(f"gate mode {self.gate.mode!r} needs a gate_model")
+        open_channels = {channel.name for channel in self.channels if not channel.gated}
+        if self.gate_model is not None and self.gate_model.channel not in open_channels:
+            raise ValueError(
+                f"the gate cannot wait for {self.gate_model.channel!r}, which is no open channel"
+            )
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
 

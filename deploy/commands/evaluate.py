@@ -2,31 +2,33 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from deploy.evaluation import OnlineOptions, OnlineRun, Tolerance, disagreements, run_online
 from deploy.evaluation_table import Evaluation, as_document, render
 from deploy.folders import cache_dir
+from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
-from router.gate import decide
+from router.gate import decide, waits_for_lexical
 from shards.bundle import read_manifest
+from shards.candidates import Candidates
+from shards.gate_model import open_gate
 from shards.manifest import Manifest
 from shards.release import Release
+from shards.search_context import SearchContext
 from training.datasets import sources
 from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import Judged, judged_queries
+from training.evaluation.offline import GateRule, open_cascade
 from training.evaluation.offline import evaluate as evaluate_offline
-from training.evaluation.offline import open_cascade
 from training.evaluation.report import Ranks, compare
 
 WORKSPACE_ROUTER = "up"
@@ -72,10 +74,12 @@ def evaluate(
         dataset or release.surface.replace("-", "_"), cache_dir=cache_dir(), data_dir=data_dir, seed=seed
     )
     judged = judged_queries(data, split, limit=limit, history_limit=release.history_limit)
-    offline = _offline(release, folders.models_dir, judged)
     target = folders.running().router if online == WORKSPACE_ROUTER else online
     options = OnlineOptions(concurrency=concurrency, token=caller_token())
     run = _online(target, release, judged, options) if target else None
+    # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
+    gate = _replayed(run.opened) if run else _decided(release, folders.models_dir)
+    offline = _offline(release, folders.models_dir, judged, gate)
     evaluation = Evaluation(
         dataset=data.name,
         split=split,
@@ -96,16 +100,33 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _offline(release: Release, models_dir: Path, judged: list[Judged]) -> Ranks:
+def _offline(release: Release, models_dir: Path, judged: list[Judged], gate: GateRule) -> Ranks:
     cascade = open_cascade(release, models_dir)
-    with _progress("in one process", len(judged)) as on_query:
-        return evaluate_offline(
-            cascade, judged, gate=lambda context: decide(release.gate, context).open, on_query=on_query
-        )
+    with query_progress("in one process", len(judged)) as on_query:
+        return evaluate_offline(cascade, judged, gate=gate, on_query=on_query)
+
+
+def _replayed(opened: Sequence[bool]) -> GateRule:
+    """Return the gate that opens for the same queries again, in their order."""
+    remembered = iter(opened)
+    return lambda _context, _retrieved: next(remembered)
+
+
+def _decided(release: Release, models_dir: Path) -> GateRule:
+    """Return the gate of the release at its target rate."""
+    rules, model = release.gate, release.gate.model
+    opened = open_gate(models_dir / model.model / model.version, model) if model else None
+
+    def opens(context: SearchContext, retrieved: Mapping[str, Candidates]) -> bool:
+        waits = opened is not None and waits_for_lexical(rules, context, opened)
+        lexical = retrieved[opened.params.channel] if opened and waits else None
+        return decide(rules, context, model=opened, lexical=lexical).open
+
+    return opens
 
 
 def _online(target: str, release: Release, judged: list[Judged], options: OnlineOptions) -> OnlineRun:
-    with _progress(f"through {target}", len(judged)) as on_query:
+    with query_progress(f"through {target}", len(judged)) as on_query:
         return asyncio.run(run_online(target, release, judged, options, on_query=on_query))
 
 
@@ -118,12 +139,3 @@ def _labels(release: Release, models_dir: Path) -> dict[str, str]:
 def _engine(manifest: Manifest) -> str:
     prior = manifest.params.get("prior")
     return f"{_ENGINES[manifest.engine]} and {prior}" if prior else _ENGINES[manifest.engine]
-
-
-@contextmanager
-def _progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error, so that standard output holds the result alone."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda: progress.advance(task)

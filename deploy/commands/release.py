@@ -17,7 +17,7 @@ from deploy.commands.resplit import resplit
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
 from deploy.release_files import read_release_file, write_release
-from deploy.views.releases import aliases_table, releases_table, shadows_table
+from deploy.views.releases import aliases_table, gates_table, releases_table, shadows_table
 from deploy.views.table import show
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
@@ -57,6 +57,8 @@ def list_releases(
     views = [releases_table(found.surfaces)]
     if any(surface.HasField("shadow_report") for surface in found.surfaces):
         views.append(shadows_table(found.surfaces))
+    if any(surface.HasField("gate_report") for surface in found.surfaces):
+        views.append(gates_table(found.surfaces))
     if found.aliases:
         views.append(aliases_table(found.aliases))
     show(found, *views, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Releases: what answers for each surface, what is tried beside it, and how shadows compare."""
+"""Releases: what answers for each surface, what is tried beside it, what shadows and gates are like."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -6,6 +6,7 @@ from rich.table import Table
 
 from deploy.views.table import new_table, state_text, titled
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from shards.release import LEARNED_MODES
 
 
 def releases_table(surfaces: Iterable[pb.SurfaceReleases]) -> Table:
@@ -49,7 +50,16 @@ def _pinned(release: pb.Release) -> list[str]:
         for channel in release.channels
     ]
     scorers = [s.model for s in (release.pre_ranker, release.ranker) if s.model.model]
-    return [*pinned, *(f"{model.model}@{model.version}" for model in scorers)]
+    gate = [_gate(release.gate)] if release.gate.HasField("model") else []
+    return [*pinned, *(f"{model.model}@{model.version}" for model in scorers), *gate]
+
+
+def _gate(gate: pb.GateRules) -> str:
+    """Return the gate's model, and how it decides where it does."""
+    name = f"{gate.model.model}@{gate.model.version}"
+    if gate.mode not in LEARNED_MODES:
+        return f"{name} (mode {gate.mode})"
+    return f"{name} ({gate.mode} lexical, {gate.target_rate:.0%} triggered)"
 
 
 def aliases_table(aliases: Mapping[str, str]) -> Table:
@@ -75,6 +85,24 @@ def shadows_table(surfaces: Iterable[pb.SurfaceReleases]) -> Table:
                 _mean(report.score_difference_sum, report.common_items, ".3g"),
                 _mean(report.rank_difference_sum, report.common_items, ".1f"),
                 _mean(report.extra_seconds_sum * 1000, report.searches, "+.1f", " ms"),
+            )
+    return table
+
+
+def gates_table(surfaces: Iterable[pb.SurfaceReleases]) -> Table:
+    """Return a table of what closed gates save and lose; means over the sample that ran with an open one."""
+    headings = ("gate", "searches", "failed", "other items", "other pages", "saved")
+    table = new_table("Gates", *headings, numeric=headings[1:])
+    for surface in surfaces:
+        report = surface.gate_report
+        if surface.HasField("gate_report"):
+            table.add_row(
+                titled(surface.surface, report.release_version),
+                f"{report.searches:,}",
+                f"{report.failures:,}",
+                _mean(report.other_items_sum * 100, report.searches, ".1f", " %"),
+                _mean(report.changed_pages * 100, report.searches, ".1f", " %"),
+                _mean(report.saved_seconds_sum * 1000, report.searches, "+.1f", " ms"),
             )
     return table
 

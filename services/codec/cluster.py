@@ -7,13 +7,13 @@ from services.codec.changes import policy_to_proto
 from services.codec.placement import traffic_to_proto
 from services.codec.release import release_to_proto
 from services.codec.replica import replica_to_proto
-from services.codec.shadow import shadow_report_to_proto
+from services.codec.shadow import gate_report_to_proto, shadow_report_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
 from shards.cluster_state import BundleFacts, ClusterState, ReplicaState, ShardState, ShardView
 from shards.load_rates import model_rates, shard_rates
 from shards.placement import Placement
 from shards.release import ModelVersion
-from shards.shadow import ShadowReport
+from shards.shadow import GateReport, ShadowReport
 
 _SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
     ShardState.STARTING: pb.SHARD_STATE_STARTING,
@@ -95,21 +95,29 @@ def _memory_bytes(state: ClusterState, model: ModelVersion) -> int:
 
 
 def releases_to_proto(
-    placement: Placement, report_of: Callable[[str], ShadowReport | None]
+    placement: Placement,
+    shadow_of: Callable[[str], ShadowReport | None],
+    gate_of: Callable[[str], GateReport | None],
 ) -> pb.ListReleasesResponse:
-    """Return the message of what is loaded for each surface; `report_of` knows how its shadow compares."""
+    """Return the message of what is loaded for each surface, and of what routers told of it."""
     surfaces = sorted(placement.releases.keys() | placement.traffic.keys())
     return pb.ListReleasesResponse(
-        surfaces=[_surface_to_proto(placement, surface, report_of(surface)) for surface in surfaces],
+        surfaces=[
+            _surface_to_proto(placement, surface, shadow_of(surface), gate_of(surface))
+            for surface in surfaces
+        ],
         aliases=dict(placement.aliases),
     )
 
 
-def _surface_to_proto(placement: Placement, surface: str, report: ShadowReport | None) -> pb.SurfaceReleases:
+def _surface_to_proto(
+    placement: Placement, surface: str, shadow: ShadowReport | None, gate: GateReport | None
+) -> pb.SurfaceReleases:
     live, traffic = placement.releases.get(surface), placement.traffic.get(surface)
     return pb.SurfaceReleases(
         surface=surface,
         live=release_to_proto(live) if live else None,
         traffic=traffic_to_proto(surface, traffic) if traffic else None,
-        shadow_report=shadow_report_to_proto(report) if report else None,
+        shadow_report=shadow_report_to_proto(shadow) if shadow else None,
+        gate_report=gate_report_to_proto(gate) if gate else None,
     )

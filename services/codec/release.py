@@ -9,13 +9,12 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.moments import read_timestamp, timestamp_to_proto
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
-from shards.release import GateRules, Release, ReleaseChannel, ReleaseScorer
+from shards.release import GATE_MODES, LEARNED_MODES, GateRules, Release, ReleaseChannel, ReleaseScorer
 
 MAX_RETRIEVED = 10_000
 MAX_PRE_RANKED = 20_000
 MAX_RANKED = 5_000
 MAX_PARTITIONS = 256
-GATE_MODES = ("rules", "always", "never")
 
 _LONGEST_BUDGET_MS = 60_000
 _LONGEST_HISTORY = 10_000
@@ -47,6 +46,13 @@ def _gate_to_proto(gate: GateRules) -> pb.GateRules:
         allow=gate.allow,
         block=gate.block,
         min_query_chars=gate.min_query_chars,
+        navigational=gate.navigational,
+        navigational_share=gate.navigational_share,
+        refinding_cover=gate.refinding_cover,
+        model=model_version_to_proto(gate.model) if gate.model else None,
+        target_rate=gate.target_rate,
+        least_rate=gate.least_rate,
+        shadow_percent=gate.shadow_percent,
     )
 
 
@@ -125,12 +131,25 @@ def _read_gate(message: pb.GateRules, field: Field) -> GateRules:
     except re.error as error:
         field.child("item_id_pattern").refuse(f"must be a regular expression: {error}")
     field.child("min_query_chars").check(message.min_query_chars >= 0, "must not be negative")
+    for name in ("navigational_share", "refinding_cover", "target_rate", "least_rate"):
+        field.child(name).check(0 <= getattr(message, name) <= 1, "must be a share, 0 to 1")
+    shadow = message.shadow_percent
+    field.child("shadow_percent").check(0 <= shadow <= 100, "must be a share in percent, 0 to 100")
+    if mode in LEARNED_MODES:
+        field.child("model").check(message.HasField("model"), f"must be set, as mode {mode!r} needs one")
     return GateRules(
         mode=mode,
         item_id_pattern=message.item_id_pattern,
         allow=tuple(message.allow),
         block=tuple(message.block),
         min_query_chars=message.min_query_chars,
+        navigational=tuple(message.navigational),
+        navigational_share=message.navigational_share,
+        refinding_cover=message.refinding_cover,
+        model=read_model_version(message.model, field.child("model")) if message.HasField("model") else None,
+        target_rate=message.target_rate if message.HasField("target_rate") else GateRules().target_rate,
+        least_rate=message.least_rate,
+        shadow_percent=message.shadow_percent,
     )
 
 

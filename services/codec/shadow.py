@@ -1,8 +1,8 @@
-"""How shadows compare, as routers report it."""
+"""How shadows compare and what closed gates save and lose, as routers report it."""
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.violations import Field, collecting
-from shards.shadow import ShadowReport
+from shards.shadow import GateReport, ShadowReport
 
 
 def shadow_report_to_proto(report: ShadowReport) -> pb.ShadowReport:
@@ -17,6 +17,43 @@ def shadow_report_to_proto(report: ShadowReport) -> pb.ShadowReport:
         score_difference_sum=report.score_difference_sum,
         rank_difference_sum=report.rank_difference_sum,
         extra_seconds_sum=report.extra_seconds_sum,
+    )
+
+
+def gate_report_to_proto(report: GateReport) -> pb.GateReport:
+    """Return the message of a report."""
+    return pb.GateReport(
+        surface=report.surface,
+        release_version=report.version,
+        searches=report.searches,
+        failures=report.failures,
+        other_items_sum=report.other_items_sum,
+        changed_pages=report.changed_pages,
+        saved_seconds_sum=report.saved_seconds_sum,
+    )
+
+
+def gate_reports_from_proto(message: pb.ReportShadowRequest) -> tuple[GateReport, ...]:
+    """Return the reports; raises `InvalidInput` with every field at fault, below "gate_reports"."""
+    with collecting("gate_reports") as field:
+        return tuple(_read_gate_report(r, field.element(i)) for i, r in enumerate(message.gate_reports))
+
+
+def _read_gate_report(message: pb.GateReport, field: Field) -> GateReport:
+    field.child("surface").check_set(message.surface)
+    field.child("release_version").check_set(message.release_version)
+    for name in ("searches", "failures", "changed_pages"):
+        field.child(name).check(getattr(message, name) >= 0, "must not be negative")
+    for name in ("other_items_sum", "saved_seconds_sum"):
+        field.child(name).check_finite(getattr(message, name))
+    return GateReport(
+        surface=message.surface,
+        version=message.release_version,
+        searches=message.searches,
+        failures=message.failures,
+        other_items_sum=message.other_items_sum,
+        changed_pages=message.changed_pages,
+        saved_seconds_sum=message.saved_seconds_sum,
     )
 
 

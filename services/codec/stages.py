@@ -10,6 +10,7 @@ STAGE_TO_PROTO: Mapping[Stage, pb.Stage.ValueType] = {
     Stage.RETRIEVAL: pb.STAGE_RETRIEVAL,
     Stage.PRE_RANKING: pb.STAGE_PRE_RANKING,
     Stage.RANKING: pb.STAGE_RANKING,
+    Stage.GATE: pb.STAGE_GATE,
 }
 """The wire's number of each stage."""
 

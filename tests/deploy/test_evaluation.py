@@ -42,7 +42,7 @@ def judged() -> list[Judged]:
 
 def offline(workspace: Path) -> Ranks:
     cascade = open_cascade(RELEASE, workspace / "models")
-    return evaluate_offline(cascade, judged(), gate=lambda context: decide(RELEASE.gate, context).open)
+    return evaluate_offline(cascade, judged(), gate=lambda context, _: decide(RELEASE.gate, context).open)
 
 
 def test_the_cluster_ranks_as_one_process_does(workspace: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_channel_behind_a_closed_gate_is_still_judged(workspace: Path) -> None
         async with serving(workspace) as router:
             run = await run_online(router, RELEASE, by_id, OnlineOptions())
         cascade = open_cascade(RELEASE, workspace / "models")
-        expected = evaluate_offline(cascade, by_id, gate=lambda _: False)
+        expected = evaluate_offline(cascade, by_id, gate=lambda *_: False)
         assert run.ranks.by_ranking["two_tower"].any()
         assert run.ranks.by_ranking["two_tower"].tolist() == expected.by_ranking["two_tower"].tolist()
         assert run.ranks.by_ranking[HYBRID].tolist() == expected.by_ranking[HYBRID].tolist()

@@ -32,6 +32,7 @@ class ScriptedController:
         self.address = address
         self.known_generations: list[int] = []
         self.reports: asyncio.Queue[cluster_service_pb2.ShadowReport] = asyncio.Queue()
+        self.gate_reports: asyncio.Queue[cluster_service_pb2.GateReport] = asyncio.Queue()
         self._access = access
         self._published = list(published)
         self._news = asyncio.Condition()
@@ -57,6 +58,8 @@ class ScriptedController:
     ) -> cluster_service_pb2.ReportShadowResponse:
         for report in request.reports:
             self.reports.put_nowait(report)
+        for gate_report in request.gate_reports:
+            self.gate_reports.put_nowait(gate_report)
         return cluster_service_pb2.ReportShadowResponse()
 
     def _register(self, server: grpc.aio.Server) -> None:

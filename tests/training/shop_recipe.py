@@ -1,9 +1,13 @@
-"""A small recipe for the made-up shop: every kind of channel, both rankers, seconds to train."""
+"""A small recipe for the made-up shop: every kind of channel, both rankers, a gate, seconds to train."""
 
+from collections.abc import Mapping
+
+from shards.candidates import Candidates
 from shards.cross_kinds import ChannelColumn, HistoryCount, QueryOverlap, ReciprocalRank
 from shards.feature_kinds import HistoryAges, HistoryItems, ItemId, Ngrams, Tokens
 from shards.release import GateRules
 from shards.search_context import SearchContext
+from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
@@ -51,11 +55,12 @@ RECIPE = Recipe(
     pre_ranker=STAGE,
     ranker_model=MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("purchase", "soon")),
     ranker=STAGE,
-    gate=GateRules(block=("mug",)),
+    gate=GateRules(mode="before", block=("mug",), target_rate=0.5),
+    gate_model=GateTraining(top_k=1, fit=FIT),
     ranking_days=30,
     merged=40,
 )
 
 
-def gate(context: SearchContext) -> bool:
+def gate(context: SearchContext, _retrieved: Mapping[str, Candidates]) -> bool:
     return context.query != "mug"

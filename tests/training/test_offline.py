@@ -11,7 +11,7 @@ from shards.search_context import Filter, SearchContext
 from tests.shards import bundles
 from tests.training.small_dataset import small_dataset
 from training.evaluation.judgements import judged_queries
-from training.evaluation.offline import Cascade, evaluate, open_cascade, rankings
+from training.evaluation.offline import Cascade, evaluate, open_cascade, rankings, retrieve
 from training.evaluation.report import HYBRID, PRE_RANKED, RANKED
 
 CONTEXT = SearchContext(query="mug", now_ms=5)
@@ -82,8 +82,12 @@ CASCADE = Cascade(
 )
 
 
+def ranked(cascade: Cascade, context: SearchContext, *, gate_open: bool) -> dict[str, tuple[str, ...]]:
+    return rankings(cascade, context, retrieve(cascade, context), gate_open=gate_open)
+
+
 def test_every_stage_is_a_ranking() -> None:
-    assert rankings(CASCADE, CONTEXT, gate_open=True) == {
+    assert ranked(CASCADE, CONTEXT, gate_open=True) == {
         "lexical": ("a", "b"),
         "two_tower": ("c", "b"),
         HYBRID: ("b", "a", "c"),
@@ -93,7 +97,7 @@ def test_every_stage_is_a_ranking() -> None:
 
 
 def test_a_closed_gate_keeps_its_channels_out_of_the_cascade_only() -> None:
-    found = rankings(CASCADE, CONTEXT, gate_open=False)
+    found = ranked(CASCADE, CONTEXT, gate_open=False)
     assert found["two_tower"] == ("c", "b")
     assert found[HYBRID] == ("a", "b")
     assert found[RANKED] == ("b", "a")
@@ -103,25 +107,25 @@ def test_a_release_without_scorers_stops_at_the_merge() -> None:
     bare = replace(
         CASCADE, release=replace(RELEASE, pre_ranker=None, ranker=None), pre_ranker=None, ranker=None
     )
-    assert list(rankings(bare, CONTEXT, gate_open=True)) == ["lexical", "two_tower", HYBRID]
+    assert list(ranked(bare, CONTEXT, gate_open=True)) == ["lexical", "two_tower", HYBRID]
 
 
 def test_a_scorer_that_knows_no_item_leaves_the_order() -> None:
     stranger = replace(CASCADE, ranker=Taste(("z",), "pre_rank.score"))
-    assert rankings(stranger, CONTEXT, gate_open=True)[RANKED] == ("c", "a", "b")
+    assert ranked(stranger, CONTEXT, gate_open=True)[RANKED] == ("c", "a", "b")
 
 
 def test_a_channel_gives_no_more_than_its_k() -> None:
     release = replace(RELEASE, channels=(channel("lexical", k=1),), pre_ranker=None, ranker=None)
     cascade = Cascade(release=release, retrievers=CASCADE.retrievers, pre_ranker=None, ranker=None)
-    assert rankings(cascade, CONTEXT, gate_open=True)[HYBRID] == ("a",)
+    assert ranked(cascade, CONTEXT, gate_open=True)[HYBRID] == ("a",)
 
 
 def test_evaluate_finds_the_place_of_every_relevant_item() -> None:
     judged = judged_queries(small_dataset(), "train", limit=0, history_limit=9)
     asked: list[None] = []
     ranks = evaluate(
-        CASCADE, judged, gate=lambda context: context.query == "mug", on_query=lambda: asked.append(None)
+        CASCADE, judged, gate=lambda context, _: context.query == "mug", on_query=lambda: asked.append(None)
     )
     assert ranks.query_ids == ("q1", "q2")
     assert ranks.with_history.tolist() == [False, False]
@@ -154,6 +158,6 @@ def test_a_partitioned_channel_ranks_as_the_whole(tmp_path: Path) -> None:
     divided = replace(whole, channels=(replace(whole.channels[0], partitions=4),))
     split(tmp_path, whole.channels[0].model, 4)
     context = bundles.context("", "item-003", "item-117", "item-042")
-    expected = rankings(open_cascade(whole, tmp_path), context, gate_open=True)
+    expected = ranked(open_cascade(whole, tmp_path), context, gate_open=True)
     assert len(expected["neighbours"]) == 6
-    assert rankings(open_cascade(divided, tmp_path), context, gate_open=True) == expected
+    assert ranked(open_cascade(divided, tmp_path), context, gate_open=True) == expected

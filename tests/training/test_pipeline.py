@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from shards.bundle import open_bundle
+from shards.gate_model import open_gate
 from shards.golden import GOLDEN_FILE, read_golden, replay
+from shards.search_context import SearchContext
 from shards.servable import open_servable
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import FIT, RECIPE, gate
@@ -36,13 +38,26 @@ def trained(models_dir: Path) -> Trained:
 
 def test_every_bundle_opens_and_answers_its_goldens(trained: Trained, models_dir: Path) -> None:
     models = models_of(RECIPE, Destination(root=models_dir, prefix="shop", version="1"))
-    assert set(trained.release.models()) == set(models)
-    for model in models:
+    gate = trained.release.gate.model
+    assert gate is not None
+    assert {*trained.release.models(), gate} == set(models)
+    for model in trained.release.models():
         bundle = open_bundle(models_dir / model.model / model.version, expect=model)
         tolerance = bundle.manifest.tolerance
         golden = read_golden(bundle.file(GOLDEN_FILE))
         assert len(golden.contexts) == 8
         replay(open_servable(bundle, "cpu"), golden, tolerance.rtol, tolerance.atol)
+
+
+def test_the_gate_opens_and_knows_the_queries_of_the_log(trained: Trained, models_dir: Path) -> None:
+    model = trained.release.gate.model
+    assert model is not None
+    gate = open_gate(models_dir / model.model / model.version, model)
+    seen = gate.facts(SearchContext(query="Mug", now_ms=0))
+    never_seen = gate.facts(SearchContext(query="spaceship", now_ms=0))
+    assert seen.query_takes > 10 > never_seen.query_takes == 0
+    assert 0 < seen.top_share < 0.6, "each colour has its buyers"
+    assert {"gate auc_before", "gate auc_after"} <= trained.figures.keys()
 
 
 def test_the_cascade_learns_whose_favourite_colour_is_which(trained: Trained, models_dir: Path) -> None:

@@ -24,8 +24,8 @@ from shards.stages import Retriever, Scorer, Servable
 from training.evaluation.judgements import Judged
 from training.evaluation.report import BM25, DEPTH, HYBRID, PRE_RANKED, RANKED, Ranks, rank_of
 
-GateRule = Callable[[SearchContext], bool]
-"""Whether a search runs the gated channels."""
+GateRule = Callable[[SearchContext, Mapping[str, Candidates]], bool]
+"""Whether a search runs the gated channels, told what every channel would find."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,9 @@ def evaluate(
     for query in judged:
         query_ids.append(query.query_id)
         with_history.append(bool(query.context.user.history.item_ids))
-        for ranking, item_ids in rankings(cascade, query.context, gate_open=gate(query.context)).items():
+        retrieved = retrieve(cascade, query.context)
+        gate_open = gate(query.context, retrieved)
+        for ranking, item_ids in rankings(cascade, query.context, retrieved, gate_open=gate_open).items():
             by_ranking.setdefault(ranking, []).append(rank_of(item_ids, query.relevant))
         on_query()
     return Ranks(
@@ -92,21 +94,29 @@ def evaluate(
     )
 
 
-def rankings(cascade: Cascade, context: SearchContext, *, gate_open: bool) -> dict[str, tuple[str, ...]]:
-    """Return the item ids of every ranking, best first.
+def rankings(
+    cascade: Cascade, context: SearchContext, retrieved: Mapping[str, Candidates], *, gate_open: bool
+) -> dict[str, tuple[str, ...]]:
+    """Return the item ids of every ranking, best first; `retrieved` is what every channel found.
 
     The search is for a page of `DEPTH` items, so no stage takes in or keeps fewer. A scorer that knows
     none of the items leaves the order as it was.
     """
-    release = cascade.release
-    retrieved = retrieve(cascade, context)
     found = {
         name: retriever.retrieve(context, DEPTH, (), (), 0).item_ids
         for name, retriever in cascade.yardsticks.items()
     }
     found |= {name: candidates.item_ids for name, candidates in retrieved.items()}
+    return found | staged(cascade, context, retrieved, gate_open=gate_open)
+
+
+def staged(
+    cascade: Cascade, context: SearchContext, retrieved: Mapping[str, Candidates], *, gate_open: bool
+) -> dict[str, tuple[str, ...]]:
+    """Return the item ids of what the gate lets through merged, pre-ranked and ranked, best first."""
+    release = cascade.release
     best = merged(release, retrieved, gate_open=gate_open)
-    found[HYBRID] = best.item_ids
+    found = {HYBRID: best.item_ids}
     if cascade.pre_ranker and release.pre_ranker:
         asked = best.first(max(release.pre_ranker.candidates, DEPTH))
         keep = max(release.ranker.candidates, DEPTH) if release.ranker else 0

@@ -20,6 +20,8 @@ from shards.feature_kinds import (
 )
 from shards.features import Feature
 from shards.lexical import LexicalParams
+from shards.release import GateRules
+from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
@@ -101,6 +103,8 @@ MOVIELENS = Recipe(
         training=RankingTraining(fit=_RANKING_FIT, sampled=60),
         candidates=150,
     ),
+    gate=GateRules(mode="before", target_rate=0.5),
+    gate_model=GateTraining(),
     merged=300,
     attributes=("title", "release_year", "genres"),
     history_limit=200,

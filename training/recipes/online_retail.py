@@ -14,6 +14,7 @@ from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ng
 from shards.features import Feature
 from shards.lexical import LexicalParams
 from shards.release import GateRules
+from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
@@ -96,7 +97,8 @@ ONLINE_RETAIL = Recipe(
     ranker=RankerRecipe(
         training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)), candidates=200
     ),
-    gate=GateRules(item_id_pattern=r"\d{5}[a-z]{0,2}"),
+    gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.5),
+    gate_model=GateTraining(),
     attributes=("title", "price_gbp"),
 )
 """About 10 minutes on two cores."""

@@ -311,12 +311,31 @@ class GateRules(_message.Message):
     ALLOW_FIELD_NUMBER: _builtins.int
     BLOCK_FIELD_NUMBER: _builtins.int
     MIN_QUERY_CHARS_FIELD_NUMBER: _builtins.int
+    NAVIGATIONAL_FIELD_NUMBER: _builtins.int
+    NAVIGATIONAL_SHARE_FIELD_NUMBER: _builtins.int
+    REFINDING_COVER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TARGET_RATE_FIELD_NUMBER: _builtins.int
+    LEAST_RATE_FIELD_NUMBER: _builtins.int
+    SHADOW_PERCENT_FIELD_NUMBER: _builtins.int
     mode: _builtins.str
-    """"rules", "always" or "never"."""
+    """"rules", "always" or "never"; with a model also "before" or "after" lexical retrieval."""
     item_id_pattern: _builtins.str
     """Regular expression of an exact item id."""
     min_query_chars: _builtins.int
     """Shorter queries do not open the gate."""
+    navigational_share: _builtins.float
+    """Share of a query's takes that went to one item in training logs, from which on it counts as navigational; 0 for
+    never.
+    """
+    refinding_cover: _builtins.float
+    """How much of the title of an item that the user took before a query must say to mean it, 0 to 1; 0 for never."""
+    target_rate: _builtins.float
+    """Share of searches, 0 to 1, for which the model shall open the gate while the router has time; absent for all."""
+    least_rate: _builtins.float
+    """What that share falls to when the router has no place left."""
+    shadow_percent: _builtins.float
+    """Share in percent of the searches with a closed gate that are answered once more with an open one, for a report."""
     @_builtins.property
     def allow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Queries that always open the gate."""
@@ -324,6 +343,14 @@ class GateRules(_message.Message):
     @_builtins.property
     def block(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Queries that never open the gate."""
+
+    @_builtins.property
+    def navigational(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Queries that ask for one target, which words find."""
+
+    @_builtins.property
+    def model(self) -> _types_pb2.ModelVersion:
+        """The bundle of the model; routers read it, shards never hold it."""
 
     def __init__(
         self,
@@ -333,12 +360,21 @@ class GateRules(_message.Message):
         allow: _abc.Iterable[_builtins.str] | None = ...,
         block: _abc.Iterable[_builtins.str] | None = ...,
         min_query_chars: _builtins.int = ...,
+        navigational: _abc.Iterable[_builtins.str] | None = ...,
+        navigational_share: _builtins.float = ...,
+        refinding_cover: _builtins.float = ...,
+        model: _types_pb2.ModelVersion | None = ...,
+        target_rate: _builtins.float | None = ...,
+        least_rate: _builtins.float = ...,
+        shadow_percent: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_rate", b"_target_rate", "model", b"model", "target_rate", b"target_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow", b"allow", "block", b"block", "item_id_pattern", b"item_id_pattern", "min_query_chars", b"min_query_chars", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_rate", b"_target_rate", "allow", b"allow", "block", b"block", "item_id_pattern", b"item_id_pattern", "least_rate", b"least_rate", "min_query_chars", b"min_query_chars", "mode", b"mode", "model", b"model", "navigational", b"navigational", "navigational_share", b"navigational_share", "refinding_cover", b"refinding_cover", "shadow_percent", b"shadow_percent", "target_rate", b"target_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__target_rate: _TypeAlias = _typing.Literal["target_rate"]  # noqa: Y015
+    _WhichOneofArgType__target_rate: _TypeAlias = _typing.Literal["_target_rate", b"_target_rate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_rate) -> _WhichOneofReturnType__target_rate | None: ...
 
 Global___GateRules: _TypeAlias = GateRules  # noqa: Y015
 
@@ -1925,6 +1961,7 @@ class SurfaceReleases(_message.Message):
     LIVE_FIELD_NUMBER: _builtins.int
     TRAFFIC_FIELD_NUMBER: _builtins.int
     SHADOW_REPORT_FIELD_NUMBER: _builtins.int
+    GATE_REPORT_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The surface."""
     @_builtins.property
@@ -1939,6 +1976,10 @@ class SurfaceReleases(_message.Message):
     def shadow_report(self) -> Global___ShadowReport:
         """How the shadow compares, since it was deployed or the controller started."""
 
+    @_builtins.property
+    def gate_report(self) -> Global___GateReport:
+        """What the gate of the live release saves and loses, since it was deployed or the controller started."""
+
     def __init__(
         self,
         *,
@@ -1946,10 +1987,11 @@ class SurfaceReleases(_message.Message):
         live: Global___Release | None = ...,
         traffic: Global___Traffic | None = ...,
         shadow_report: Global___ShadowReport | None = ...,
+        gate_report: Global___GateReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "shadow_report", b"shadow_report", "traffic", b"traffic"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gate_report", b"gate_report", "live", b"live", "shadow_report", b"shadow_report", "traffic", b"traffic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "shadow_report", b"shadow_report", "surface", b"surface", "traffic", b"traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate_report", b"gate_report", "live", b"live", "shadow_report", b"shadow_report", "surface", b"surface", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2008,6 +2050,52 @@ class ShadowReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ShadowReport: _TypeAlias = ShadowReport  # noqa: Y015
+
+@_typing.final
+class GateReport(_message.Message):
+    """What a release's closed gate saved and lost on a sample of the searches; sums, so that reports add up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SURFACE_FIELD_NUMBER: _builtins.int
+    RELEASE_VERSION_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    OTHER_ITEMS_SUM_FIELD_NUMBER: _builtins.int
+    CHANGED_PAGES_FIELD_NUMBER: _builtins.int
+    SAVED_SECONDS_SUM_FIELD_NUMBER: _builtins.int
+    surface: _builtins.str
+    """The surface."""
+    release_version: _builtins.str
+    """Version of the release."""
+    searches: _builtins.int
+    """Searches that were answered with the gate closed, and then once more with it open."""
+    failures: _builtins.int
+    """Searches that were not answered with the gate open."""
+    other_items_sum: _builtins.float
+    """Sum over searches: share of the page's items with the gate open that the page with it closed had not."""
+    changed_pages: _builtins.int
+    """Searches whose page would have had other items or another order."""
+    saved_seconds_sum: _builtins.float
+    """Sum over searches: the time that stages computed with the gate open, less that with it closed, in seconds."""
+    def __init__(
+        self,
+        *,
+        surface: _builtins.str = ...,
+        release_version: _builtins.str = ...,
+        searches: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        other_items_sum: _builtins.float = ...,
+        changed_pages: _builtins.int = ...,
+        saved_seconds_sum: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_pages", b"changed_pages", "failures", b"failures", "other_items_sum", b"other_items_sum", "release_version", b"release_version", "saved_seconds_sum", b"saved_seconds_sum", "searches", b"searches", "surface", b"surface"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateReport: _TypeAlias = GateReport  # noqa: Y015
 
 @_typing.final
 class DeployReleaseRequest(_message.Message):
@@ -2224,18 +2312,24 @@ class ReportShadowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: _builtins.int
+    GATE_REPORTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowReport]:
         """One entry for each shadow."""
+
+    @_builtins.property
+    def gate_reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateReport]:
+        """One entry for each release whose gate was closed."""
 
     def __init__(
         self,
         *,
         reports: _abc.Iterable[Global___ShadowReport] | None = ...,
+        gate_reports: _abc.Iterable[Global___GateReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate_reports", b"gate_reports", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -261,14 +261,17 @@ class GateDecision(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
     open: _builtins.bool
     """True when the gated channels ran."""
     reason: _builtins.str
-    """Why, as a stable word: "default_open", "exact_id", "blocked" …"""
+    """Why, as a stable word: "gain_likely", "exact_id", "blocked" …; docs/gate.md lists them."""
     probability: _builtins.float
-    """Expected gain, where a learned gate decided."""
+    """Expected gain, where the release has a model of it that was read."""
     version: _builtins.str
-    """Version of the gate."""
+    """Version of the gate's model, or where there is none of its rules."""
+    threshold: _builtins.float
+    """The expected gain from which on the gate opens, where the model decided."""
     def __init__(
         self,
         *,
@@ -276,14 +279,20 @@ class GateDecision(_message.Message):
         reason: _builtins.str = ...,
         probability: _builtins.float | None = ...,
         version: _builtins.str = ...,
+        threshold: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "probability", b"probability"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "_threshold", b"_threshold", "probability", b"probability", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "open", b"open", "probability", b"probability", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_probability", b"_probability", "_threshold", b"_threshold", "open", b"open", "probability", b"probability", "reason", b"reason", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__probability: _TypeAlias = _typing.Literal["probability"]  # noqa: Y015
     _WhichOneofArgType__probability: _TypeAlias = _typing.Literal["_probability", b"_probability"]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__probability) -> _WhichOneofReturnType__probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___GateDecision: _TypeAlias = GateDecision  # noqa: Y015
 

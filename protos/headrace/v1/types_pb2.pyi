@@ -36,6 +36,8 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """Scores thousands of candidates down to hundreds."""
     STAGE_RANKING: _Stage.ValueType  # 3
     """Scores hundreds of candidates for the page."""
+    STAGE_GATE: _Stage.ValueType  # 4
+    """Decides on routers whether embeddings are asked; no shard serves it."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """A stage of the cascade."""
@@ -48,6 +50,8 @@ STAGE_PRE_RANKING: Stage.ValueType  # 2
 """Scores thousands of candidates down to hundreds."""
 STAGE_RANKING: Stage.ValueType  # 3
 """Scores hundreds of candidates for the page."""
+STAGE_GATE: Stage.ValueType  # 4
+"""Decides on routers whether embeddings are asked; no shard serves it."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _GapReason:

@@ -26,6 +26,8 @@ from shards.intent import Intent, Operation, OperationState
 from shards.placement import Assignment, Placement
 from shards.planner import PlannedMove
 from shards.release import (
+    GATE_MODES,
+    LEARNED_MODES,
     GateRules,
     ModelVersion,
     Release,
@@ -115,19 +117,33 @@ channels = st.builds(
     gated=st.booleans(),
     partitions=st.integers(1, 256),
 )
-gates = st.builds(
-    GateRules,
-    mode=st.sampled_from(("rules", "always", "never")),
-    item_id_pattern=st.sampled_from(("", r"\d{5}[a-z]?")),
-    allow=st.lists(words).map(tuple),
-    block=st.lists(words).map(tuple),
-    min_query_chars=counts,
-)
+ratios = st.floats(0, 1)
+
+
+@st.composite
+def gates(draw: st.DrawFn) -> GateRules:
+    mode = draw(st.sampled_from(GATE_MODES))
+    return GateRules(
+        mode=mode,
+        item_id_pattern=draw(st.sampled_from(("", r"\d{5}[a-z]?"))),
+        allow=draw(st.lists(words).map(tuple)),
+        block=draw(st.lists(words).map(tuple)),
+        min_query_chars=draw(counts),
+        navigational=draw(st.lists(words).map(tuple)),
+        navigational_share=draw(ratios),
+        refinding_cover=draw(ratios),
+        model=draw(models if mode in LEARNED_MODES else st.none() | models),
+        target_rate=draw(ratios),
+        least_rate=draw(ratios),
+        shadow_percent=draw(st.floats(0, 100)),
+    )
+
+
 releases = st.builds(
     Release,
     surface=words,
     version=words,
-    gate=gates,
+    gate=gates(),
     channels=st.lists(channels, min_size=1, max_size=3, unique_by=lambda channel: channel.name).map(tuple),
     pre_ranker=st.none() | scorers(20_000),
     ranker=st.none() | scorers(5_000),
