@@ -36,14 +36,14 @@ LARGEST = 6.0
 class GateParams:
     """The features that the scorers were trained on, the channel whose scores they look at, and their label.
 
-    The label: the embedding channel has the item that was taken among its first `top_k`, and the other
-    channels, merged, have not.
+    The label at a depth: a gated channel has the item that was taken among its first so many, and the other
+    channels, merged, have not. The probability is that of the mean over `depths`.
     """
 
     before: tuple[str, ...] = BEFORE
     after: tuple[str, ...] = AFTER
     channel: str
-    top_k: int
+    depths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The gate's model, trained on evaluation logs.
 
-An evaluation log says for each search what the channels found and which item was then taken. The label, of
-every search: the gated channels have that item among their first `top_k` and the others, merged, have not.
+An evaluation log says for each search what the channels found and which item was then taken. The label at
+a depth k: a gated channel has that item among its first k and the others, merged, have not. Expected gain is
+the mean over several depths, as recall is asked for at one and the page filled from another.
 
 Legend: Q = searches of the log, F = features.
 """
@@ -34,7 +35,7 @@ _LOOKED_AT = 100
 class GateTraining:
     """What the gate's model is told of a search, what it predicts and how it is trained."""
 
-    top_k: int = 10
+    depths: tuple[int, ...] = (10, 20, 50, 100)
     channel: str = "lexical"
     """The channel whose scores decide after lexical retrieval."""
     half_life_days: float = 60.0
@@ -50,17 +51,17 @@ class GateTraining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLog:
-    """Searches in order of time: what the lexical channel found for each, and whether embeddings gained."""
+    """Searches in order of time: what the lexical channel found for each, and what embeddings gained."""
 
     contexts: Sequence[SearchContext]
     lexical: Sequence[Candidates]
-    gained_Q: NDArray[np.bool_]
+    gain_Q: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.contexts)
 
     def __getitem__(self, kept: slice) -> "GateLog":
-        return GateLog(contexts=self.contexts[kept], lexical=self.lexical[kept], gained_Q=self.gained_Q[kept])
+        return GateLog(contexts=self.contexts[kept], lexical=self.lexical[kept], gain_Q=self.gain_Q[kept])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +73,17 @@ class TrainedGate:
     figures: Mapping[str, float]
 
 
-def gained(release: Release, retrieved: Mapping[str, Candidates], item_id: str, *, top_k: int) -> bool:
-    """Return the label of one search, from what every channel found for it and the item that was taken."""
-    gated = any(item_id in retrieved[c.name].item_ids[:top_k] for c in release.channels if c.gated)
-    if not gated:
-        return False
-    others = [_result(c, retrieved[c.name]) for c in release.channels if not c.gated]
-    return item_id not in merge(others, limit=release.merged).item_ids[:top_k]
+def gain(release: Release, retrieved: Mapping[str, Candidates], item_id: str, depths: Sequence[int]) -> float:
+    """Return the share of depths at which only gated channels found the item that was taken."""
+    gated = [retrieved[c.name].item_ids for c in release.channels if c.gated]
+    first = min((found.index(item_id) for found in gated if item_id in found), default=None)
+    if first is None or first >= max(depths):
+        return 0.0
+    others = merge(
+        [_result(c, retrieved[c.name]) for c in release.channels if not c.gated], limit=release.merged
+    ).item_ids
+    other = others.index(item_id) if item_id in others else len(others) + max(depths)
+    return sum(first < depth <= other for depth in depths) / len(depths)
 
 
 def _result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:
@@ -106,12 +111,12 @@ def train_gate(
     for name in ("before", "after"):
         train_QF, held_out_QF = (by_name[name] for by_name in features)
         scorer, probability_Q = _trained(
-            name, config, (train_QF, train.gained_Q), (held_out_QF, held_out.gained_Q), generator, observe
+            name, config, (train_QF, train.gain_Q), (held_out_QF, held_out.gain_Q), generator, observe
         )
         scorers[name] = scorer
-        figures[f"auc_{name}"] = metrics.auc(held_out.gained_Q, probability_Q)
-        figures[f"ece_{name}"] = metrics.expected_calibration_error(held_out.gained_Q, probability_Q)
-    figures["gain_rate"] = float(held_out.gained_Q.mean())
+        figures[f"auc_{name}"] = metrics.auc(held_out.gain_Q > 0, probability_Q)
+        figures[f"predicted_{name}"] = float(probability_Q.mean())
+    figures["gain"] = float(held_out.gain_Q.mean())
     return TrainedGate(before=scorers["before"], after=scorers["after"], figures=figures)
 
 
@@ -121,7 +126,7 @@ def _features(knowledge: GateKnowledge, log: GateLog) -> dict[str, Floats]:
     return {"before": np.stack([one.features for one in facts]), "after": np.stack(after)}
 
 
-Examples = tuple[Floats, NDArray[np.bool_]]
+Examples = tuple[Floats, NDArray[np.float64]]
 """Features [Q, F] and labels [Q]."""
 
 
@@ -150,8 +155,14 @@ def _trained(
         loss=lambda batch: functional.binary_cross_entropy_with_logits(
             net(feature_QF[batch]), label_Q[batch]
         ),
-        evaluate=lambda: -metrics.log_loss(held_out[1], held_out_probability()),
+        evaluate=lambda: -_log_loss(held_out[1], held_out_probability()),
         observe=observe,
     )
     quantiles = np.quantile(held_out_probability(), np.linspace(0.0, 1.0, _QUANTILES)).astype(np.float32)
     return exported(net, quantiles), held_out_probability()
+
+
+def _log_loss(gain_Q: NDArray[np.float64], probability_Q: NDArray[np.float64]) -> float:
+    """Return the mean cross entropy of gains, which may lie between 0 and 1, in nats."""
+    clipped = np.clip(probability_Q, 1e-12, 1 - 1e-12)
+    return float(-(gain_Q * np.log(clipped) + (1 - gain_Q) * np.log1p(-clipped)).mean())

@@ -25,7 +25,7 @@ from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding, train_embedding, write_embedding
 from training.evaluation.offline import GateRule, merged, open_cascade, retrieve
-from training.gate import GateLog, GateTraining, TrainedGate, gained, kept_lexical, train_gate
+from training.gate import GateLog, GateTraining, TrainedGate, gain, kept_lexical, train_gate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
@@ -168,12 +168,14 @@ class Run:
         cascade = open_cascade(release, scratch.root)
         self.observe(PhaseStarted(phase="finding candidates", total=len(requests)))
         candidates, lexical, gains = [], [], []
-        for context, item_id in zip(requests.contexts, requests.item_ids, strict=True):
+        asked = zip(requests.contexts, requests.item_ids, self._let_through(len(requests)), strict=True)
+        for context, item_id, let_through in asked:
             retrieved = retrieve(cascade, context)
-            candidates.append(self._candidates(cascade.release, context, retrieved))
+            gate_open = let_through and self.gate(context, retrieved)
+            candidates.append(merged(release, retrieved, gate_open=gate_open))
             if config := self.recipe.gate_model:
                 lexical.append(kept_lexical(retrieved[config.channel]))
-                gains.append(gained(cascade.release, retrieved, item_id, top_k=config.top_k))
+                gains.append(gain(release, retrieved, item_id, config.depths))
             self.observe(Advanced())
         judgements = Judgements(
             requests=requests,
@@ -181,12 +183,17 @@ class Run:
             labels=task_labels(self.dataset, requests, self.recipe.tasks),
         )
         contexts = requests.contexts if lexical else ()
-        return judgements, GateLog(contexts=contexts, lexical=lexical, gained_Q=np.array(gains, np.bool_))
+        return judgements, GateLog(contexts=contexts, lexical=lexical, gain_Q=np.array(gains, np.float64))
 
-    def _candidates(
-        self, release: Release, context: SearchContext, retrieved: Mapping[str, Candidates]
-    ) -> Candidates:
-        return merged(release, retrieved, gate_open=self.gate(context, retrieved))
+    def _let_through(self, searches: int) -> list[bool]:
+        """Return for which searches rankers meet the gated channels; a gate with a model leaves others out.
+
+        By chance, not by the model: rankers must do with either at every threshold, which moves with load.
+        """
+        gate = self.recipe.gate
+        share = gate.target_rate if gate.learned else 1.0
+        through: list[bool] = (np.random.default_rng(self.seed).random(searches) < share).tolist()
+        return through
 
     def _train_gate(self, early: Snapshot, log: GateLog) -> TrainedGate | None:
         """Train the gate's model on the searches of the train split, and stop it on those of the valid one.

@@ -65,7 +65,7 @@ def gate_model(version: ModelVersion = VERSION, *, sign: float = 1.0) -> GateMod
     """Return a gate that expects more the more words a query has, and after retrieval the less was found."""
     return GateModel(
         version=version,
-        params=GateParams(channel="lexical", top_k=10),
+        params=GateParams(channel="lexical", depths=(10,)),
         knowledge=knowledge(),
         before=scorer(BEFORE, "words", at=2.0, sign=sign),
         after=scorer(AFTER, "lexical_found", at=1.0, sign=-sign),

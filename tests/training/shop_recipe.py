@@ -56,7 +56,7 @@ RECIPE = Recipe(
     ranker_model=MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("purchase", "soon")),
     ranker=STAGE,
     gate=GateRules(mode="before", block=("mug",), target_rate=0.5),
-    gate_model=GateTraining(top_k=1, fit=FIT),
+    gate_model=GateTraining(depths=(1, 5), fit=FIT),
     ranking_days=30,
     merged=40,
 )

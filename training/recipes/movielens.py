@@ -103,7 +103,7 @@ MOVIELENS = Recipe(
         training=RankingTraining(fit=_RANKING_FIT, sampled=60),
         candidates=150,
     ),
-    gate=GateRules(mode="before", target_rate=0.5),
+    gate=GateRules(mode="before", target_rate=0.7),
     gate_model=GateTraining(),
     merged=300,
     attributes=("title", "release_year", "genres"),
