@@ -66,10 +66,10 @@ class RouterConfig:
     """How a router listens, whom it follows and what it admits.
 
     It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
-    is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. The models of gates are
-    in `bundle_root`, the folder of bundles; without it rules decide alone. Port 0 stands for any.
-    Without `access` everybody may call; the controller is shown the `controller_token`. At most `max_shadows`
-    shadow searches run at once, and how they compare is reported every `shadow_report_s`.
+    is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. Models of gates are in
+    `bundle_root`, the folder of bundles. Port 0 stands for any. Without `access` everybody may call; the
+    controller is shown the `controller_token`. At most `max_shadows` shadow searches run at once, and how
+    they compare is reported every `shadow_report_s`.
 
     At most `max_in_flight` searches are worked on at once, and as many stage calls by proxy; `limit` says how
     many fewer under load. `replicas` and `calls` are about shards: docs/robustness.md.

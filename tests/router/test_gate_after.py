@@ -43,7 +43,7 @@ def searched(
 
 def stages(**changed: Candidates | HeadraceError) -> MemoryStages:
     answers: Mapping[str, Candidates | HeadraceError] = {**ANSWERS, **changed}
-    return MemoryStages(answers, together_on="s1")
+    return MemoryStages(answers, homes=dict.fromkeys(ANSWERS, "s1"))
 
 
 def test_what_words_find_keeps_the_gate_closed() -> None:
@@ -61,7 +61,8 @@ def test_where_words_find_little_embeddings_are_asked_after_them() -> None:
     assert (answer.gate.open, answer.gate.reason) == (True, "gain_likely")
     assert answer.gate.probability is not None
     assert list(asked.calls) == ["words", "tower", "light", "heavy"]
-    assert not asked.asked_together
+    steps = [[step.stage for step in call.steps] for call, _ in asked.asked_together]
+    assert steps == [[Stage.PRE_RANKING, Stage.RANKING]], "what is left goes together"
     assert "d" in {item.item_id for item in answer.items}
 
 
