@@ -39,9 +39,11 @@ def bundles(workspace: Workspace) -> dict[str, bytes]:
 
 def test_a_release_with_bundles_and_users_is_there(workspace: Workspace) -> None:
     release = read_release(workspace, "shop")
-    for model in release.models():
+    assert release.gate.model is not None
+    models = {*release.models(), release.gate.model}
+    for model in models:
         open_bundle(workspace.models_dir / model.model / model.version, expect=model)
-    assert {path.name for path in workspace.models_dir.iterdir()} == {m.model for m in release.models()}
+    assert {path.name for path in workspace.models_dir.iterdir()} == {m.model for m in models}
     assert release.as_of_ms is not None
     with LmdbUserStore.open(workspace.users_path) as users:
         user = asyncio.run(users.get("u1", release.as_of_ms, 5))
