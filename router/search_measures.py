@@ -33,9 +33,9 @@ class SearchMeasures:
     def _answered(self, answer: Answer, surface: str) -> None:
         self.gates.add(surface, "open" if answer.gate.open else "closed", answer.gate.reason)
         for timing in answer.timings:
-            stage = (surface, timing.stage.value, timing.channel)
+            stage: tuple[str, ...] = (surface, timing.stage.value, timing.channel)
             if self._per_model:
-                stage = (*stage, str(timing.model))  # type: ignore[assignment]
+                stage = (*stage, str(timing.model))
             self.stage_s.observe(timing.total_s, *stage)
             self.queue_s.observe(timing.queue_s, *stage)
             self.compute_s.observe(timing.compute_s, *stage)

@@ -31,7 +31,9 @@ def search(
     page_size: Annotated[int, typer.Option(min=1, max=500, help="Items wanted.")] = 10,
     router: Annotated[str, typer.Option(help="HOST:PORT; default: the workspace's own cluster.")] = "",
     timeout_s: Annotated[float, typer.Option(min=0.001, help="How long to wait for the answer.")] = 5.0,
-    trace: Annotated[bool, typer.Option(help="Have it traced, and print the trace's id.")] = False,
+    trace: Annotated[
+        bool, typer.Option(help="Have it traced, where traces are set up; prints the trace's id.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
