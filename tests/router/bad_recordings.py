@@ -51,7 +51,7 @@ RECORDINGS = [
     _case("no moment", "timestamp", timestamp=None),
     _case("moment zero", "timestamp", timestamp=Timestamp()),
     _case("before 1970", "timestamp", timestamp=Timestamp(seconds=-1)),
-    _case("in eleven minutes", "timestamp", timestamp=Timestamp(seconds=int(time.time()) + 660)),
+    _case("tomorrow", "timestamp", timestamp=Timestamp(seconds=int(time.time()) + 86_400)),
     _case("milliseconds for seconds", "timestamp", timestamp=Timestamp(seconds=1_288_000_000_000)),
     _case("a second of two", "timestamp", timestamp=Timestamp(seconds=1, nanos=1_000_000_000)),
     _case("an id that comes twice", "event_id", event_id="good"),
