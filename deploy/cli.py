@@ -33,6 +33,7 @@ _COMMANDS = {
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
     "gate": _Command("gate", "app", "Show what the query-selection gate saves and costs."),
+    "tune": _Command("tune", "app", "Search for settings that need no training."),
     "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),
     "models": _Command("models", "app", "List models, load, pin and unload them."),
     "shards": _Command("shards", "app", "List, plan, move, drain, freeze and restart shards."),

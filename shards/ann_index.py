@@ -3,6 +3,7 @@
 Legend: D = width of a vector, N = items, K = neighbours found.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,26 @@ GPU_MAX_K = 2048
 """FAISS finds no more than this on a GPU."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnKnobs:
+    """How far a search looks, by the kind of index; 0 leaves what the index says itself.
+
+    `nprobe` inverted lists are looked at, `k_factor` times the neighbours wanted are compared exactly by an
+    index that refines, `ef_search` vertices of a graph are kept in view.
+    """
+
+    nprobe: int = 0
+    k_factor: float = 0.0
+    ef_search: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.nprobe, self.k_factor, self.ef_search) < 0:
+            raise ValueError("nprobe, k_factor and ef_search must not be negative")
+
+
+_AS_WRITTEN = AnnKnobs()
+
+
 class AnnIndex:
     """A FAISS index on the CPU, with a copy on the GPU for searches without filter where there is one."""
 
@@ -29,8 +50,11 @@ class AnnIndex:
         self._on_gpu = _gpu_copy(index, device)
 
     @classmethod
-    def open(cls, path: Path, device: str = "cpu") -> "AnnIndex":
-        """Read an index; CorruptBundle where it is none, MismatchedBundle where it cannot filter."""
+    def open(cls, path: Path, device: str = "cpu", knobs: AnnKnobs = _AS_WRITTEN) -> "AnnIndex":
+        """Read an index and set its knobs.
+
+        CorruptBundle where the file is none, MismatchedBundle where it cannot filter.
+        """
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
@@ -38,6 +62,7 @@ class AnnIndex:
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise MismatchedBundle(path.name, "is not by inner product")
         _check_filters(index, path.name)
+        set_knobs(index, knobs)
         return cls(index, device)
 
     def __len__(self) -> int:
@@ -80,6 +105,20 @@ class AnnIndex:
         if len(rows) < least:
             scores, rows = _search(self._index, vector_1D, k, selector, exhaustive=True)
         return scores, rows
+
+
+def set_knobs(index: Any, knobs: AnnKnobs) -> None:
+    """Set how far searches of an index, and of the indexes inside it, look."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        set_knobs(index.index, knobs)
+    elif isinstance(index, faiss.IndexRefine):
+        index.k_factor = knobs.k_factor or index.k_factor
+        set_knobs(index.base_index, knobs)
+    elif isinstance(index, faiss.IndexIVF):
+        index.nprobe = min(knobs.nprobe or index.nprobe, index.nlist)
+    elif isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efSearch = knobs.ef_search or index.hnsw.efSearch
 
 
 def _search(

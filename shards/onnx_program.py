@@ -1,4 +1,4 @@
-"""A program run by ONNX Runtime, which computes small ones several times faster than torch: ADR 7.
+"""A program run by ONNX Runtime, which computes small ones several times faster than torch: ADR 11.
 
 A session is made without Python's lock, so that those who serve meanwhile do not wait for it, and goes as
 soon as the last reference does.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shards.ann_index import AnnIndex
 from shards.bundle import Bundle, open_bundle
 from shards.candidates import SCORE, Candidates
-from shards.catalogue import CATALOGUE_FILE, CATALOGUE_ROWS_FILE, open_items
+from shards.catalogue import CATALOGUE_FILE, CATALOGUE_ROWS_FILE, open_items, read_params
 from shards.cross_kinds import CrossKind
 from shards.errors import FieldViolation, InvalidInput
 from shards.feature_kinds import ITEM_ID_COLUMN, HistoryKind
@@ -32,7 +32,7 @@ from shards.release import Stage
 from shards.search_context import Filter, FilterClause
 from shards.servable import open_servable
 from shards.stages import Retriever
-from shards.two_tower import INDEX_FILE, TwoTower
+from shards.two_tower import INDEX_FILE, TwoTower, TwoTowerParams
 
 Rows = NDArray[np.int64]
 
@@ -133,7 +133,9 @@ def _golden(folder: Path, source: Source, rows_N: Rows) -> Golden:
     allowed: Filter = (_only(source, rows_N),)
     if isinstance(retriever, TwoTower) and is_graph(faiss.read_index(str(folder / INDEX_FILE))):
         # A graph of fewer items finds its own way; what it finds has the scores that the whole gives.
-        items, ann = ForwardIndex.open(folder / ITEMS_FILE), AnnIndex.open(folder / INDEX_FILE)
+        knobs = read_params(TwoTowerParams, source.bundle).ann
+        ann = AnnIndex.open(folder / INDEX_FILE, knobs=knobs)
+        items = ForwardIndex.open(folder / ITEMS_FILE)
         retriever, allowed = replace(retriever, ann=ann, items=items), ()
     k = max((len(item_ids) for item_ids in source.golden.item_ids), default=0)
     answers = [retriever.retrieve(context, k, allowed, (), 0) for context in source.golden.contexts]

@@ -1,17 +1,18 @@
 """Engine "two_tower": the query tower and the index of item vectors answer together.
 
 Files: program "query_tower" (request features by name → one vector [1, D]), index.faiss (inner
-product, ids are rows of items.parquet), features.json. Legend: D = width of a vector, N = items.
+product, ids are rows of items.parquet), features.json. Params: "ann", how far the index looks, as `headrace
+tune ann` found it; what the index says itself by default. Legend: D = width of a vector, N = items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.ann_index import AnnIndex
+from shards.ann_index import AnnIndex, AnnKnobs
 from shards.bundle import Bundle
 from shards.candidates import SCORE, Candidates
-from shards.catalogue import answer, check_finite, open_encoder, open_items
+from shards.catalogue import answer, check_finite, open_encoder, open_items, read_params
 from shards.errors import MismatchedBundle
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
@@ -20,6 +21,15 @@ from shards.search_context import Filter, SearchContext
 
 INDEX_FILE = "index.faiss"
 QUERY_TOWER = "query_tower"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoTowerParams:
+    """Settings of the engine."""
+
+    ann: AnnKnobs = field(default_factory=AnnKnobs)
+    index: str = ""
+    """FAISS factory string of the index, for the reader; empty where nobody tuned it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +62,7 @@ class TwoTower:
 def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
     """Open the engine; BundleError names the file at fault."""
     items = open_items(bundle)
-    ann = AnnIndex.open(bundle.file(INDEX_FILE), device)
+    ann = AnnIndex.open(bundle.file(INDEX_FILE), device, read_params(TwoTowerParams, bundle).ann)
     if len(ann) != len(items):
         raise MismatchedBundle(INDEX_FILE, f"holds {len(ann)} vectors for {len(items)} items")
     return TwoTower(

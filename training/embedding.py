@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
+from shards.ann_index import AnnIndex
 from shards.bundle import write_bundle
 from shards.candidates import SCORE, Candidates
 from shards.feature_encoder import RequestEncoder
@@ -27,6 +27,7 @@ from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 from shards.two_tower import INDEX_FILE
 from training.channels import GOLDEN_K, Destination
 from training.features import FittingData, fit_spec, model_inputs
+from training.item_index import untuned_index
 from training.models.two_tower import TwoTower
 from training.programs import query_tower
 from training.recipe import Recipe
@@ -37,9 +38,6 @@ from training.trainer import Observer, Seeded, ignore
 
 RECALL_K = 100
 """Early stopping looks at recall among this many."""
-
-_EXACT_UP_TO = 200_000
-"""Items up to which every vector is compared; larger catalogues get inverted lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +124,13 @@ def write_embedding(
     contexts: Sequence[SearchContext],
     destination: Destination,
 ) -> None:
-    """Write the bundle; its goldens are the eager model's answers to `contexts`."""
+    """Write the bundle; its goldens are the answers to `contexts` from the eager model's vectors."""
     model = destination.model(name)
     with torch.inference_mode():
         vector_ND = embedding.model.encode_item(embedding.item).numpy()
     request = as_tensors(embedding.encoder.encode_requests(contexts))
-    answers = _answers(embedding, vector_ND, request, snapshot.items.column("item_id").to_pylist())
+    index = untuned_index(vector_ND)
+    answers = _answers(embedding, index, request, snapshot.items.column("item_id").to_pylist())
     program = query_tower(embedding.model, rows_of(request, torch.arange(2)))
     manifest = Manifest(
         name=model.model,
@@ -149,34 +148,19 @@ def write_embedding(
         (folder / FEATURES_FILE).write_bytes(embedding.spec.to_bytes())
         embedding.tokenizer.save(folder / TOKENIZER_FILE)
         pq.write_table(snapshot.items, folder / ITEMS_FILE)
-        faiss.write_index(_index(vector_ND), str(folder / INDEX_FILE))
+        faiss.write_index(index, str(folder / INDEX_FILE))
         write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
 
     write_bundle(destination.root, manifest, fill)
 
 
-def _answers(
-    embedding: Embedding, vector_ND: NDArray[np.float32], request: Tensors, item_ids: Sequence[str]
-) -> list[Candidates]:
-    """Return the nearest items by comparing every vector, best first."""
+def _answers(embedding: Embedding, index: Any, request: Tensors, item_ids: Sequence[str]) -> list[Candidates]:
+    """Return what the index finds nearest to the eager model's vectors, best first."""
     with torch.inference_mode():
-        score_QN = embedding.model.encode_query(request).numpy() @ vector_ND.T
-    order_QK = np.argsort(-score_QN, axis=1, kind="stable")[:, :GOLDEN_K]
+        query_QD = embedding.model.encode_query(request).numpy()
+    ann = AnnIndex(index)
+    found = [ann.search(vector_D[np.newaxis], GOLDEN_K) for vector_D in query_QD]
     return [
-        Candidates(item_ids=tuple(item_ids[row] for row in order_K), columns={SCORE: score_N[order_K]})
-        for score_N, order_K in zip(score_QN, order_QK, strict=True)
+        Candidates(item_ids=tuple(item_ids[row] for row in rows.tolist()), columns={SCORE: scores})
+        for scores, rows in found
     ]
-
-
-def _index(vector_ND: NDArray[np.float32]) -> Any:
-    """Return an inner-product index of a kind that fits the size of the catalogue."""
-    count, width = vector_ND.shape
-    if count <= _EXACT_UP_TO:
-        index: Any = faiss.IndexFlatIP(width)
-    else:
-        lists = int(4 * count**0.5)
-        index = faiss.index_factory(width, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = max(1, lists // 32)
-        index.train(vector_ND)
-    index.add(vector_ND)
-    return index

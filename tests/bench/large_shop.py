@@ -35,7 +35,7 @@ from training.snapshot import Snapshot
 
 NOW_MS = 1_320_000_000_000
 _DAY_MS = 86_400_000
-_TOPICS, _WORDS_OF_TOPIC, _TITLE_WORDS = 400, 60, 5
+_TOPICS, _WORDS_OF_TOPIC, _TITLE_WORDS = 400, 30, 5
 _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]
 _CHANNELS = ("lexical", "embedding", "memory", "word_memory", "title_popular", "neighbours", "own", "popular")
 _STATISTICS = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "popularity_daily")
@@ -58,18 +58,22 @@ class LargeShop:
         return [f"{row:07d}" for row in range(self.size)]
 
     @cached_property
+    def topics(self) -> NDArray[np.object_]:
+        """Return the words of each topic, the most frequent first; a word is of about two topics."""
+        rng = np.random.default_rng(self.seed + 3)
+        return rng.choice(_vocabulary(rng), size=(_TOPICS, _WORDS_OF_TOPIC))
+
+    @cached_property
     def titles(self) -> list[str]:
         """Return a title for each item [N]."""
         rng = np.random.default_rng(self.seed)
-        vocabulary = _vocabulary(rng)
         topic_N1 = rng.integers(_TOPICS, size=(self.size, 1))
         # The n-th word of a topic is met in proportion to 1 / n.
         place_NW = (
             np.exp(rng.random((self.size, _TITLE_WORDS)) * np.log(_WORDS_OF_TOPIC)).astype(np.int64) - 1
         )
-        word_NW = (topic_N1 * 37 + place_NW * 11) % len(vocabulary)
         number_N = rng.integers(1000, size=self.size).tolist()
-        words = vocabulary[word_NW].tolist()
+        words = self.topics[topic_N1, place_NW].tolist()
         return [f"{' '.join(some)} {number}" for some, number in zip(words, number_N, strict=True)]
 
     @cached_property
@@ -108,9 +112,9 @@ class LargeShop:
         nothing = pa.table({"timestamp": pa.array([], TIMESTAMP)})
         return Snapshot(now_ms=NOW_MS, items=self.items, events=nothing, queries=nothing)
 
-    def tokenizer(self) -> Tokenizer:
-        """Return a tokeniser that knows the words."""
-        return Tokenizer.train(self.titles[:20_000], vocab_size=ONLINE_RETAIL.features.vocab_size)
+    def tokenizer(self, vocab_size: int = ONLINE_RETAIL.features.vocab_size) -> Tokenizer:
+        """Return a tokeniser made from titles."""
+        return Tokenizer.train(self.titles[:20_000], vocab_size=vocab_size)
 
     def requests(self) -> Sequence[tuple[SearchContext, Candidates]]:
         """Return what the goldens of scorers ask."""

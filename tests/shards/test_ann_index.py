@@ -1,14 +1,25 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shards.ann_index import AnnIndex
+from shards.ann_index import AnnIndex, AnnKnobs
 from shards.errors import CorruptBundle, MismatchedBundle
 
-KINDS = ("Flat", "SQ8", "IVF16,Flat", "HNSW8", "PCA8,Flat", "PCA8,IVF16,Flat", "IVF16,SQ8,RFlat")
+KINDS = (
+    "Flat",
+    "SQ8",
+    "IVF16,Flat",
+    "HNSW8",
+    "PCA8,Flat",
+    "PCA8,IVF16,Flat",
+    "IVF16,SQ8,RFlat",
+    "IVF16,PQ8x4fs,RFlat",
+)
 
 
 def vectors() -> NDArray[np.float32]:
@@ -54,6 +65,25 @@ def test_nothing_allowed_finds_nothing(index: AnnIndex) -> None:
 def test_more_than_the_catalogue_is_the_catalogue(index: AnnIndex) -> None:
     _, rows = index.search(vectors()[:1], 10_000)
     assert sorted(rows) == list(range(700))
+
+
+@pytest.mark.parametrize(
+    ("kind", "knobs", "value_of"),
+    [
+        ("IVF16,Flat", AnnKnobs(nprobe=5), lambda index: index.nprobe),
+        ("PCA8,IVF16,Flat", AnnKnobs(nprobe=5), lambda index: faiss.extract_index_ivf(index).nprobe),
+        ("IVF16,SQ8,RFlat", AnnKnobs(k_factor=5.0), lambda index: index.k_factor),
+        ("HNSW8", AnnKnobs(ef_search=5), lambda index: index.hnsw.efSearch),
+    ],
+)
+def test_knobs_are_set_on_load_and_left_alone_otherwise(
+    tmp_path: Path, kind: str, knobs: AnnKnobs, value_of: Callable[[Any], float]
+) -> None:
+    path = write_index(tmp_path / "index.faiss", kind)
+    as_written, turned = AnnIndex.open(path), AnnIndex.open(path, knobs=knobs)
+    assert value_of(faiss.downcast_index(turned._index)) == 5
+    file = faiss.read_index(str(path))
+    assert value_of(faiss.downcast_index(as_written._index)) == value_of(faiss.downcast_index(file)) != 5
 
 
 def test_an_exact_index_gives_inner_products(tmp_path: Path) -> None:

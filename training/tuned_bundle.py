@@ -1,0 +1,100 @@
+"""A two-tower bundle with another index: what its tuning needs of it, and how the result is written.
+
+Legend: N = items, Q = queries, D = width of a vector.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss as faiss_module
+import numpy as np
+
+from shards.bundle import Bundle, open_bundle, write_bundle
+from shards.candidates import Floats
+from shards.errors import FieldViolation, InvalidInput
+from shards.golden import GOLDEN_FILE, golden_of, read_golden, replay, write_golden
+from shards.json_codec import to_json
+from shards.manifest import MANIFEST_FILE, Manifest
+from shards.release import ModelVersion
+from shards.search_context import SearchContext
+from shards.servable import open_servable
+from shards.two_tower import INDEX_FILE, TwoTower, TwoTowerParams
+from training.ann_tuning import Tuned
+from training.item_index import exact_vectors
+
+faiss: Any = faiss_module
+"""Its stubs leave out indexes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunable:
+    """A verified two-tower bundle that answered its goldens, and the vectors of its items [N, D]."""
+
+    bundle: Bundle
+    engine: TwoTower
+    vector_ND: Floats
+
+    def queries(self, contexts: Sequence[SearchContext]) -> Floats:
+        """Return what the query tower makes of each search [Q, D]."""
+        engine = self.engine
+        vectors = [
+            vector_1D
+            for context in contexts
+            for vector_1D in engine.query_tower(engine.encoder.encode_request(context)).values()
+        ]
+        return np.ascontiguousarray(np.concatenate(vectors), dtype=np.float32)
+
+
+def open_tunable(models_dir: Path, model: ModelVersion) -> Tunable:
+    """Open a model for tuning; InvalidInput where its index cannot be chosen, BundleError as ever."""
+    bundle = open_bundle(models_dir / model.model / model.version, model)
+    engine = open_servable(bundle, "cpu")
+    if not isinstance(engine, TwoTower) or bundle.manifest.partition is not None:
+        problem = f"{model} is no undivided two-tower model, whose index can be tuned"
+        raise InvalidInput(FieldViolation("model", problem))
+    golden, tolerance = read_golden(bundle.file(GOLDEN_FILE)), bundle.manifest.tolerance
+    replay(engine, golden, tolerance.rtol, tolerance.atol)
+    vector_ND = exact_vectors(faiss.read_index(str(bundle.file(INDEX_FILE))))
+    return Tunable(bundle=bundle, engine=engine, vector_ND=vector_ND)
+
+
+def write_tuned(models_dir: Path, tunable: Tunable, version: str, tuned: Tuned) -> ModelVersion:
+    """Write the model with the chosen index as another version of it; FileExistsError where that exists.
+
+    Its goldens ask what those of the model asked, and expect what the new index answers.
+    """
+    manifest = _manifest(tunable.bundle.manifest, version, tuned)
+    golden = read_golden(tunable.bundle.file(GOLDEN_FILE))
+
+    def fill(folder: Path) -> None:
+        ours = shutil.ignore_patterns(MANIFEST_FILE, INDEX_FILE)
+        shutil.copytree(tunable.bundle.path, folder, dirs_exist_ok=True, ignore=ours)
+        faiss.write_index(tuned.index, str(folder / INDEX_FILE))
+
+    with tempfile.TemporaryDirectory(prefix=".tuning-", dir=models_dir) as scratch:
+        draft = open_bundle(write_bundle(Path(scratch), manifest, fill))
+        engine = open_servable(draft, "cpu")
+        assert isinstance(engine, TwoTower)
+        answers = [
+            engine.retrieve(context, len(item_ids), (), (), 0)
+            for context, item_ids in zip(golden.contexts, golden.item_ids, strict=True)
+        ]
+
+        def complete(folder: Path) -> None:
+            ours = shutil.ignore_patterns(MANIFEST_FILE, GOLDEN_FILE)
+            shutil.copytree(draft.path, folder, dirs_exist_ok=True, ignore=ours)
+            write_golden(folder / GOLDEN_FILE, golden_of(golden.contexts, answers))
+
+        write_bundle(models_dir, manifest, complete)
+    return manifest.model_version
+
+
+def _manifest(manifest: Manifest, version: str, tuned: Tuned) -> Manifest:
+    choice = tuned.choice
+    params = to_json(TwoTowerParams(ann=choice.knobs, index=choice.factory))
+    figures = {"ann_recall": choice.recall, "ann_median_ms": choice.median_ms, "ann_p99_ms": choice.p99_ms}
+    return replace(manifest, version=version, params=params, metrics={**manifest.metrics, **figures})
