@@ -19,6 +19,7 @@ from deploy.settings import ClusterSettings
 from deploy.telemetry import telemetry
 from services.process_log import log_to
 from shards.errors import HeadraceError
+from shards.garbage import set_aside_what_stays
 
 Serve = Callable[[ClusterSettings, Callable[[str], None]], Coroutine[None, None, None]]
 """Serves until cancelled; calls its second argument with its HOST:PORT when it does."""
@@ -39,7 +40,8 @@ def enter() -> ClusterSettings:
 
 
 def announce(address: str) -> None:
-    """Tell the supervisor that this process serves, and where."""
+    """Tell the supervisor that this process serves, and where; what it took to start is settled then."""
+    set_aside_what_stays()
     _tell("address", address)
 
 

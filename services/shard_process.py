@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import ctypes
 import errno
-import gc
 import importlib
 import json
 import logging
@@ -37,6 +36,7 @@ from services.shard_config import ShardConfig
 from services.shard_record import read_record
 from services.telemetry_settings import Telemetry
 from shards.errors import CorruptRecord
+from shards.garbage import set_aside_what_stays
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +128,8 @@ def _import_aside(modules: Sequence[str]) -> None:
     with ThreadPoolExecutor(max_workers=1, initializer=_step_back) as thread:
         for module in modules:
             thread.submit(importlib.import_module, module).result()
-    gc.collect()
-    # What is here stays in every life; collections need not touch it, and its pages stay shared.
-    gc.freeze()
+    # What is here stays in every life, and pages that no collection touches stay shared.
+    set_aside_what_stays()
 
 
 def _step_back() -> None:

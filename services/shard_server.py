@@ -25,10 +25,11 @@ from services.tracing import running_tracing
 from services.worker_pool import WorkerPool
 from shards.errors import Unavailable
 from shards.eviction import EvictionLimits
+from shards.garbage import set_aside_what_stays
 from shards.leak_guard import LeakGuard, LeakLimits
 from shards.load_attempts import AttemptLimits
 from shards.memory_use import MemoryUse
-from shards.process_memory import anonymous_bytes, set_aside_what_stays
+from shards.process_memory import anonymous_bytes
 from shards.program_process import program_process
 from shards.residency import Residency
 

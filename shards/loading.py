@@ -10,11 +10,12 @@ from pathlib import Path
 
 from shards.bundle import Bundle, open_bundle
 from shards.errors import MismatchedBundle
+from shards.garbage import set_aside_what_stays
 from shards.golden import GOLDEN_FILE, read_golden, replay
 from shards.manifest import Manifest
 from shards.memory_use import MemoryUse
 from shards.pace import no_rest
-from shards.process_memory import memory_in_use, set_aside_what_stays
+from shards.process_memory import memory_in_use
 from shards.program import ProgramReader, prepare_program
 from shards.release import ModelVersion
 from shards.servable import open_servable

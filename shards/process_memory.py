@@ -8,7 +8,6 @@ glibc's malloc (torch, FAISS, numpy and tantivy take from it), Arrow's own pool,
 
 import ctypes
 import functools
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -52,16 +51,6 @@ def give_back_memory() -> None:
     libc = _libc()
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
-
-
-def set_aside_what_stays() -> None:
-    """Keep the garbage collector from looking at what is imported by now ever again.
-
-    Each collection stops every thread. Over all the modules of torch and its like it takes as long as dozens
-    of requests; over the bundles alone, as hereafter, a small part of one.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 class _MallInfo2(ctypes.Structure):
