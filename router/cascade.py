@@ -117,6 +117,9 @@ def _decided(keeper: Gatekeeper, search: Search, lexical: Candidates | None = No
         gate = keeper.decide(search.context, lexical)
         if span:
             span.tell({"headrace.gate.open": gate.open, "headrace.gate.reason": gate.reason})
+            span.tell({"headrace.gate.version": gate.version})
+            if gate.probability is not None:
+                span.tell({"headrace.gate.probability": gate.probability})
     return gate
 
 

@@ -54,6 +54,10 @@ class Gatekeepers:
         budget = self._budget(release) if model is not None and rules.learned else None
         return Gatekeeper(rules=rules, model=model, budget=budget)
 
+    def closed_shares(self) -> dict[str, float]:
+        """Return the quantile from which on the gate of each release with a budget opens now, by its name."""
+        return {name: budget.closed_share for name, budget in list(self._budgets.items())}
+
     def _budget(self, release: Release) -> GateBudget:
         budget = self._budgets.pop(release.name, None)
         if budget is None or budget.rules != release.gate:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from router.admission import Admission
 from router.coalescing import Coalescing
 from router.event_measures import EventMeasures
+from router.gatekeeper import Gatekeepers
 from router.replicas import ReplicaHealth
 from router.routing_table import RoutingTable
 from router.search_measures import SearchMeasures
@@ -67,7 +68,9 @@ def routing_instruments(
     )
 
 
-def search_instruments(measures: SearchMeasures, coalescing: Coalescing) -> Sequence[Instrument]:
+def search_instruments(
+    measures: SearchMeasures, coalescing: Coalescing, gatekeepers: Gatekeepers
+) -> Sequence[Instrument]:
     """Return the instruments of what searches are counted in."""
     return (
         counter("headrace_router_searches_total", "Searches by surface and status.", measures.searches),
@@ -95,8 +98,19 @@ def search_instruments(measures: SearchMeasures, coalescing: Coalescing) -> Sequ
         ),
         counter(
             "headrace_router_gate_decisions_total",
-            "Decisions of the gate (open, closed) by reason, of answered searches.",
+            "Decisions of the gate (open, closed) by reason and version, of answered searches.",
             measures.gates,
+        ),
+        histogram(
+            "headrace_router_gate_probability",
+            "Gain that the gate's model expects of embedding retrieval.",
+            measures.gate_probability,
+        ),
+        Gauge(
+            "headrace_router_gate_closed_share",
+            "Share of searches by expected gain for which a release's gate stays closed now.",
+            ("release",),
+            lambda: [((name,), share) for name, share in gatekeepers.closed_shares().items()],
         ),
         counter(
             "headrace_router_gaps_total",

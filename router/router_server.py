@@ -223,7 +223,7 @@ class Router:
         observer = SearchObserver(telemetry.settings, tracing)
         doors = {"search": self._admission, "stage": self._proxied, "event": self._recordings}
         instruments = (
-            *search_instruments(observer.measures, self._coalescing),
+            *search_instruments(observer.measures, self._coalescing, self._gatekeepers),
             *event_instruments(self._events),
             *routing_instruments(self._calls, self._replicas, doors, lambda: self._watch.table),
         )

@@ -2,7 +2,7 @@
 
 from router.answer import Answer
 from router.seen_search import SeenSearch
-from shards.measures import Counts, Distributions
+from shards.measures import SHARE_BOUNDS, Counts, Distributions
 
 
 class SearchMeasures:
@@ -19,7 +19,8 @@ class SearchMeasures:
         self.stage_s = Distributions(*stage)
         self.queue_s = Distributions(*stage)
         self.compute_s = Distributions(*stage)
-        self.gates = Counts("surface", "decision", "reason")
+        self.gates = Counts("surface", "decision", "reason", "version")
+        self.gate_probability = Distributions("surface", bounds=SHARE_BOUNDS)
         self.gaps = Counts("surface", "stage", "channel", "reason")
 
     def ended(self, seen: SeenSearch) -> None:
@@ -31,7 +32,10 @@ class SearchMeasures:
             self._answered(seen.answer, surface)
 
     def _answered(self, answer: Answer, surface: str) -> None:
-        self.gates.add(surface, "open" if answer.gate.open else "closed", answer.gate.reason)
+        gate = answer.gate
+        self.gates.add(surface, "open" if gate.open else "closed", gate.reason, gate.version)
+        if gate.probability is not None:
+            self.gate_probability.observe(gate.probability, surface)
         for timing in answer.timings:
             stage: tuple[str, ...] = (surface, timing.stage.value, timing.channel)
             if self._per_model:

@@ -31,7 +31,7 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How long something took; its name ends in `_seconds`."""
+    """How values are spread; where they are times, its name ends in `_seconds`."""
 
     name: str
     meaning: str

@@ -122,11 +122,11 @@ class _Instruments(Collector):
             family = _family(instrument)
             if isinstance(instrument, Histogram):
                 for values, found in instrument.read():
-                    bounds = [*(str(bound_s) for bound_s in found.bounds_s), "+Inf"]
+                    bounds = [*(str(bound) for bound in found.bounds), "+Inf"]
                     family.add_metric(  # type: ignore[attr-defined]
                         values,
                         buckets=list(zip(bounds, found.cumulative, strict=True)),
-                        sum_value=found.total_s,
+                        sum_value=found.total,
                     )
             else:
                 for values, value in instrument.read():

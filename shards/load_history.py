@@ -8,7 +8,7 @@ class LoadHistory:
 
     def __init__(self) -> None:
         self.loads = Counts("outcome")
-        self.load_s = Distributions(bounds_s=LOAD_BOUNDS_S)
+        self.load_s = Distributions(bounds=LOAD_BOUNDS_S)
         self.evictions = Counts()
 
     def loaded(self, took_s: float) -> None:

@@ -25,6 +25,9 @@ CALL_BOUNDS_S = (
 LOAD_BOUNDS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Upper bounds of buckets for loads of bundles, in seconds."""
 
+SHARE_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Upper bounds of buckets for probabilities."""
+
 
 class Counts:
     """How often something happened, by the values of its labels."""
@@ -52,38 +55,38 @@ class Counts:
 @dataclass(slots=True)
 class _Series:
     buckets: list[int]
-    total_s: float = 0.0
+    total: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """How many took at most each of the bounds, and what all took; `cumulative` ends with all of them."""
+    """How many values are at most each of the bounds, and their sum; `cumulative` ends with all of them."""
 
-    bounds_s: tuple[float, ...]
+    bounds: tuple[float, ...]
     cumulative: tuple[int, ...]
-    total_s: float = field(default=0.0)
+    total: float = field(default=0.0)
 
 
 class Distributions:
-    """How long something took, in seconds, by the values of its labels."""
+    """How values are spread, most of them seconds, by the values of their labels."""
 
-    __slots__ = ("_bounds_s", "_most", "_series", "labels")
+    __slots__ = ("_bounds", "_most", "_series", "labels")
 
     def __init__(
-        self, *labels: str, bounds_s: tuple[float, ...] = CALL_BOUNDS_S, most_series: int = MOST_SERIES
+        self, *labels: str, bounds: tuple[float, ...] = CALL_BOUNDS_S, most_series: int = MOST_SERIES
     ) -> None:
         self.labels = labels
-        self._bounds_s = bounds_s
+        self._bounds = bounds
         self._most = most_series
         self._series: dict[Labels, _Series] = {}
         if not labels:
             self._opened(())
 
-    def observe(self, took_s: float, *values: str) -> None:
+    def observe(self, value: float, *values: str) -> None:
         """Note one more."""
         series = self._series.get(values) or self._opened(values)
-        series.buckets[bisect_left(self._bounds_s, took_s)] += 1
-        series.total_s += took_s
+        series.buckets[bisect_left(self._bounds, value)] += 1
+        series.total += value
 
     def read(self) -> Sequence[tuple[Labels, Distribution]]:
         """Return the distributions so far."""
@@ -91,14 +94,14 @@ class Distributions:
 
     def _opened(self, values: Labels) -> _Series:
         values = _bounded(values, self.labels, len(self._series), self._most)
-        return self._series.setdefault(values, _Series([0] * (len(self._bounds_s) + 1)))
+        return self._series.setdefault(values, _Series([0] * (len(self._bounds) + 1)))
 
     def _distribution(self, series: _Series) -> Distribution:
         counted, cumulative = 0, []
         for count in list(series.buckets):
             counted += count
             cumulative.append(counted)
-        return Distribution(bounds_s=self._bounds_s, cumulative=tuple(cumulative), total_s=series.total_s)
+        return Distribution(bounds=self._bounds, cumulative=tuple(cumulative), total=series.total)
 
 
 def _bounded(values: Labels, labels: Labels, series: int, most: int) -> Labels:

@@ -18,6 +18,7 @@ from typing import Any
 from router.answer import Answer, Explanation, StageTiming
 from router.coalescing import Coalescing
 from router.gate import GateDecision
+from router.gatekeeper import Gatekeepers
 from router.router_metrics import search_instruments
 from router.search_observer import SearchObserver
 from services import tracing
@@ -161,7 +162,9 @@ async def traced_us(ratio: float, folder: Path, repeats: int) -> float:
 def scrape_ms(observer: SearchObserver) -> float:
     """Return how long it takes to read the router's figures, in milliseconds of both ends."""
     process = ProcessTelemetry(role=ROUTER, name="router-0", settings=Telemetry())
-    with metrics_port(process, search_instruments(observer.measures, Coalescing())) as address:
+    with metrics_port(
+        process, search_instruments(observer.measures, Coalescing(), Gatekeepers(lambda: 0.0))
+    ) as address:
         return min(per_call_us(lambda: void(scrape(address)), 1) for _ in range(5)) / 1e3
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from router.client import Event, HeadraceClient
@@ -11,12 +11,15 @@ from services.controller_metrics import ControllerMetrics
 from services.metrics_port import metrics_port
 from services.metrics_targets import metrics_targets
 from services.telemetry_settings import CONTROLLER, ROUTER, SHARD, TARGETS, ProcessTelemetry, Telemetry
+from shards.release import GateRules
 from tests.router.running_router import placed, running
 from tests.services.in_process_shards import in_process_shards
 from tests.services.running_controller import running_controller
 from tests.services.scraping import Scraped, scrape
+from tests.shards import gates
 from tests.shards.bundles import RELEASE, SURFACE, build_models
 
+GATED = replace(RELEASE, gate=GateRules(mode="before", model=gates.VERSION, target_rate=0.9))
 _NOBODY = "127.0.0.1:1"
 
 
@@ -43,6 +46,7 @@ async def observed_cluster(root: Path) -> AsyncIterator[ObservedCluster]:
     """Run the cluster, with a release deployed."""
     state = root / "state"
     build_models(root / "models")
+    gates.write_gate(root / "models")
     seen = {
         role: ProcessTelemetry(role=role, name=role, settings=Telemetry(), targets_dir=state / TARGETS)
         for role in (ROUTER, CONTROLLER)
@@ -56,8 +60,14 @@ async def observed_cluster(root: Path) -> AsyncIterator[ObservedCluster]:
         await controller.deploy(RELEASE)
         addresses = {SHARD: await shards.address(SHARD), "gone": _NOBODY}
         holders = {str(model): [SHARD] for model in RELEASE.models()} | {"ranker@1": ["gone"]}
-        placement = placed([RELEASE], holders, addresses)
-        router = await stack.enter_async_context(running(placement, state, telemetry=seen[ROUTER]))
+        router = await stack.enter_async_context(
+            running(
+                placed([GATED], holders, addresses),
+                state,
+                telemetry=seen[ROUTER],
+                bundle_root=root / "models",
+            )
+        )
         client = await stack.enter_async_context(HeadraceClient(router.address, timeout_s=10.0))
         cluster = ObservedCluster(client, state / TARGETS)
         await cluster.visit()

@@ -46,6 +46,7 @@ async def running(
     default_deadline_s: float = 5.0,
     access: AccessRules | None = None,
     telemetry: ProcessTelemetry = UNSEEN,
+    bundle_root: Path | None = None,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
@@ -57,6 +58,7 @@ async def running(
         grace_s=0.0,
         access=access,
         telemetry=telemetry,
+        bundle_root=bundle_root,
     )
     assert config.cache_path is not None
     await write_cache(config.cache_path, placement)

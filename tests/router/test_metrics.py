@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from router.client import Event, HeadraceClient, RecordError, SearchError
+from router.gate import decide
 from services.metrics_targets import metrics_targets
 from services.telemetry_settings import ROUTER, MetricsSettings, ProcessTelemetry, Telemetry
 from shards.placement import Placement
 from shards.release import ModelVersion
+from shards.search_context import SearchContext
 from tests.router.real_shards import Models, real_shards
 from tests.router.running_router import running
 from tests.services.scraping import Scraped, scrape
@@ -71,8 +73,9 @@ def test_searches_stages_and_the_gate_are_counted(models: Models, tmp_path: Path
     assert router.value("headrace_router_searches_total", surface=SURFACE, status="ok") == 4
     assert router.value("headrace_router_searches_total", surface="unknown", status="not_found") == 1
     assert router.value("headrace_router_search_seconds_count", surface=SURFACE) == 4
-    reason = {"surface": SURFACE, "decision": "open", "reason": "default_open"}
-    assert router.value("headrace_router_gate_decisions_total", **reason) == 4
+    decided = {"surface": SURFACE, "decision": "open", "reason": "default_open"}
+    version = decide(models.release.gate, SearchContext(query="red mug", now_ms=0)).version
+    assert router.value("headrace_router_gate_decisions_total", **decided, version=version) == 4
     for stage, channel in (("retrieval", "two_tower"), ("pre-ranking", ""), ("ranking", "")):
         labels = {"surface": SURFACE, "stage": stage, "channel": channel}
         assert router.value("headrace_router_stage_seconds_count", **labels) == 4

@@ -1,5 +1,6 @@
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,11 +49,23 @@ def test_an_answered_search_counts_with_its_stages() -> None:
     measures = watching.measures
     assert dict(measures.searches.read()) == {("gifts", "ok"): 1}
     ((_, took),) = measures.search_s.read()
-    assert (took.cumulative[-1], took.total_s) == (1, 0.25)
+    assert (took.cumulative[-1], took.total) == (1, 0.25)
     ((labels, stage),) = measures.stage_s.read()
-    assert (labels, stage.total_s) == (("gifts", "retrieval", "lexical"), 0.005)
-    assert dict(measures.gates.read()) == {("gifts", "open", "default_open"): 1}
+    assert (labels, stage.total) == (("gifts", "retrieval", "lexical"), 0.005)
+    assert dict(measures.gates.read()) == {("gifts", "open", "default_open", "rules-1"): 1}
+    assert measures.gate_probability.read() == []
     assert measures.gaps.read() == []
+
+
+def test_what_a_model_of_the_gate_expects_is_spread_by_surface() -> None:
+    watching = observer()
+    for probability in (0.25, 0.75):
+        with watching.watching(CONTEXT) as seen:
+            seen.asks(ASKED, RELEASE, 3)
+            seen.answer = replace(ANSWER, gate=replace(ANSWER.gate, probability=probability))
+    ((labels, expected),) = watching.measures.gate_probability.read()
+    assert (labels, expected.total, expected.cumulative[-1]) == (("gifts",), 1.0, 2)
+    assert expected.cumulative[expected.bounds.index(0.5)] == 1
 
 
 @pytest.mark.parametrize(

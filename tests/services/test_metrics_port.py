@@ -34,7 +34,7 @@ def instruments(calls: Counts, took: Distributions, depth: list[int]) -> list[In
 
 
 def test_figures_are_those_of_the_moment_of_the_scrape() -> None:
-    calls, took, depth = Counts("status"), Distributions("stage", bounds_s=(0.1, 1.0)), [1]
+    calls, took, depth = Counts("status"), Distributions("stage", bounds=(0.1, 1.0)), [1]
     with metrics_port(NOISY, instruments(calls, took, depth)) as address:
         assert "call_seconds" in scrape(address).kinds
         calls.add("ok")
