@@ -22,6 +22,7 @@ class RouterRules:
     max_deadline_s: float | None = None
     max_message_bytes: int | None = None
     keepalive_s: float | None = None
+    max_pending: int | None = None
     max_connection_age_s: float | None = None
     grace_s: float | None = None
     limit: LimitSettings | None = None

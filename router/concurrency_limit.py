@@ -16,7 +16,8 @@ class LimitSettings:
 
     Requests may take `tolerance` times as long as usual, and the event loop may be `lag_s` late on average.
     The limit is looked at every `window_s`. Of the requests of a window a share of `most_overdue` may find no
-    time or no room. What usually is follows what requests take over `drift_s`.
+    time or no room. What usually is rises over `rise_s` while half of the places are free, and over `drift_s`
+    under load.
     """
 
     floor: int = 8
@@ -26,12 +27,13 @@ class LimitSettings:
     lag_s: float = 0.01
     window_s: float = 0.1
     most_overdue: float = 0.05
+    rise_s: float = 10.0
     drift_s: float = 60.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.floor <= self.start <= self.ceiling:
             raise ValueError("1 <= floor <= start <= ceiling does not hold")
-        if self.tolerance < 1 or min(self.lag_s, self.window_s, self.drift_s) <= 0:
+        if self.tolerance < 1 or min(self.lag_s, self.window_s, self.rise_s, self.drift_s) <= 0:
             raise ValueError("tolerance must be at least 1, and times positive")
         if not 0 <= self.most_overdue <= 1:
             raise ValueError("most_overdue must be 0 to 1")
@@ -72,11 +74,11 @@ class Limit:
 def step(limit: Limit, window: Window, settings: LimitSettings) -> Limit:
     """Return the limit after one more window."""
     usual_s = _usual_s(limit, window, settings)
-    size = limit.size
+    size, overdue = limit.size, window.overdue / max(1, window.answered + window.overdue)
     if 2 * window.peak < size:
         pass  # What is not used tells nothing of what could be.
-    elif window.overdue > settings.most_overdue * (window.answered + window.overdue):
-        size *= _BACK
+    elif overdue > settings.most_overdue:
+        size *= max(_STEEPEST, 1.0 - overdue)
     elif window.lag_s > settings.lag_s:
         size *= max(_STEEPEST, math.sqrt(settings.lag_s / window.lag_s))
     elif window.answered and usual_s is not None:
@@ -87,20 +89,19 @@ def step(limit: Limit, window: Window, settings: LimitSettings) -> Limit:
 
 
 def _usual_s(limit: Limit, window: Window, settings: LimitSettings) -> float | None:
-    """Return what requests usually take: at once where it is less or nothing waits, slowly where it is more.
+    """Return what requests usually take: soon where it is less, slowly where it is more.
 
-    A router with half of its places free does not queue, however long its requests take.
+    A queue, too, makes them take longer, and must not become what is usual.
     """
     if not window.answered:
         return limit.usual_s
     if limit.usual_s is None:
         return window.took_s
-    free = window.took_s < limit.usual_s or 2 * window.peak < limit.size
-    weight = _SMOOTHING if free else min(1.0, settings.window_s / settings.drift_s)
+    rise_s = settings.rise_s if 2 * window.peak < limit.size else settings.drift_s
+    weight = _SMOOTHING if window.took_s < limit.usual_s else min(1.0, settings.window_s / rise_s)
     return limit.usual_s + weight * (window.took_s - limit.usual_s)
 
 
 _LEAST_S = 1e-9
-_BACK = 0.9
 _STEEPEST = 0.5
 _SMOOTHING = 0.2

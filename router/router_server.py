@@ -95,6 +95,8 @@ class RouterConfig:
     calls: CallSettings = shard_calls.DEFAULTS
     max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
     keepalive_s: float = chassis.KEEPALIVE_S
+    max_pending: int = 64
+    """Calls that have come and were not looked at yet; gRPC itself turns away what exceeds them."""
     max_connection_age_s: float = 0.0
     """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""
     grace_s: float = 5.0
@@ -110,8 +112,10 @@ class RouterConfig:
             raise ValueError("limits must be positive, grace_s not negative")
         if self.user_timeout_s <= 0:
             raise ValueError("user_timeout_s must be positive")
-        if self.keepalive_s <= 0 or self.max_connection_age_s < 0:
-            raise ValueError("keepalive_s must be positive, max_connection_age_s not negative")
+        if self.keepalive_s <= 0 or min(self.max_connection_age_s, self.max_pending) < 0:
+            raise ValueError(
+                "keepalive_s must be positive, max_connection_age_s and max_pending not negative"
+            )
         if self.max_shadows < 0 or self.shadow_report_s <= 0:
             raise ValueError("max_shadows must not be negative, shadow_report_s must be positive")
         if not self.controller and self.consul is None and self.cache_path is None:
@@ -269,6 +273,7 @@ class Router:
             options=chassis.ChassisOptions(
                 max_message_bytes=config.max_message_bytes,
                 keepalive_s=config.keepalive_s,
+                max_pending=config.max_pending,
                 max_connection_age_s=config.max_connection_age_s,
                 max_connection_age_grace_s=config.max_deadline_s + config.grace_s,
                 reuse_port=config.reuse_port,

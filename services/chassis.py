@@ -42,6 +42,9 @@ class ChassisOptions:
     Callers are told to connect anew once a connection is `max_connection_age_s` old, give or take a tenth,
     so that they spread over servers on one port; calls in flight then have `max_connection_age_grace_s`. At
     0 connections last.
+
+    Of the calls that have come and that this process had no time to look at yet, gRPC turns the more away
+    (CANCELLED) the more there are over `max_pending`, and all over four times as many; 0 is gRPC's own limit.
     """
 
     max_message_bytes: int = MAX_MESSAGE_BYTES
@@ -49,14 +52,15 @@ class ChassisOptions:
     reuse_port: bool = False
     grace_s: float = 5.0
     default_deadline_s: float = CONTROL_DEADLINE_S
+    max_pending: int = 0
     max_connection_age_s: float = 0.0
     max_connection_age_grace_s: float = 30.0
 
     def __post_init__(self) -> None:
         if min(self.max_message_bytes, self.keepalive_s, self.default_deadline_s) <= 0 or self.grace_s < 0:
             raise ValueError("sizes and times of a server must be positive")
-        if self.max_connection_age_s < 0 or self.max_connection_age_grace_s <= 0:
-            raise ValueError("max_connection_age_s must not be negative, its grace must be positive")
+        if min(self.max_pending, self.max_connection_age_s) < 0 or self.max_connection_age_grace_s <= 0:
+            raise ValueError("max_pending, max_connection_age_s must not be negative, its grace be positive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,17 @@ def _server_options(options: ChassisOptions) -> list[tuple[str, int]]:
         # Clients ping every `keepalive_s` even when idle; without this they are told ENHANCE_YOUR_CALM.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        *_pending(options),
         *_connection_age(options),
+    ]
+
+
+def _pending(options: ChassisOptions) -> list[tuple[str, int]]:
+    if not options.max_pending:
+        return []
+    return [
+        ("grpc.server.max_pending_requests", options.max_pending),
+        ("grpc.server.max_pending_requests_hard_limit", 4 * options.max_pending),
     ]
 
 

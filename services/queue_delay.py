@@ -7,13 +7,16 @@ become empty any more is one in which all work grows old, and then what has wait
 
 from dataclasses import dataclass
 
+_BEGINS = 3.0
+"""Times the wait for which work is refused, that for which it is dropped."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
     """A queue stands once it was not empty for `standing_s`.
 
-    Then what waits for a `share` of its time is dropped, but nothing before `target_s`; what will have to
-    wait so long is refused as it comes, while another shard may still have room.
+    Then what will have to wait for a `share` of its time is refused as it comes, while another shard may
+    still have room, and what has waited three times as long is dropped; but nothing before `target_s`.
     """
 
     standing_s: float = 0.3
@@ -25,13 +28,16 @@ class QueueSettings:
             raise ValueError("standing_s must be positive, target_s not negative, share above 0, at most 1")
 
 
-def too_old(*, waited_s: float, within_s: float, not_empty_s: float, settings: QueueSettings) -> bool:
-    """Return whether work of `within_s` is dropped, or not even let in, for the time that it waits.
+def too_long(
+    wait_s: float, *, within_s: float, not_empty_s: float, settings: QueueSettings, begins: bool = False
+) -> bool:
+    """Return whether work of `within_s` waits too long: refused as it comes, dropped where it `begins`.
 
     `not_empty_s` is how long ago the queue was last empty.
     """
     standing = not_empty_s >= settings.standing_s
-    return standing and waited_s > max(settings.target_s, settings.share * within_s)
+    share = _BEGINS * settings.share if begins else settings.share
+    return standing and wait_s > max(settings.target_s, share * within_s)
 
 
 def expected_wait_s(*, usual_s: float | None, ahead: int, workers: int) -> float:

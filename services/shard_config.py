@@ -13,8 +13,8 @@ class ShardConfig:
     `port` 0 takes the port of its life before, or any. `advertise_host` is where callers on other
     hosts reach it, and `node` the id of its Ray node; a shard under Ray learns both there. `threads`
     work on one request (torch, FAISS), `workers` requests are computed at a time, `max_queue` more may
-    wait. Once the queue was not empty for `queue_standing_s`, what has waited for `queue_share` of its
-    time is dropped, but nothing before `queue_target_s`.
+    wait. Once the queue was not empty for `queue_standing_s`, what will have to wait for
+    `queue_share` of its time is refused, but nothing that waits less than `queue_target_s`.
 
     Bundles may use `memory_bytes`, and `gpu_memory_bytes` on its GPU; 0 sets no limit. Those held on demand
     stay for `min_residence_s` once loaded and `min_idle_s` after their last request. One that fails to load

@@ -101,7 +101,7 @@ class WorkerPool:
         wait_s = queue_delay.expected_wait_s(
             usual_s=self._usual_s, ahead=self._in_flight, workers=self._workers
         )
-        if queue_delay.hopeless(wait_s, usual_s=self._usual_s, within_s=within_s) or self._too_old(
+        if queue_delay.hopeless(wait_s, usual_s=self._usual_s, within_s=within_s) or self._too_long(
             wait_s, within_s, now
         ):
             raise Overloaded(
@@ -109,12 +109,13 @@ class WorkerPool:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    def _too_old(self, waited_s: float, within_s: float, now: float) -> bool:
-        return queue_delay.too_old(
-            waited_s=waited_s,
+    def _too_long(self, wait_s: float, within_s: float, now: float, *, begins: bool = False) -> bool:
+        return queue_delay.too_long(
+            wait_s,
             within_s=within_s,
             not_empty_s=now - self._empty_at_s,
             settings=self._settings,
+            begins=begins,
         )
 
     def _entered(self) -> None:
@@ -140,7 +141,7 @@ class WorkerPool:
         waited_s = started - queued
         if waited_s >= within_s:
             raise DeadlineExceeded("expired while it waited for a worker")
-        if self._too_old(waited_s, within_s, started):
+        if self._too_long(waited_s, within_s, started, begins=True):
             raise Overloaded(f"waited {waited_s:.3f} s for a worker", retry_after_s=_RETRY_AFTER_S)
         value = compute()
         took_s = time.monotonic() - started

@@ -21,7 +21,7 @@ from deploy.settings import PROJECT_ROOT
 from deploy.workspace import Workspace
 from tests.bench import sick_shards
 from tests.bench.result import Check, at_least, at_most, publish
-from tests.bench.search_load import OK, RESOURCE_EXHAUSTED, Generators, Order, Sent
+from tests.bench.search_load import CANCELLED, OK, RESOURCE_EXHAUSTED, Generators, Order, Sent
 from tests.deploy.running_cluster import headrace, running_cluster
 
 SURFACE = "movielens"
@@ -36,6 +36,9 @@ DEADLINE_S = 1
 GENERATORS = 2
 AT_ONCE = (4, 8, 16, 32, 64)
 OVERLOAD = 3.0
+
+REFUSED = (RESOURCE_EXHAUSTED, CANCELLED)
+"""By the router, and by its gRPC for a router that has no time to look at more."""
 
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -159,8 +162,8 @@ def _summary(sent: Sent, seconds: float) -> Figures:
     """Return the figures of a phase; a search that was let in and then failed took for ever."""
     rows = list(zip(sent.took_s, sent.code, strict=True))
     answered = [took for took, code in rows if code == OK]
-    refused = [took for took, code in rows if code == RESOURCE_EXHAUSTED]
-    accepted = [took if code == OK else float("inf") for took, code in rows if code != RESOURCE_EXHAUSTED]
+    refused = [took for took, code in rows if code in REFUSED]
+    accepted = [took if code == OK else float("inf") for took, code in rows if code not in REFUSED]
     codes = {_NAMES.get(code, "LOST"): sent.code.count(code) for code in sorted(set(sent.code))}
     return {
         "sent_per_s": len(rows) / seconds,

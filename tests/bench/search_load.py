@@ -22,7 +22,7 @@ from tests.bench.http2_connection import Http2Connection, Reply
 SEARCH = "/headrace.v1.SearchService/Search"
 
 _CONNECTIONS = 8
-OK, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 4, 8
+OK, CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED = 0, 1, 4, 8
 LOST = -1
 """The code of a search that ended without a status."""
 

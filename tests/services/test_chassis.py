@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -390,3 +391,27 @@ def test_a_connection_that_is_old_is_replaced_and_no_call_is_lost() -> None:
 def test_connection_ages_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="max_connection_age_s"):
         ChassisOptions(max_connection_age_s=-1.0)
+
+
+def test_calls_that_nobody_has_time_to_look_at_are_turned_away() -> None:
+    async def main() -> None:
+        options = ChassisOptions(max_pending=4, grace_s=0.0)
+
+        async def keep_busy(request: bytes, _: Any) -> bytes:
+            until_s = time.monotonic() + 0.02
+            while time.monotonic() < until_s:
+                pass
+            return request
+
+        async with (
+            chassis.serve(
+                "127.0.0.1:0", register=[unary(keep_busy)], service_names=[NAME], options=options
+            ) as server,
+            connect(server.address) as channel,
+        ):
+            calls = [method(channel)(b"x", timeout=10) for _ in range(60)]
+            codes = [await call.code() for call in calls]
+            assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
+            assert await method(channel)(b"x", timeout=10) == b"x"
+
+    asyncio.run(main())

@@ -1,26 +1,31 @@
 import pytest
 
-from services.queue_delay import QueueSettings, expected_wait_s, hopeless, too_old
+from services.queue_delay import QueueSettings, expected_wait_s, hopeless, too_long
 
-SETTINGS = QueueSettings(standing_s=0.3, target_s=0.02, share=0.4)
+SETTINGS = QueueSettings(standing_s=0.3, target_s=0.02, share=0.25)
 
 
-def old(waited_s: float, not_empty_s: float, within_s: float = 1.0) -> bool:
-    return too_old(waited_s=waited_s, within_s=within_s, not_empty_s=not_empty_s, settings=SETTINGS)
+def refused(wait_s: float, not_empty_s: float, within_s: float = 1.0, *, begins: bool = False) -> bool:
+    return too_long(wait_s, within_s=within_s, not_empty_s=not_empty_s, settings=SETTINGS, begins=begins)
 
 
 def test_a_burst_may_wait() -> None:
-    assert not old(0.29, 0.29)
+    assert not refused(0.9, 0.29)
 
 
-def test_in_a_queue_that_stands_what_waited_for_too_much_of_its_time_is_dropped() -> None:
-    assert old(0.41, 0.5)
-    assert not old(0.39, 0.5)
-    assert old(0.1, 0.5, within_s=0.2)
+def test_in_a_queue_that_stands_what_will_wait_for_too_much_of_its_time_is_refused() -> None:
+    assert refused(0.26, 0.5)
+    assert not refused(0.24, 0.5)
+    assert refused(0.1, 0.5, within_s=0.2)
 
 
-def test_nothing_is_dropped_before_the_target() -> None:
-    assert not old(0.015, 9.0, within_s=0.02)
+def test_what_waited_much_longer_than_was_thought_is_dropped() -> None:
+    assert not refused(0.74, 0.5, begins=True)
+    assert refused(0.76, 0.5, begins=True)
+
+
+def test_nothing_is_refused_before_the_target() -> None:
+    assert not refused(0.015, 9.0, within_s=0.02)
 
 
 def test_work_waits_for_as_many_as_come_first_on_each_worker() -> None:
