@@ -125,9 +125,13 @@ async def search(address: str, user_id: str, *, explain: bool = False) -> Search
 
 
 async def found(address: str, user_id: str) -> tuple[list[str], list[str]]:
-    """Return what the history of a user brings: the items themselves, and those next to them in the table."""
-    result = await search(address, user_id, explain=True)
-    assert result.complete
+    """Return what the history of a user brings: the items themselves, and those next to them in the table.
+
+    Of a complete answer: each router finds out for itself that a store which was away is back.
+    """
+    async with asyncio.timeout(60):
+        while not (result := await search(address, user_id, explain=True)).complete:
+            pass
     assert result.explanation
     channels = result.explanation.channels
     return channels["again"].item_ids, channels["neighbours"].item_ids
@@ -210,9 +214,6 @@ def test_a_cluster_searches_on_while_its_redis_is_killed(
             server.start()
             late = Event(user_id="hardy", item_id="item-170", action="click", timestamp_ms=NOW_MS - 4)
             await client.record_events([event, late])
-            async with asyncio.timeout(60):
-                while not (await search(running.router, "hardy")).complete:
-                    pass
             assert sorted((await found(running.router, "hardy"))[0]) == ["item-160", "item-170"]
 
     asyncio.run(main())
