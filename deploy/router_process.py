@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from deploy import child
 from deploy.cluster_access import ROUTER, access_rules, own_token
@@ -25,7 +26,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         consul=consul_settings(settings),
         cache_path=folders.router_cache_path,
         user_store=user_store_settings(settings),
-        bundle_root=folders.models_dir,
+        bundle_root=Path(settings.models_path) if settings.models_path else folders.models_dir,
         reuse_port=True,
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),

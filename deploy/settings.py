@@ -58,6 +58,8 @@ class ClusterSettings:
     user_store: str = ""
     """Folder or redis://HOST:PORT of the users; empty for the folder of the workspace."""
     user_store_ca_path: str = ""
+    models_path: str = ""
+    """Folder of bundles in which routers find the models of gates; empty for that of the workspace."""
     kept_events: int = KEPT_EVENTS
     """Newest events that are kept of each user."""
     kept_event_ids: int = KEPT_EVENT_IDS

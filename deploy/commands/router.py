@@ -1,5 +1,6 @@
 """`headrace router`: one router in the foreground; it knows nothing of Ray."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,10 @@ def router(
     user_store_ca: options.UserStoreCaOption = None,
     kept_events: options.KeptEventsOption = KEPT_EVENTS,
     kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Folder of bundles, for the models of gates; default: that of the workspace."),
+    ] = None,
     access: options.AccessOption = None,
     serving: options.ServingOption = None,
     telemetry: options.TelemetryOption = None,
@@ -51,6 +56,7 @@ def router(
         access_path=options.absolute(access),
         serving_path=options.absolute(serving),
         telemetry_path=options.absolute(telemetry),
+        models_path=options.absolute(models),
         supervised=False,
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
