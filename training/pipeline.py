@@ -168,11 +168,9 @@ class Run:
         cascade = open_cascade(release, scratch.root)
         self.observe(PhaseStarted(phase="finding candidates", total=len(requests)))
         candidates, lexical, gains = [], [], []
-        asked = zip(requests.contexts, requests.item_ids, self._let_through(len(requests)), strict=True)
-        for context, item_id, let_through in asked:
+        for context, item_id in zip(requests.contexts, requests.item_ids, strict=True):
             retrieved = retrieve(cascade, context)
-            gate_open = let_through and self.gate(context, retrieved)
-            candidates.append(merged(release, retrieved, gate_open=gate_open))
+            candidates.append(merged(release, retrieved, gate_open=self.gate(context, retrieved)))
             if config := self.recipe.gate_model:
                 lexical.append(kept_lexical(retrieved[config.channel]))
                 gains.append(gain(release, retrieved, item_id, config.depths))
@@ -184,16 +182,6 @@ class Run:
         )
         contexts = requests.contexts if lexical else ()
         return judgements, GateLog(contexts=contexts, lexical=lexical, gain_Q=np.array(gains, np.float64))
-
-    def _let_through(self, searches: int) -> list[bool]:
-        """Return for which searches rankers meet the gated channels; a gate with a model leaves others out.
-
-        By chance, not by the model: rankers must do with either at every threshold, which moves with load.
-        """
-        gate = self.recipe.gate
-        share = gate.target_rate if gate.learned else 1.0
-        through: list[bool] = (np.random.default_rng(self.seed).random(searches) < share).tolist()
-        return through
 
     def _train_gate(self, early: Snapshot, log: GateLog) -> TrainedGate | None:
         """Train the gate's model on the searches of the train split, and stop it on those of the valid one.

@@ -97,7 +97,7 @@ ONLINE_RETAIL = Recipe(
     ranker=RankerRecipe(
         training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)), candidates=200
     ),
-    gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.5),
+    gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.7),
     gate_model=GateTraining(),
     attributes=("title", "price_gbp"),
 )
