@@ -65,7 +65,8 @@ def test_the_net_gives_a_logit_for_each_search_and_trains_all_parameters() -> No
     model, features = net(), torch.randn(6, 5)
     logits = model(features)
     assert logits.shape == (6,)
-    functional.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 0, 1, 0, 1, 0])).backward()
+    loss = functional.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 0, 1, 0, 1, 0]))
+    loss.backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -78,7 +79,7 @@ def test_the_net_overfits_one_batch() -> None:
     for _ in range(500):
         optimizer.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(model(features), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert loss.item() < 0.05
 
