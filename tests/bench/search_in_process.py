@@ -85,10 +85,11 @@ def closed_loop(
                 waiting.append(now_s)
         asked.append(count)
 
-    threads = [Thread(target=work) for _ in range(workers)]
-    for thread in threads:
+    others = [Thread(target=work) for _ in range(workers - 1)]
+    for thread in others:
         thread.start()
-    for thread in threads:
+    work()
+    for thread in others:
         thread.join()
     return LoadResult(seconds=load.seconds, latencies_ms=took_ms, asked=sum(asked))
 
