@@ -10,6 +10,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,8 @@ _COMPLETE = b'"\x02\x08\x01'
 """Field 4 of a SearchResponse, `coverage`, with nothing but `complete`: cheaper than reading the message."""
 
 _MOST_CONNECTIONS = 8
+_REFUSED_S = 0.05
+"""Whoever was refused does not ask again at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,7 @@ class _Loop:
     def __init__(self, load: Load, requests: Iterator[bytes], connections: Sequence[Http2Connection]) -> None:
         self._load, self._requests, self._connections = load, requests, connections
         self._sent_s: dict[tuple[int, int], float] = {}
+        self._resting: deque[tuple[float, Http2Connection]] = deque()
         self._result = LoadResult(seconds=load.seconds)
 
     def run(self) -> LoadResult:
@@ -161,14 +165,27 @@ class _Loop:
             until_s = from_s + self._load.seconds
             for connection in islice(cycle(self._connections), self._load.in_flight):
                 self._send(connection)
-            while self._sent_s:
-                for key, _ in selector.select():
+            while self._sent_s or self._resting:
+                for key, _ in selector.select(_REFUSED_S if self._resting else None):
                     for reply in key.data.receive():
                         now_s = time.perf_counter()
                         self._note(key.data, reply, now_s, counts=from_s <= now_s < until_s)
                         if now_s < until_s:
-                            self._send(key.data)
+                            self._go_on(key.data, reply, now_s)
+                self._wake(time.perf_counter(), until_s)
         return self._result
+
+    def _go_on(self, connection: Http2Connection, reply: Reply, now_s: float) -> None:
+        if reply.ok:
+            self._send(connection)
+        else:
+            self._resting.append((now_s + _REFUSED_S, connection))
+
+    def _wake(self, now_s: float, until_s: float) -> None:
+        while self._resting and self._resting[0][0] <= now_s:
+            _, connection = self._resting.popleft()
+            if now_s < until_s:
+                self._send(connection)
 
     def _send(self, connection: Http2Connection) -> None:
         sent_s = time.perf_counter()

@@ -14,7 +14,7 @@ from deploy.folders import cache_dir
 from deploy.release_files import read_release
 from deploy.workspace import Workspace
 from services.codec import SearchRequest, search_to_proto
-from shards.release import Release, ReleaseScorer
+from shards.release import GateRules, Release, ReleaseScorer
 from training.datasets import sources
 from training.evaluation.judgements import judged_queries
 
@@ -36,10 +36,10 @@ class Material:
 def material(workspace: Workspace, folder: Path) -> Material:
     """Write the requests into the folder and return what there is to serve.
 
-    The release gives every stage seconds, so that a system which is slow under load still does all of the
-    work: this compares speed at equal answers.
+    The release gives every stage seconds, and its gate goes by rules, as a learned one lets in less under
+    load: every system does all of the work, and this compares speed at equal answers.
     """
-    release = _patient(read_release(workspace, SURFACE))
+    release = _comparable(read_release(workspace, SURFACE))
     dataset = sources.load(SURFACE, cache_dir=cache_dir(), data_dir=None)
     judged = [
         query
@@ -76,12 +76,13 @@ def _write(path: Path, requests: Sequence[bytes]) -> None:
     path.write_bytes(b"".join(struct.pack(">I", len(request)) + request for request in requests))
 
 
-def _patient(release: Release) -> Release:
+def _comparable(release: Release) -> Release:
     def patient(scorer: ReleaseScorer | None) -> ReleaseScorer | None:
         return None if scorer is None else replace(scorer, budget_ms=_PATIENCE_MS)
 
     return replace(
         release,
+        gate=GateRules(),
         retrieval_budget_ms=_PATIENCE_MS,
         pre_ranker=patient(release.pre_ranker),
         ranker=patient(release.ranker),

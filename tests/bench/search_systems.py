@@ -5,6 +5,7 @@ one process for a stage or for all of them, with one computing thread, as a shar
 """
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ from tests.router.running_router import placed
 from tests.services.shard_client import connect
 
 _QUEUE = 1_024
-"""Room for every stage call of what is in flight: nothing is refused here."""
+_SERVING = {"router": {"limit": {"floor": 64}}}
+"""Nothing is refused here, on shards or the router: what happens under overload is another benchmark's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +117,11 @@ def _headrace(material: Material, folder: Path, shards: Mapping[str, Sequence[St
         for shard_id, models in placed_models.items():
             asyncio.run(_loaded(addresses[shard_id], models))
         holders = {str(model): [s] for s, models in placed_models.items() for model in models}
+        serving_path = folder / "serving.json"
+        serving_path.write_text(json.dumps(_SERVING))
         settings = ClusterSettings(
             workspace=str(folder),
+            serving_path=str(serving_path),
             user_store=str(material.workspace.users_path.absolute()),
             supervised=False,
         )
@@ -135,7 +140,7 @@ def _shard(
     material: Material, folder: Path, shard_id: str, models: Mapping[ModelVersion, Stage]
 ) -> AbstractContextManager[Child]:
     """Return a shard that finds its bundles on its record, as if it had held them in its life before."""
-    config = ShardConfig(shard_id=shard_id, state_dir=folder, max_queue=_QUEUE)
+    config = ShardConfig(shard_id=shard_id, state_dir=folder, max_queue=_QUEUE, queue_share=1.0)
     write_record(config.record_path, ShardRecord(bundles=_bundles(material, models)))
     return child_process(command(config), folder)
 
