@@ -18,6 +18,7 @@ from training.evaluation.gate_curve import (
     Outcomes,
     Policy,
     chance_band,
+    gain_of,
     ordered,
     outcomes_of,
     random,
@@ -117,11 +118,15 @@ def _score(reason: str, opened: bool, probability: float) -> float:
 
 
 def verdict(report: GateReport) -> tuple[str, ...]:
-    """Return what is wrong: where a learned gate is within what chance gives, or keeps too little at half."""
+    """Return where a learned gate is within what chance gives, keeps too little at half, or has no say."""
     found = []
+    gains = {figure: gain_of(report.outcomes, figure) for figure in FIGURES}
+    for figure, (gain, error) in gains.items():
+        if abs(gain) <= error:
+            found.append(f"embedding adds nothing measurable to {TITLES[figure]}: {gain:+.4f} ± {error:.4f}")
     for name in LEARNED:
         policy = report.policy(name)
-        for figure in FIGURES:
+        for figure in (f for f, (gain, error) in gains.items() if abs(gain) > error):
             lost = [rate for rate in _SHOWN_RATES if not _is_clear(report, policy, figure, rate)]
             if lost:
                 rates = ", ".join(f"{rate:.0%}" for rate in lost)

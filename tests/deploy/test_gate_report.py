@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,14 @@ def test_a_gate_that_knows_passes_and_one_that_guesses_is_told_what_it_lacks() -
     guessing = verdict(report(0.0))
     assert any("no better than chance" in problem for problem in guessing)
     assert any("at 50 %" in problem for problem in guessing)
+
+
+def test_what_embedding_does_not_add_no_gate_can_keep() -> None:
+    same = np.full(QUERIES, 2)
+    nothing = replace(report(1.0), outcomes=outcomes_of(same, same, same, same))
+    assert [problem.partition(" to ")[0] for problem in verdict(nothing)] == [
+        "embedding adds nothing measurable"
+    ] * 2
 
 
 @pytest.mark.parametrize("knows", [1.0, -1.0])

@@ -112,6 +112,12 @@ def chance_band(outcomes: Outcomes, figure: str, rate: float) -> float:
     return float(_CONFIDENCE * gain_Q.std() * np.sqrt(rate * (1 - rate) / max(1, outcomes.queries - 1)))
 
 
+def gain_of(outcomes: Outcomes, figure: str) -> tuple[float, float]:
+    """Return what always opening the gate adds to a figure, and half its 95 % confidence interval."""
+    gain_Q = outcomes.opened[figure] - outcomes.closed[figure]
+    return float(gain_Q.mean()), float(_CONFIDENCE * gain_Q.std() / np.sqrt(max(1, len(gain_Q))))
+
+
 def point(outcomes: Outcomes, opened_Q: NDArray[np.bool_]) -> Point:
     """Return the figures where the gate opens for these queries [Q]."""
     figures = {
