@@ -32,7 +32,7 @@ faiss: Any = faiss_module
 
 Rows = NDArray[np.int64]
 
-_MOST_LISTS_PROBED, _MOST_REFINED, _WIDEST_BEAM = 256, 16.0, 512
+_MOST_LISTS_PROBED, _MOST_REFINED, _WIDEST_BEAM = 256, 16.0, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ class AnnTuner:
     def _try(self, study: optuna.Study, exact_QK: Rows) -> None:
         trial = study.ask()
         factory = trial.suggest_categorical("factory", list(self.factories))
-        knobs = _proposed(trial, factory)
+        knobs = _proposed(trial, factory, self.target.k)
         index = self._index(factory)
         set_knobs(index, knobs)
         setting = Measured(factory=factory, knobs=knobs, recall=0.0, median_ms=0.0, p99_ms=0.0)
@@ -200,7 +200,7 @@ def best_of(tried: Sequence[Measured], target: AnnTarget) -> Measured:
     return min(good, key=lambda m: m.median_ms) if good else max(tried, key=lambda m: m.recall)
 
 
-def _proposed(trial: optuna.Trial, factory: str) -> AnnKnobs:
+def _proposed(trial: optuna.Trial, factory: str, k: int) -> AnnKnobs:
     nprobe, k_factor, ef_search = 0, 0.0, 0
     if factory.startswith("IVF"):
         lists = int(factory.removeprefix("IVF").partition(",")[0])
@@ -208,7 +208,8 @@ def _proposed(trial: optuna.Trial, factory: str) -> AnnKnobs:
     if "," in factory and factory.rpartition(",")[2].startswith("R"):
         k_factor = trial.suggest_float("k_factor", 1.0, _MOST_REFINED, log=True)
     if factory.startswith("HNSW"):
-        ef_search = trial.suggest_int("ef_search", 16, _WIDEST_BEAM, log=True)
+        # A narrower beam may end before it met k items, and then the whole graph is looked at.
+        ef_search = trial.suggest_int("ef_search", k, k * _WIDEST_BEAM, log=True)
     return AnnKnobs(nprobe=nprobe, k_factor=k_factor, ef_search=ef_search)
 
 

@@ -23,6 +23,7 @@ from tests.bench.steady_client import SteadyClient, steady_client
 from tests.services.shard_client import ShardClient, connect
 from tests.shards.bundles import build_models
 from tests.shards.many_bundles import build_many
+from tests.shards.onnx_bundles import write_with_onnx
 
 CALLS_PER_S = 100
 WINDOW_S = 5.0
@@ -63,7 +64,9 @@ class Steady:
 
 async def measure(folder: Path, *, bundles: int, windows: int, cycles: int) -> Figures:
     """Return all figures."""
-    build_models(folder / "kinds")
+    build_models(folder / "torch")
+    for path in (folder / "torch").glob("*/*"):
+        write_with_onnx(folder / "kinds", path)
     models = build_many(folder / "models", folder / "kinds", bundles)
     with shard_process(folder / "state") as address:
         async with connect(address) as client:

@@ -125,3 +125,13 @@ def test_files_that_are_no_parquet_are_refused(tmp_path: Path, content: bytes) -
     (tmp_path / "items.parquet").write_bytes(content)
     with pytest.raises(CorruptBundle, match=r"items\.parquet"):
         ForwardIndex.open(tmp_path / "items.parquet")
+
+
+@pytest.mark.parametrize("odd", ["item-1", "it\0em"])
+def test_thousands_of_rows_at_once_are_those_of_single_items(odd: str) -> None:
+    ids = [odd, *(f"item-{row}" for row in range(2, 30_001))]
+    index = ForwardIndex(pa.table({"item_id": ids}))
+    asked = [*ids[::-7], "nowhere", "item-30000"]
+    assert len(asked) > 2_000
+    single = [index.rows.get(item, -1) for item in asked]
+    assert index.rows_of(asked).tolist() == single
