@@ -99,5 +99,7 @@ def application(served: Served, replicas: int) -> serve.Application:
         deployment = serve.deployment(name=name, num_replicas=replicas, **_OPTIONS)(of)
         return deployment.bind(served, *arguments)
 
-    stages = [bound(CascadeStage, stage.value, stage) for stage in Stage]
+    stages = [
+        bound(CascadeStage, stage.value, stage) for stage in dict.fromkeys(served.release.models().values())
+    ]
     return bound(SearchIngress, "search", *stages)

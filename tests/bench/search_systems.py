@@ -56,18 +56,22 @@ def fused() -> System:
     return System(
         key="a",
         name="Headrace, fused",
-        run=lambda material, folder: _headrace(material, folder, {"shard-0": tuple(Stage)}),
+        run=lambda material, folder: _headrace(material, folder, [_stages(material)]),
     )
 
 
 def split() -> System:
     """Return Headrace with a shard for each stage."""
-    shards = {f"shard-{number}": (stage,) for number, stage in enumerate(Stage)}
     return System(
         key="b",
         name="Headrace, three shards",
-        run=lambda material, folder: _headrace(material, folder, shards),
+        run=lambda material, folder: _headrace(material, folder, [[stage] for stage in _stages(material)]),
     )
+
+
+def _stages(material: Material) -> Sequence[Stage]:
+    """Return the stages of the release, in the order of the cascade."""
+    return list(dict.fromkeys(material.release.models().values()))
 
 
 def ray_serve(replicas: int) -> System:
@@ -98,14 +102,14 @@ def in_process(workers: int) -> System:
 
 
 @contextmanager
-def _headrace(material: Material, folder: Path, shards: Mapping[str, Sequence[Stage]]) -> Iterator[Running]:
-    """Run the processes of a cluster that serve: shards that hold the bundles of their stages, and a router.
+def _headrace(material: Material, folder: Path, shards: Sequence[Sequence[Stage]]) -> Iterator[Running]:
+    """Run the processes of a cluster that serve: a shard for each of these sets of stages, and a router.
 
     The placement is in the router's cache. Controller and Ray are on no request's path, and so left out.
     """
     placed_models = {
-        shard_id: {model: stage for model, stage in material.release.models().items() if stage in stages}
-        for shard_id, stages in shards.items()
+        f"shard-{number}": {model: s for model, s in material.release.models().items() if s in stages}
+        for number, stages in enumerate(shards)
     }
     with ExitStack() as stack:
         # All at once: each imports for seconds.
