@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 class LimitSettings:
     """A limit from `floor` to `ceiling`, which `start`s in between.
 
-    Requests may take `tolerance` times as long as usual, and the event loop may be `lag_s` late on average.
-    The limit is looked at every `window_s`. Of the requests of a window a share of `most_overdue` may find no
-    time or no room. What usually is rises over `rise_s` while half of the places are free, and over `drift_s`
-    under load.
+    Requests may take `tolerance` times as long as usual, and `patience_s` in any case: a burst that all can
+    wait for is let in. The event loop may be `lag_s` late on average. Both are looked at every `window_s`. Of
+    the requests of a window a share of `most_overdue` may find no time or no room. What usually is rises over
+    `rise_s` while half of the places are free, and over `drift_s` under load.
     """
 
     floor: int = 8
     start: int = 64
     ceiling: int = 256
     tolerance: float = 2.0
+    patience_s: float = 0.2
     lag_s: float = 0.01
     window_s: float = 0.1
     most_overdue: float = 0.05
@@ -35,6 +36,8 @@ class LimitSettings:
             raise ValueError("1 <= floor <= start <= ceiling does not hold")
         if self.tolerance < 1 or min(self.lag_s, self.window_s, self.rise_s, self.drift_s) <= 0:
             raise ValueError("tolerance must be at least 1, and times positive")
+        if self.patience_s < 0:
+            raise ValueError("patience_s must not be negative")
         if not 0 <= self.most_overdue <= 1:
             raise ValueError("most_overdue must be 0 to 1")
 
@@ -82,7 +85,8 @@ def step(limit: Limit, window: Window, settings: LimitSettings) -> Limit:
     elif window.lag_s > settings.lag_s:
         size *= max(_STEEPEST, math.sqrt(settings.lag_s / window.lag_s))
     elif window.answered and usual_s is not None:
-        gradient = min(1.0, settings.tolerance * usual_s / max(window.took_s, _LEAST_S))
+        allowed_s = max(settings.tolerance * usual_s, settings.patience_s)
+        gradient = min(1.0, allowed_s / max(window.took_s, _LEAST_S))
         target = size * max(_STEEPEST, gradient) + math.sqrt(size)
         size += _SMOOTHING * (target - size)
     return replace(limit, size=min(max(size, settings.floor), settings.ceiling), usual_s=usual_s)

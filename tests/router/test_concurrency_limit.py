@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from router.concurrency_limit import Limit, LimitSettings, Window, step
 
-SETTINGS = LimitSettings(floor=4, start=32, ceiling=256)
+SETTINGS = LimitSettings(floor=4, start=32, ceiling=256, patience_s=0.0)
 
 
 def window(**changed: Any) -> Window:
@@ -19,13 +20,20 @@ def after(limit: Limit, times: int, **changed: Any) -> Limit:
     return limit
 
 
-def queueing(capacity_per_s: float, alone_s: float, *, offered: int, times: int = 300) -> list[int]:
+def queueing(
+    capacity_per_s: float,
+    alone_s: float,
+    *,
+    offered: int,
+    times: int = 300,
+    settings: LimitSettings = SETTINGS,
+) -> list[int]:
     """Return the limits over time before a server of such a capacity, with so many who want to be let in."""
-    limit, seen = Limit(size=SETTINGS.start, usual_s=alone_s), []
+    limit, seen = Limit(size=settings.start, usual_s=alone_s), []
     for _ in range(times):
         in_flight = min(limit.requests, offered)
         took_s = max(alone_s, in_flight / capacity_per_s)
-        limit = step(limit, window(took_s=took_s, peak=in_flight), SETTINGS)
+        limit = step(limit, window(took_s=took_s, peak=in_flight), settings)
         seen.append(limit.requests)
     return seen
 
@@ -47,6 +55,14 @@ def test_it_finds_what_keeps_a_server_busy_without_a_queue_that_only_grows() -> 
     # Ten keep it busy; what is more waits.
     assert min(last) >= 10
     assert max(last) <= 64
+
+
+def test_a_queue_that_all_can_wait_for_is_let_in_and_no_longer_one() -> None:
+    patient = replace(SETTINGS, patience_s=0.1)
+    assert queueing(capacity_per_s=1000.0, alone_s=0.01, offered=90, settings=patient)[-1] >= 90
+    last = queueing(capacity_per_s=1000.0, alone_s=0.01, offered=500, settings=patient)[-100:]
+    assert min(last) >= 90
+    assert max(last) <= 200
 
 
 def test_a_router_that_comes_late_to_everything_lets_fewer_in_soon() -> None:
@@ -95,7 +111,7 @@ def test_it_stays_between_floor_and_ceiling(windows: list[Window]) -> None:
 
 
 def test_a_low_ceiling_lowers_floor_and_start() -> None:
-    assert SETTINGS.below(2) == LimitSettings(floor=2, start=2, ceiling=2)
+    assert SETTINGS.below(2) == LimitSettings(floor=2, start=2, ceiling=2, patience_s=0.0)
 
 
 @pytest.mark.parametrize("wrong", [{"floor": 0}, {"start": 1}, {"tolerance": 0.5}, {"most_overdue": 2.0}])
