@@ -14,20 +14,22 @@ from dataclasses import dataclass, replace
 class LimitSettings:
     """A limit from `floor` to `ceiling`, which `start`s in between.
 
-    Requests may take `tolerance` times as long as usual, and `patience_s` in any case: a burst that all can
-    wait for is let in. The event loop may be `lag_s` late on average. Both are looked at every `window_s`. Of
-    the requests of a window a share of `most_overdue` may find no time or no room. What usually is rises over
-    `rise_s` while half of the places are free, and over `drift_s` under load.
+    Requests may take `tolerance` times as long as usual, and `patience_s` in any case; the event loop may
+    be `lag_s` late on average, and a share of `most_overdue` of the requests may find no time or no room.
+    Windows of `window_s` are looked at, and the limit falls once one of these did not hold for
+    `standing_s`: what passes, say while a shard starts beside this process, is waited for. What usually
+    is rises over `rise_s` while half of the places are free, and over `drift_s` under load.
     """
 
-    floor: int = 8
-    start: int = 64
+    floor: int = 16
+    start: int = 256
     ceiling: int = 256
     tolerance: float = 2.0
     patience_s: float = 0.2
     lag_s: float = 0.01
     window_s: float = 0.1
     most_overdue: float = 0.05
+    standing_s: float = 2.0
     rise_s: float = 10.0
     drift_s: float = 60.0
 
@@ -36,8 +38,8 @@ class LimitSettings:
             raise ValueError("1 <= floor <= start <= ceiling does not hold")
         if self.tolerance < 1 or min(self.lag_s, self.window_s, self.rise_s, self.drift_s) <= 0:
             raise ValueError("tolerance must be at least 1, and times positive")
-        if self.patience_s < 0:
-            raise ValueError("patience_s must not be negative")
+        if min(self.patience_s, self.standing_s) < 0:
+            raise ValueError("patience_s and standing_s must not be negative")
         if not 0 <= self.most_overdue <= 1:
             raise ValueError("most_overdue must be 0 to 1")
 
@@ -63,10 +65,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The limit, and what requests usually take; None before the first."""
+    """The limit, what requests usually take (None before the first), and for how long it was strained."""
 
     size: float
     usual_s: float | None = None
+    strained_s: float = 0.0
 
     @property
     def requests(self) -> int:
@@ -77,19 +80,32 @@ class Limit:
 def step(limit: Limit, window: Window, settings: LimitSettings) -> Limit:
     """Return the limit after one more window."""
     usual_s = _usual_s(limit, window, settings)
-    size, overdue = limit.size, window.overdue / max(1, window.answered + window.overdue)
-    if 2 * window.peak < size:
-        pass  # What is not used tells nothing of what could be.
-    elif overdue > settings.most_overdue:
-        size *= max(_STEEPEST, 1.0 - overdue)
-    elif window.lag_s > settings.lag_s:
-        size *= max(_STEEPEST, math.sqrt(settings.lag_s / window.lag_s))
-    elif window.answered and usual_s is not None:
-        allowed_s = max(settings.tolerance * usual_s, settings.patience_s)
-        gradient = min(1.0, allowed_s / max(window.took_s, _LEAST_S))
-        target = size * max(_STEEPEST, gradient) + math.sqrt(size)
-        size += _SMOOTHING * (target - size)
-    return replace(limit, size=min(max(size, settings.floor), settings.ceiling), usual_s=usual_s)
+    if 2 * window.peak < limit.size:
+        # What is not used tells nothing of what could be.
+        return replace(limit, usual_s=usual_s, strained_s=0.0)
+    share = _share_left(window, usual_s, settings)
+    strained_s = limit.strained_s + settings.window_s if share < 1.0 else 0.0
+    size = limit.size
+    if strained_s > settings.standing_s:
+        size *= share
+    elif not strained_s and window.answered:
+        size += _SMOOTHING * math.sqrt(size)
+    size = min(max(size, settings.floor), settings.ceiling)
+    return Limit(size=size, usual_s=usual_s, strained_s=strained_s)
+
+
+def _share_left(window: Window, usual_s: float | None, settings: LimitSettings) -> float:
+    """Return what a window that was strained leaves of the limit; 1 where nothing speaks against it."""
+    overdue = window.overdue / max(1, window.answered + window.overdue)
+    if overdue > settings.most_overdue:
+        return max(_STEEPEST, 1.0 - overdue)
+    if window.lag_s > settings.lag_s:
+        return max(_STEEPEST, math.sqrt(settings.lag_s / window.lag_s))
+    if not window.answered or usual_s is None:
+        return 1.0
+    allowed_s = max(settings.tolerance * usual_s, settings.patience_s)
+    gradient = max(_STEEPEST, min(1.0, allowed_s / max(window.took_s, _LEAST_S)))
+    return 1.0 - _SMOOTHING * (1.0 - gradient)
 
 
 def _usual_s(limit: Limit, window: Window, settings: LimitSettings) -> float | None:

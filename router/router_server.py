@@ -95,7 +95,7 @@ class RouterConfig:
     calls: CallSettings = shard_calls.DEFAULTS
     max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
     keepalive_s: float = chassis.KEEPALIVE_S
-    max_pending: int = 64
+    max_pending: int = 0
     """Calls that have come and were not looked at yet; gRPC itself turns away what exceeds them."""
     max_connection_age_s: float = 0.0
     """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""

@@ -33,9 +33,9 @@ class ShardConfig:
     workers: int = 1
     threads: int = 1
     max_queue: int = 64
-    queue_standing_s: float = 0.3
+    queue_standing_s: float = 1.0
     queue_target_s: float = 0.02
-    queue_share: float = 0.25
+    queue_share: float = 0.5
     max_message_bytes: int = 16 * 2**20
     grace_s: float = 2.0
     memory_bytes: int = 0

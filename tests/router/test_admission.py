@@ -72,7 +72,7 @@ class Clock:
 def test_the_limit_falls_while_requests_take_much_longer_than_usual() -> None:
     async def main() -> None:
         clock = Clock()
-        admission = Admission(LimitSettings(floor=2, start=16, ceiling=64), clock=clock)
+        admission = Admission(LimitSettings(floor=2, start=16, ceiling=64, standing_s=0.0), clock=clock)
 
         def serve(took_s: float, times: int) -> None:
             for _ in range(times):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from router.concurrency_limit import Limit, LimitSettings, Window, step
 
-SETTINGS = LimitSettings(floor=4, start=32, ceiling=256, patience_s=0.0)
+SETTINGS = LimitSettings(floor=4, start=32, ceiling=256, patience_s=0.0, standing_s=0.0)
 
 
 def window(**changed: Any) -> Window:
@@ -65,6 +65,20 @@ def test_a_queue_that_all_can_wait_for_is_let_in_and_no_longer_one() -> None:
     assert max(last) <= 200
 
 
+def test_what_passes_is_waited_for_and_what_stands_is_not() -> None:
+    steady = replace(SETTINGS, standing_s=1.0, window_s=0.1)
+    limit = Limit(size=100.0, usual_s=0.01)
+    for strain in ({"took_s": 5.0}, {"overdue": 50}, {"lag_s": 1.0}):
+        for _ in range(3):
+            for _ in range(9):
+                limit = step(limit, window(**strain), steady)
+            assert limit.size >= 100
+            limit = step(limit, window(), steady)
+    for _ in range(20):
+        limit = step(limit, window(lag_s=1.0), steady)
+    assert limit.size < 50
+
+
 def test_a_router_that_comes_late_to_everything_lets_fewer_in_soon() -> None:
     limit = Limit(size=256.0, usual_s=0.01)
     assert after(limit, 1, lag_s=0.1).requests <= 128
@@ -111,7 +125,7 @@ def test_it_stays_between_floor_and_ceiling(windows: list[Window]) -> None:
 
 
 def test_a_low_ceiling_lowers_floor_and_start() -> None:
-    assert SETTINGS.below(2) == LimitSettings(floor=2, start=2, ceiling=2, patience_s=0.0)
+    assert SETTINGS.below(2) == LimitSettings(floor=2, start=2, ceiling=2, patience_s=0.0, standing_s=0.0)
 
 
 @pytest.mark.parametrize("wrong", [{"floor": 0}, {"start": 1}, {"tolerance": 0.5}, {"most_overdue": 2.0}])
