@@ -1,7 +1,7 @@
 """Searches at a steady rate, each answer checked: `python -m tests.chaos.load ROUTER QUESTIONS RATE MOST`.
 
 It is an open loop: a search is sent when its time has come, whatever became of those before. Rate 0 finds
-the machine's own limit first and takes a third of it, but no more than MOST. One line of JSON a second goes
+the machine's own limit first and takes a quarter of it, but no more than MOST. One line of JSON a second goes
 to standard output; it ends when standard input does.
 
 Most searches take the lane "client", which is `HeadraceClient` with its retries. Some take "plain": a bare
@@ -33,7 +33,7 @@ _CONNECTIONS = 4
 _PLAIN_SHARE = 0.1
 _FINDING_S = 3.0
 _FINDING_CONCURRENCY = 8
-_SHARE = 1 / 3
+_SHARE = 1 / 4
 _SLOWEST = 10.0
 _LATEST_S = 1.0
 """A generator that got no processor for longer leaves out what it is late with."""
@@ -159,9 +159,10 @@ class Load:
 
 
 async def bearable_rate(questions: list[Question], search: Search, most: float) -> float:
-    """Return a third of what is answered a second when always some are under way.
+    """Return a quarter of what is answered a second when always some are under way.
 
-    That is of the whole cluster, and a quarter of it may be away, beside shards that start and load.
+    That is of the whole cluster with bundles side by side, most searches being one call. A quarter of it may
+    be away, beside shards that start and load, and once bundles moved apart a search takes several calls.
     """
     asked = Load(questions, random.Random(0), 0)
     late_s = time.monotonic() + _FINDING_S
