@@ -1,5 +1,7 @@
 """How shadows compare and what closed gates save and lose, as routers report it."""
 
+from collections.abc import Iterable
+
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.violations import Field, collecting
 from shards.shadow import GateReport, ShadowReport
@@ -40,12 +42,12 @@ def gate_reports_from_proto(message: pb.ReportShadowRequest) -> tuple[GateReport
 
 
 def _read_gate_report(message: pb.GateReport, field: Field) -> GateReport:
-    field.child("surface").check_set(message.surface)
-    field.child("release_version").check_set(message.release_version)
-    for name in ("searches", "failures", "changed_pages"):
-        field.child(name).check(getattr(message, name) >= 0, "must not be negative")
-    for name in ("other_items_sum", "saved_seconds_sum"):
-        field.child(name).check_finite(getattr(message, name))
+    _check_report(
+        message,
+        field,
+        counts=("searches", "failures", "changed_pages"),
+        sums=("other_items_sum", "saved_seconds_sum"),
+    )
     return GateReport(
         surface=message.surface,
         version=message.release_version,
@@ -64,12 +66,12 @@ def shadow_reports_from_proto(message: pb.ReportShadowRequest) -> tuple[ShadowRe
 
 
 def _read_report(message: pb.ShadowReport, field: Field) -> ShadowReport:
-    field.child("surface").check_set(message.surface)
-    field.child("release_version").check_set(message.release_version)
-    for name in ("searches", "failures", "common_items"):
-        field.child(name).check(getattr(message, name) >= 0, "must not be negative")
-    for name in ("overlap_sum", "score_difference_sum", "rank_difference_sum", "extra_seconds_sum"):
-        field.child(name).check_finite(getattr(message, name))
+    _check_report(
+        message,
+        field,
+        counts=("searches", "failures", "common_items"),
+        sums=("overlap_sum", "score_difference_sum", "rank_difference_sum", "extra_seconds_sum"),
+    )
     return ShadowReport(
         surface=message.surface,
         version=message.release_version,
@@ -81,3 +83,15 @@ def _read_report(message: pb.ShadowReport, field: Field) -> ShadowReport:
         rank_difference_sum=message.rank_difference_sum,
         extra_seconds_sum=message.extra_seconds_sum,
     )
+
+
+def _check_report(
+    message: pb.GateReport | pb.ShadowReport, field: Field, *, counts: Iterable[str], sums: Iterable[str]
+) -> None:
+    """Refuse a report of nothing, negative counts and sums that are not finite."""
+    field.child("surface").check_set(message.surface)
+    field.child("release_version").check_set(message.release_version)
+    for name in counts:
+        field.child(name).check(getattr(message, name) >= 0, "must not be negative")
+    for name in sums:
+        field.child(name).check_finite(getattr(message, name))
