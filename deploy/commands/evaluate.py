@@ -4,17 +4,26 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from deploy.commands.options import (
+    DEFAULT_WORKSPACE,
+    DataDirOption,
+    DatasetOption,
+    JsonOption,
+    LimitOption,
+    QuerySeedOption,
+    SplitOption,
+    SurfaceOption,
+    WorkspaceOption,
+)
 from deploy.evaluation import OnlineOptions, OnlineRun, Tolerance, disagreements, run_online
 from deploy.evaluation_table import Evaluation, as_document, render
-from deploy.folders import cache_dir
+from deploy.held_out import HeldOut
 from deploy.progress import query_progress
-from deploy.release_files import only_surface, read_release
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.gate import decide, waits_for_lexical
@@ -24,9 +33,8 @@ from shards.gate_model import open_gate
 from shards.manifest import Manifest
 from shards.release import Release
 from shards.search_context import SearchContext
-from training.datasets import sources
 from training.evaluation.baselines import BASELINES
-from training.evaluation.judgements import Judged, judged_queries
+from training.evaluation.judgements import Judged
 from training.evaluation.offline import GateRule, open_cascade
 from training.evaluation.offline import evaluate as evaluate_offline
 from training.evaluation.report import Ranks, compare
@@ -40,27 +48,16 @@ _ENGINES = {"lexical": "BM25", "two_tower": "two-tower"}
 
 def evaluate(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    surface: Annotated[
-        str, typer.Option(help="Whose release to evaluate; needed if the workspace has several.")
-    ] = "",
-    dataset: Annotated[
-        str,
-        typer.Option(help="movielens, online_retail or a folder of Parquet tables; default: the surface."),
-    ] = "",
-    split: Annotated[
-        Literal["train", "valid", "test"], typer.Option(help="Which part of the queries.")
-    ] = "test",
-    limit: Annotated[
-        int, typer.Option(min=0, help="Size of the sample of queries, the same every time; 0 takes all.")
-    ] = 1000,
+    surface: SurfaceOption = "",
+    dataset: DatasetOption = "",
+    split: SplitOption = "test",
+    limit: LimitOption = 1000,
     online: Annotated[
         str, typer.Option(help="Also ask this router, HOST:PORT, or 'up' for the workspace's own cluster.")
     ] = "",
     concurrency: Annotated[int, typer.Option(min=1, help="Searches in flight at once, online.")] = 4,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The seed that training chose the proxy queries with.")] = 0,
+    data_dir: DataDirOption = None,
+    seed: QuerySeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Compare popularity, BM25, two-tower, hybrid and the full cascade on held-out queries.
@@ -69,11 +66,11 @@ def evaluate(
     not those of the evaluation in one process.
     """
     folders = Workspace(workspace)
-    release = read_release(folders, surface or only_surface(folders))
-    data = sources.load(
-        dataset or release.surface.replace("-", "_"), cache_dir=cache_dir(), data_dir=data_dir, seed=seed
+    held_out = HeldOut(
+        surface=surface, dataset=dataset, split=split, limit=limit, data_dir=data_dir, seed=seed
     )
-    judged = judged_queries(data, split, limit=limit, history_limit=release.history_limit)
+    release = held_out.release(folders)
+    data, judged = held_out.queries(release)
     target = folders.running().router if online == WORKSPACE_ROUTER else online
     options = OnlineOptions(concurrency=concurrency, token=caller_token())
     run = _online(target, release, judged, options) if target else None

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -10,13 +10,20 @@ from rich.console import Console
 from deploy.commands.options import (
     DEFAULT_WORKSPACE,
     ControllerOption,
+    DataDirOption,
+    DatasetOption,
     JsonOption,
+    LimitOption,
+    QuerySeedOption,
+    SplitOption,
+    SurfaceOption,
     WorkspaceOption,
     controller_address,
 )
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.views.releases import gates_table
 from deploy.views.table import show
+from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True)
@@ -42,26 +49,15 @@ def shadow(
 @app.command("report")
 def report(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    surface: Annotated[
-        str, typer.Option(help="Whose release to measure; needed if the workspace has several.")
-    ] = "",
-    dataset: Annotated[
-        str,
-        typer.Option(help="movielens, online_retail or a folder of Parquet tables; default: the surface."),
-    ] = "",
-    split: Annotated[
-        Literal["train", "valid", "test"], typer.Option(help="Which part of the queries.")
-    ] = "test",
-    limit: Annotated[
-        int, typer.Option(min=0, help="Size of the sample of queries, the same every time; 0 takes all.")
-    ] = 0,
+    surface: SurfaceOption = "",
+    dataset: DatasetOption = "",
+    split: SplitOption = "test",
+    limit: LimitOption = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for gate.json and gate.png; it is made where there is none.")
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The seed that training chose the proxy queries with.")] = 0,
+    data_dir: DataDirOption = None,
+    seed: QuerySeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Draw trigger rate against quality: gate always or never open, by chance, by rules, by the model.
@@ -72,10 +68,12 @@ def report(
     from deploy.gate_picture import draw
     from deploy.gate_report import as_document, render
     from deploy.gate_run import run_report
+    from deploy.held_out import HeldOut
 
-    found = run_report(
-        workspace, surface=surface, dataset=dataset, split=split, limit=limit, data_dir=data_dir, seed=seed
+    held_out = HeldOut(
+        surface=surface, dataset=dataset, split=split, limit=limit, data_dir=data_dir, seed=seed
     )
+    found = run_report(Workspace(workspace), held_out)
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "gate.json").write_text(json.dumps(as_document(found), indent=2) + "\n")

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -89,6 +89,21 @@ ShardLabelOption = Annotated[
     list[str] | None,
     typer.Option(help="NAME=VALUE that a Ray node must have to run shards; may be repeated."),
 ]
+
+SurfaceOption = Annotated[
+    str, typer.Option(help="Whose release to measure; needed if the workspace has several.")
+]
+DatasetOption = Annotated[
+    str, typer.Option(help="movielens, online_retail or a folder of Parquet tables; default: the surface.")
+]
+SplitOption = Annotated[Literal["train", "valid", "test"], typer.Option(help="Which part of the queries.")]
+LimitOption = Annotated[
+    int, typer.Option(min=0, help="Size of the sample of queries, the same every time; 0 takes all.")
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
+]
+QuerySeedOption = Annotated[int, typer.Option(help="The seed that training chose the proxy queries with.")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 

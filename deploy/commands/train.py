@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
 from deploy.folders import cache_dir
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
@@ -39,9 +38,7 @@ def train(
         str, typer.Option(help="Version of the bundles; default: made from recipe, data and seed.")
     ] = "",
     replace: Annotated[bool, typer.Option(help="Write bundles of the same version again.")] = False,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
-    ] = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Train the models of a recipe and export them as a release."""
     started = time.perf_counter()

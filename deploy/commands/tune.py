@@ -2,14 +2,19 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, model_version
+from deploy.commands.options import (
+    DEFAULT_WORKSPACE,
+    DataDirOption,
+    JsonOption,
+    WorkspaceOption,
+    model_version,
+)
 from deploy.folders import cache_dir
 from deploy.workspace import Workspace
 from shards.errors import FieldViolation, InvalidInput
@@ -44,9 +49,7 @@ def ann(
     trials: Annotated[int, typer.Option(min=1, help="Settings to try, those of earlier runs included.")] = 60,
     queries: Annotated[int, typer.Option(min=2, help="Half to compare settings, half to tell by.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of what is tried, and of the data set's queries.")] = 0,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
-    ] = None,
+    data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Choose a model's index and how far its searches look, and write it as another version.

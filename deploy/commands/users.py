@@ -1,12 +1,11 @@
 """`headrace users`: fill a user store."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deploy.commands import options
-from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
 from deploy.folders import cache_dir
 from deploy.settings import user_store_place
 from deploy.user_loading import load_users
@@ -28,9 +27,7 @@ def load(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     user_store: options.UserStoreOption = "",
     user_store_ca: options.UserStoreCaOption = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="HEADRACE_DATA_DIR", help="Folder that holds online_retail/.")
-    ] = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Replace the features and the history of every user of a dataset, all or none.
 
