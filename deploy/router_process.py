@@ -10,7 +10,8 @@ from deploy.consul import Member, listed
 from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings, consul_settings, user_store_settings
 from deploy.telemetry import process_telemetry
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from services import telemetry_settings
 from services.consul_registration import ServiceName
 

@@ -5,42 +5,34 @@ import contextlib
 import random
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from protos.headrace.v1 import event_service_pb2_grpc, search_service_pb2_grpc
-from router import replicas, shard_calls
 from router.admission import Admission
-from router.budget import Deadline
 from router.coalescing import Coalescing
-from router.concurrency_limit import LimitSettings
 from router.event_measures import EventMeasures
 from router.event_servicer import EventServicer
 from router.gate_models import GateModels
 from router.gatekeeper import Gatekeepers
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
-from router.replicas import ReplicaHealth, ReplicaSettings
+from router.replicas import ReplicaHealth
+from router.router_config import RouterConfig
 from router.router_metrics import event_instruments, routing_instruments, search_instruments
 from router.routing_table import RoutingTable
 from router.search_observer import SearchObserver
 from router.search_servicer import SearchServicer
 from router.shadow_reporter import ShadowReporter
 from router.shadowing import Shadowing
-from router.shard_calls import CallSettings, ShardCalls
+from router.shard_calls import ShardCalls
 from router.shard_channels import ShardChannels
 from router.stage_proxy import StageProxy
 from services import chassis
-from services.access import AccessRules
-from services.consul_settings import ConsulSettings
 from services.metrics_port import metrics_port
-from services.telemetry_settings import ROUTER, ProcessTelemetry
 from services.tracing import running_tracing
 from services.user_store import UserStore
 from services.user_store_opening import open_users
-from services.user_store_settings import UserStoreSettings
 
 _EVENTS = "headrace.v1.EventService"
 
@@ -53,78 +45,8 @@ SERVICES = (
 )
 """Full names of what a router serves."""
 
-_LIMIT = LimitSettings()
-
-_UNSEEN = ProcessTelemetry(role=ROUTER, name=ROUTER)
-
 _FIRST_TABLE_S = 2.0
 """More than a router waits for its controller before it reads its cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouterConfig:
-    """How a router listens, whom it follows and what it admits.
-
-    It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
-    is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. Models of gates are in
-    `bundle_root`, the folder of bundles. Port 0 stands for any. Without `access` everybody may call; the
-    controller is shown the `controller_token`. At most `max_shadows` shadow searches run at once, and how
-    they compare is reported every `shadow_report_s`.
-
-    At most `max_in_flight` searches are worked on at once, and as many stage calls by proxy; `limit` says how
-    many fewer under load. `replicas` and `calls` are about shards: docs/robustness.md.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    controller: str = ""
-    consul: ConsulSettings | None = None
-    cache_path: Path | None = None
-    user_store: UserStoreSettings = field(default_factory=UserStoreSettings)
-    user_timeout_s: float = 0.5
-    bundle_root: Path | None = None
-    max_in_flight: int = 256
-    max_recordings: int = 64
-    """Requests to record events that are worked on at once."""
-    max_shadows: int = 8
-    shadow_report_s: float = 3.0
-    default_deadline_s: float = 1.0
-    max_deadline_s: float = 10.0
-    limit: LimitSettings = _LIMIT
-    replicas: ReplicaSettings = replicas.DEFAULTS
-    calls: CallSettings = shard_calls.DEFAULTS
-    max_message_bytes: int = chassis.MAX_MESSAGE_BYTES
-    keepalive_s: float = chassis.KEEPALIVE_S
-    max_pending: int = 0
-    """Calls that have come and were not looked at yet; gRPC itself turns away what exceeds them."""
-    max_connection_age_s: float = 0.0
-    """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""
-    grace_s: float = 5.0
-    reuse_port: bool = False
-    access: AccessRules | None = None
-    controller_token: str | None = field(default=None, repr=False)
-    telemetry: ProcessTelemetry = _UNSEEN
-
-    def __post_init__(self) -> None:
-        if not 0 < self.default_deadline_s <= self.max_deadline_s:
-            raise ValueError("0 < default_deadline_s <= max_deadline_s does not hold")
-        if min(self.max_in_flight, self.max_recordings, self.max_message_bytes) < 1 or self.grace_s < 0:
-            raise ValueError("limits must be positive, grace_s not negative")
-        if self.user_timeout_s <= 0:
-            raise ValueError("user_timeout_s must be positive")
-        if self.keepalive_s <= 0 or min(self.max_connection_age_s, self.max_pending) < 0:
-            raise ValueError(
-                "keepalive_s must be positive, max_connection_age_s and max_pending not negative"
-            )
-        if self.max_shadows < 0 or self.shadow_report_s <= 0:
-            raise ValueError("max_shadows must not be negative, shadow_report_s must be positive")
-        if not self.controller and self.consul is None and self.cache_path is None:
-            raise ValueError("a router needs a controller, Consul or the cache of a placement")
-
-    def deadline_of(self, remaining_s: float | None) -> Deadline:
-        """Return the deadline of a call whose caller waits so long; None when the caller did not say."""
-        asked_s = self.default_deadline_s if remaining_s is None else remaining_s
-        return Deadline.after(min(asked_s, self.max_deadline_s))
 
 
 class Router:

@@ -4,7 +4,7 @@ import pytest
 
 from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings
-from router.router_server import RouterConfig
+from router.router_config import RouterConfig
 from services.shard_config import ShardConfig
 from shards.errors import InvalidInput
 

@@ -15,7 +15,8 @@ from deploy.release_files import write_release
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from router.client_results import SearchResult
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from shards.release import ModelVersion, Release, ReleaseChannel
 from tests.deploy.running_cluster import run
 from tests.services.in_process_shards import in_process_shards

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from router.placement_cache import write_cache
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from services.access import AccessRules
 from services.redis_settings import RedisSettings
 from services.telemetry_settings import ROUTER, ProcessTelemetry

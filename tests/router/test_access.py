@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from router.bearer import bearer
 from router.client import Event, HeadraceClient, RecordError, RecordResult, SearchError
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from services.codec import placement_to_proto
 from tests.router.bad_requests import items, pre_rank, rank, retrieve

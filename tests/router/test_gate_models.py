@@ -13,7 +13,8 @@ from protos.headrace.v1 import cluster_service_pb2
 from router.client import HeadraceClient
 from router.client_results import Gate
 from router.gate_models import GateModels
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from services.codec import placement_to_proto
 from shards.gate_model import GATE_FILE
 from shards.placement import Placement

@@ -14,7 +14,8 @@ import pytest
 from protos.headrace.v1 import retrieval_service_pb2, retrieval_service_pb2_grpc, types_pb2
 from router.client import Clause, HeadraceClient
 from router.client_results import SearchResult
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from services.codec import context_to_proto
 from shards.partitioning import split
 from shards.release import ModelVersion, Release

@@ -9,7 +9,8 @@ import pytest
 from router.placement_cache import read_cache
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from router.routing_table import RoutingTable
 from services.consul_client import ConsulClient
 from services.consul_placement_store import ConsulPlacementStore

@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 
 from router.client import HeadraceClient
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from shards.release import ModelVersion, Release, ReleaseChannel
 from tests.services.in_process_shards import in_process_shards
 from tests.services.running_controller import SHARDS, eventually, running_controller

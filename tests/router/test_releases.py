@@ -9,7 +9,8 @@ import pytest
 
 from router.client import HeadraceClient, SearchError
 from router.client_results import SearchResult
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from services.codec import placement_to_proto
 from shards.candidates import Candidates
 from shards.errors import Unavailable

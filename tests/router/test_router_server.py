@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from router.client import HeadraceClient, SearchError
 from router.placement_cache import write_cache
-from router.router_server import SERVICES, Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import SERVICES, Router
 from services.codec import placement_to_proto
 from services.user_store_settings import UserStoreSettings
 from shards.candidates import Candidates

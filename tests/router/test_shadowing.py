@@ -10,7 +10,8 @@ import pytest
 
 from protos.headrace.v1 import cluster_service_pb2
 from router.client import HeadraceClient
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from router.shadow_reporter import ShadowReporter
 from services.access import AccessRules, Caller, Role, digest
 from services.codec import placement_to_proto

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from router.client import HeadraceClient
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from shards.changes import ModelPolicy
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable

@@ -10,7 +10,8 @@ import pytest
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import shard_service_pb2
 from router.client import HeadraceClient, SearchError
-from router.router_server import Router, RouterConfig
+from router.router_config import RouterConfig
+from router.router_server import Router
 from services.codec import model_version_to_proto
 from shards.bundle import open_bundle
 from shards.changes import ModelPolicy
