@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class RequestEncoder:
-    """Encodes by one spec for one item table; immutable once made, so threads may share it.
+    """Encodes by one spec for one item table; threads may share it.
 
     `item_rows` gives each item's row; `item_columns` are the table's columns that
     `spec.item_columns` names, in the order of the rows, and may be left out where no cross
@@ -45,6 +45,7 @@ class RequestEncoder:
         self._item_id_names = [feature.name for feature in spec.on("item") if isinstance(feature, ItemId)]
         self._crosses = _cross_groups(spec, tokenizer, len(item_rows), item_columns or {})
         self._cross_count = sum(group.size for group in self._crosses)
+        self._last: tuple[SearchContext, HistoryRows] | None = None
 
     def encode_request(self, context: SearchContext) -> Arrays:
         """Return the request features by name, each with a leading dimension of 1."""
@@ -57,9 +58,18 @@ class RequestEncoder:
             for name, (source, encode) in self._request_values.items()
         }
         if self._histories:
-            histories = [history_rows(context, self._item_rows) for context in contexts]
+            histories = [self._history(context) for context in contexts]
             arrays |= {f.name: _encode_histories(f, histories) for f in self._histories}
         return arrays
+
+    def _history(self, context: SearchContext) -> HistoryRows:
+        """Return the history of a search, looked up once for its request and its cross features."""
+        last = self._last
+        if last is not None and last[0] is context:
+            return last[1]
+        history = history_rows(context, self._item_rows)
+        self._last = context, history
+        return history
 
     def encode_items(self, columns: Columns) -> Arrays:
         """Return the item features by name: ids int64 [N] or [N, L], numbers float32 [N].
@@ -85,7 +95,7 @@ class RequestEncoder:
             raise ValueError("every candidate needs a row of the item table")
         request = CrossRequest(
             context=context,
-            history=history_rows(context, self._item_rows),
+            history=self._history(context),
             rows=rows,
             candidates=candidates,
         )

@@ -42,6 +42,8 @@ class ProgramInputs:
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        wanted in (None, size) for size, wanted in zip(shape, expected, strict=True)
+    # Most inputs are of one shape, and there are dozens of them to a search.
+    return shape == expected or (
+        len(shape) == len(expected)
+        and all(wanted in (None, size) for size, wanted in zip(shape, expected, strict=True))
     )
