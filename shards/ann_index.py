@@ -3,6 +3,8 @@
 Legend: D = width of a vector, N = items, K = neighbours found.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import faiss as faiss_module
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.batching import Batches
 from shards.candidates import Floats
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.forward_index import Mask
@@ -47,7 +50,9 @@ class AnnIndex:
 
     def __init__(self, index: Any, device: str = "cpu") -> None:
         self._index = index
-        self._on_gpu = _gpu_copy(index, device)
+        copy = _gpu_copy(index, device)
+        # FAISS searches a GPU from one thread at a time, and many vectors in the time of one.
+        self._on_gpu = None if copy is None else Batches(functools.partial(_search_all, copy))
 
     @classmethod
     def open(cls, path: Path, device: str = "cpu", knobs: AnnKnobs = _AS_WRITTEN) -> "AnnIndex":
@@ -100,7 +105,7 @@ class AnnIndex:
     ) -> tuple[Floats, NDArray[np.int64]]:
         """Return `k` neighbours best first, or at least `least` where looking further finds them."""
         if selector is None and self._on_gpu is not None and k <= GPU_MAX_K:
-            return _found(*self._on_gpu.search(vector_1D, k))
+            return self._on_gpu.answer((vector_1D, k))
         scores, rows = _search(self._index, vector_1D, k, selector, exhaustive=False)
         if len(rows) < least:
             scores, rows = _search(self._index, vector_1D, k, selector, exhaustive=True)
@@ -125,6 +130,14 @@ def _search(
     index: Any, vector_1D: Floats, k: int, selector: Any, *, exhaustive: bool
 ) -> tuple[Floats, NDArray[np.int64]]:
     return _found(*index.search(vector_1D, k, params=_parameters(index, selector, exhaustive=exhaustive)))
+
+
+def _search_all(index: Any, asked: Sequence[tuple[Floats, int]]) -> list[tuple[Floats, NDArray[np.int64]]]:
+    """Return what each vector [1, D] finds, as many as it wants."""
+    score_BK, row_BK = index.search(
+        np.concatenate([vector_1D for vector_1D, _ in asked]), max(k for _, k in asked)
+    )
+    return [_found(score_BK[b : b + 1, :k], row_BK[b : b + 1, :k]) for b, (_, k) in enumerate(asked)]
 
 
 def _found(score_1K: Floats, row_1K: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

@@ -5,17 +5,21 @@ product, ids are rows of items.parquet), features.json. Params: "ann", how far t
 tune ann` found it; what the index says itself by default. Legend: D = width of a vector, N = items.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from shards.ann_index import AnnIndex, AnnKnobs
+from shards.batching import Batches
 from shards.bundle import Bundle
-from shards.candidates import SCORE, Candidates
+from shards.candidates import SCORE, Candidates, Floats
 from shards.catalogue import answer, check_finite, open_encoder, open_items, read_params
 from shards.errors import MismatchedBundle
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
+from shards.program_inputs import Arrays
+from shards.query_vectors import QueryVectors
 from shards.runner import Runner, open_runner
 from shards.search_context import Filter, SearchContext
 
@@ -36,10 +40,9 @@ class TwoTowerParams:
 class TwoTower:
     """Encodes the search into a vector and finds the items nearest to it."""
 
-    bundle: Bundle
     items: ForwardIndex
     encoder: RequestEncoder
-    query_tower: Runner
+    vectors: QueryVectors
     ann: AnnIndex
 
     def retrieve(
@@ -53,9 +56,8 @@ class TwoTower:
     ) -> Candidates:
         """Return the `k` nearest allowed items; InvalidInput for an unknown attribute."""
         allowed_N = self.items.allowed(allowed) if allowed else None
-        (vector_1D,) = self.query_tower(self.encoder.encode_request(context)).values()
-        check_finite(vector_1D, self.bundle)
-        scores, rows = self.ann.search(np.ascontiguousarray(vector_1D, dtype=np.float32), k, allowed_N)
+        vector_1D = self.vectors.of(self.encoder.encode_request(context))
+        scores, rows = self.ann.search(vector_1D, k, allowed_N)
         return answer(self.items, rows, {SCORE: scores}, attributes, attribute_count)
 
 
@@ -66,9 +68,31 @@ def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
     if len(ann) != len(items):
         raise MismatchedBundle(INDEX_FILE, f"holds {len(ann)} vectors for {len(items)} items")
     return TwoTower(
-        bundle=bundle,
         items=items,
         encoder=open_encoder(bundle, items),
-        query_tower=open_runner(bundle, QUERY_TOWER, device),
+        vectors=QueryVectors(_encoder(bundle, open_runner(bundle, QUERY_TOWER, device), device)),
         ann=ann,
     )
+
+
+def _encoder(bundle: Bundle, query_tower: Runner, device: str) -> Callable[[Arrays], Floats]:
+    """Return what encodes a search; on a GPU those that come at once go together, if the program can."""
+
+    def encode(features: Arrays) -> Floats:
+        (vector_BD,) = query_tower(features).values()
+        check_finite(vector_BD, bundle)
+        return np.ascontiguousarray(vector_BD, dtype=np.float32)
+
+    any_number = all(tensor.shape[:1] == (None,) for tensor in query_tower.spec.inputs)
+    return together(encode) if device.startswith("cuda") and any_number else encode
+
+
+def together(encode: Callable[[Arrays], Floats]) -> Callable[[Arrays], Floats]:
+    """Return `encode` for threads: what they ask at the same time is one call."""
+
+    def encode_all(asked: Sequence[Arrays]) -> Sequence[Floats]:
+        stacked = {name: np.concatenate([features[name] for features in asked]) for name in asked[0]}
+        vector_BD = encode(stacked)
+        return [vector_BD[b : b + 1] for b in range(len(asked))]
+
+    return Batches(encode_all).answer

@@ -41,12 +41,7 @@ class Tunable:
     def queries(self, contexts: Sequence[SearchContext]) -> Floats:
         """Return what the query tower makes of each search [Q, D]."""
         engine = self.engine
-        vectors = [
-            vector_1D
-            for context in contexts
-            for vector_1D in engine.query_tower(engine.encoder.encode_request(context)).values()
-        ]
-        return np.ascontiguousarray(np.concatenate(vectors), dtype=np.float32)
+        return np.concatenate([engine.vectors.of(engine.encoder.encode_request(each)) for each in contexts])
 
 
 def open_tunable(models_dir: Path, model: ModelVersion) -> Tunable:

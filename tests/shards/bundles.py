@@ -232,13 +232,13 @@ def write_spec(folder: Path, *features: Feature) -> None:
 def write_two_tower(root: Path, words: Words, *, index: str = "Flat", name: str = "two_tower") -> Path:
     """Write a two-tower bundle with an index of this FAISS factory string."""
     tower = QueryTower(words, len(ITEMS))
-    example = {"query_ngrams": ids(1, QUERY_NGRAMS.max_len), "history_items": ids(1, HISTORY.max_len)}
+    example = {"query_ngrams": ids(2, QUERY_NGRAMS.max_len), "history_items": ids(2, HISTORY.max_len)}
     file = "query_tower.pt2"
-    programs = {"query_tower": spec(file, example, output="vector")}
+    programs = {"query_tower": spec(file, example, output="vector", varying=tuple(example))}
 
     def fill(folder: Path) -> None:
         write_spec(folder, QUERY_NGRAMS, HISTORY, TITLE_NGRAMS)
-        export(tower, example, folder / file)
+        export(tower, example, folder / file, varying=tuple(example))
         item_index = faiss.index_factory(WIDTH, index, faiss.METRIC_INNER_PRODUCT)
         item_index.train(item_vectors(words))
         item_index.add(item_vectors(words))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faiss
@@ -6,11 +7,15 @@ import numpy as np
 import pytest
 
 from shards.bundle import Bundle, open_bundle, write_bundle
+from shards.candidates import Floats
 from shards.errors import InvalidInput, MismatchedBundle, Unavailable
+from shards.program_inputs import Arrays
 from shards.release import Stage
+from shards.runner import open_runner
 from shards.search_context import FilterClause
 from shards.servable import open_servable
 from shards.stages import Retriever
+from shards.two_tower import QUERY_TOWER, TwoTower, together
 from tests.shards.bundles import (
     VERSION,
     all_items,
@@ -120,3 +125,23 @@ def test_an_engine_of_another_stage_is_refused(tmp_path: Path) -> None:
         MismatchedBundle, match="engine 'lexical' is none for ranking: multi_task, three_tower"
     ):
         open_servable(bundle, "cpu")
+
+
+def test_searches_encoded_together_are_encoded_as_alone(tmp_path: Path) -> None:
+    bundle = open_bundle(write_two_tower(tmp_path, seeded_words()))
+    engine = open_servable(bundle, "cpu")
+    assert isinstance(engine, TwoTower)
+    asked = [engine.encoder.encode_request(context(query)) for query in ("red mug", "black clock", "")]
+    alone = [engine.vectors.of(features) for features in asked]
+    sizes: list[int] = []
+
+    def encode(features: Arrays) -> Floats:
+        sizes.append(len(next(iter(features.values()))))
+        (vector_BD,) = open_runner(bundle, QUERY_TOWER, "cpu")(features).values()
+        return vector_BD
+
+    encode_together = together(encode)
+    with ThreadPoolExecutor(3) as threads:
+        for expected, found in zip(alone, threads.map(encode_together, asked), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert sum(sizes) == 3
