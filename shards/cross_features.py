@@ -173,10 +173,10 @@ def _overlap_encoder(encode_texts: TextEncoder, item_texts: list[str], *, ignore
     id_count = int(ids_NL.max(initial=0)) + 1
 
     def encode(request: CrossRequest) -> Floats:
-        query_ids = np.unique(encode_texts([request.context.query]))
-        query_ids = query_ids[query_ids > 0]
+        # A set of the few there are takes a tenth of the time of numpy's unique.
+        query_ids = set(encode_texts([request.context.query])[0].tolist()) - {0}
         wanted = np.zeros(id_count, dtype=np.float32)
-        wanted[query_ids[(query_ids > ignored) & (query_ids < id_count)]] = 1.0 / max(1, len(query_ids))
+        wanted[[i for i in query_ids if ignored < i < id_count]] = 1.0 / max(1, len(query_ids))
         # `take` costs a sixth of what an index in brackets does.
         share_C: Floats = wanted.take(ids_NL.take(request.rows, axis=0)).sum(axis=1)
         return share_C

@@ -54,8 +54,9 @@ class LexicalIndex:
         if not clauses:
             return np.empty(0, np.int64), np.empty(0, np.float64)
         hits = self._searcher.search(tantivy.Query.boolean_query(clauses), limit, count=False).hits
-        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
-        return np.array(rows, np.int64), np.array([score for score, _ in hits], np.float64)
+        scores, addresses = zip(*hits, strict=True) if hits else ((), ())
+        rows = self._searcher.fast_field_values("row", list(addresses))
+        return np.array(rows, np.int64), np.array(scores, np.float64)
 
     def _write(self, texts: Sequence[str], ids: Sequence[str]) -> tantivy.Searcher:
         index = tantivy.Index(self._schema)

@@ -241,7 +241,8 @@ def main() -> int:
     systems = {
         system.key: system
         for system in (
-            fused(),
+            fused(2),
+            fused(1),
             split(),
             ray_serve(options.ray_replicas),
             ray_serve_optimised(options.ray_replicas),
@@ -278,7 +279,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     workspace = PROJECT_ROOT / "build" / "bench" / "movielens"
     parser.add_argument("--workspace", type=Path, default=workspace, help="trained, or trained into at first")
-    parser.add_argument("--only", default="", help="keys of systems, as a,d: a b c t d d2")
+    parser.add_argument("--only", default="", help="keys of systems, as a,d: a a1 b c t d d2")
     parser.add_argument("--quick", action="store_true", help="one round of short windows, about two minutes")
     parser.add_argument("--profile", action="store_true", help="record where the processes spend their time")
     parser.add_argument("--ray-replicas", type=int, default=1, help="replicas of each of Ray's deployments")

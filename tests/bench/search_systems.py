@@ -51,12 +51,12 @@ class System:
     run: Callable[[Material, Path], AbstractContextManager[Running]] = field(repr=False)
 
 
-def fused() -> System:
-    """Return Headrace with all bundles on one shard."""
+def fused(shards: int) -> System:
+    """Return Headrace with all bundles on each of so many shards; `headrace up` starts two."""
     return System(
-        key="a",
-        name="Headrace, fused",
-        run=lambda material, folder: _headrace(material, folder, [_stages(material)]),
+        key="a" if shards == 2 else f"a{shards}",
+        name=f"Headrace, fused, {shards} shard{'s'[: shards > 1]}",
+        run=lambda material, folder: _headrace(material, folder, [_stages(material)] * shards),
     )
 
 
@@ -120,7 +120,10 @@ def _headrace(material: Material, folder: Path, shards: Sequence[Sequence[Stage]
         addresses = {shard_id: child.told()["address"] for shard_id, child in children.items()}
         for shard_id, models in placed_models.items():
             asyncio.run(_loaded(addresses[shard_id], models))
-        holders = {str(model): [s] for s, models in placed_models.items() for model in models}
+        holders = {
+            str(model): [s for s, models in placed_models.items() if model in models]
+            for model in material.release.models()
+        }
         serving_path = folder / "serving.json"
         serving_path.write_text(json.dumps(_SERVING))
         settings = ClusterSettings(
