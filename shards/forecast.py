@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shards.changes import ApplyPlan
 from shards.cluster_state import ClusterState
@@ -45,7 +45,8 @@ def forecast(state: ClusterState, moves: tuple[PlannedMove, ...], now_ms: int) -
     if moves:
         check_moves(state, moves, "moves")
         assignments = {**before, **moved(before, ApplyPlan(generation=0, moves=moves))}
-        answer = Plan(assignments=assignments, moves=tuple(_sized(state, move) for move in moves))
+        told = tuple(_told(state, move, assignments[move.model]) for move in moves)
+        answer = Plan(assignments=assignments, moves=told)
     else:
         shards, models, loads, limits = needs(state, now_ms, balance=True)
         answer = plan(now_ms, shards, models, loads, before, limits)
@@ -59,15 +60,20 @@ def forecast(state: ClusterState, moves: tuple[PlannedMove, ...], now_ms: int) -
     )
 
 
-def _sized(state: ClusterState, move: PlannedMove) -> PlannedMove:
-    size_bytes = memory_bytes(state, move.model)
-    return PlannedMove(
-        model=move.model,
-        from_shard=move.from_shard,
-        to_shard=move.to_shard,
-        memory_bytes=size_bytes,
-        reason=move.reason,
-    )
+def _told(state: ClusterState, move: PlannedMove, after: tuple[str, ...]) -> PlannedMove:
+    """Return a move that was asked for with its size, and with what speaks against it."""
+    reason = "; ".join(filter(None, (move.reason, _crowding(state, move, after))))
+    return replace(move, memory_bytes=memory_bytes(state, move.model), reason=reason)
+
+
+def _crowding(state: ClusterState, move: PlannedMove, after: tuple[str, ...]) -> str:
+    """Return the warning that replicas will share a node, where another node could do without that."""
+    nodes = {view.shard_id: view.node for view in state.shards.values()}
+    node = nodes.get(move.to_shard, "")
+    beside = sum(nodes.get(shard_id) == node for shard_id in after)
+    if not node or beside < 2 or set(nodes.values()) <= {nodes.get(shard_id) for shard_id in after}:
+        return ""
+    return f"node {node} will hold {beside} of {len(after)} replicas"
 
 
 def _shards(

@@ -185,6 +185,9 @@ def kill_agent(cluster: ChaosCluster, _: random.Random) -> Outcome:
 
 def lose_node(cluster: ChaosCluster, rng: random.Random) -> Outcome:
     """Take a Ray node away with all that runs on it; what it held comes up on the others."""
+    # Moves that an operator asks for, and a node lost before, may have left two replicas on one node.
+    _rebalance(cluster)
+    cluster.whole(_WHOLE_S)
     shard_id = _holding_shard(cluster, rng)
     sight = cluster.desk.until(lambda _: True, 20.0, "the controller answers")
     node = next(shard.node for shard in sight.shards if shard.shard_id == shard_id)
