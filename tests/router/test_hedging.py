@@ -54,6 +54,31 @@ def test_an_answer_that_is_waited_for_counts_as_soon_as_it_is_late() -> None:
     assert (history.slow_s or 0) > (slow_s or 0)
 
 
+def test_who_is_given_up_again_and_again_is_tried_the_less_often() -> None:
+    history = CallHistory(decay_s=2.0)
+    for _ in range(50):
+        history.answered(A, 0.01, 0.0)
+    for expected_s in (0.04, 0.08, 0.16):
+        history.given_up(A, 0.04, 1.0)
+        assert history.latency_s(A, 1.0) == pytest.approx(expected_s)
+    for n in range(20):
+        history.given_up(A, 0.04, 1.0 + n / 1e6)
+    assert (history.latency_s(A, 1.0) or 0) <= 0.04 * 2**7
+    # An answer counts by how long ago the one before it was.
+    history.answered(A, 0.01, 13.0)
+    assert (history.latency_s(A, 13.0) or 0) < 0.05
+    history.given_up(A, 0.04, 30.0)
+    assert history.latency_s(A, 30.0) == pytest.approx(0.04)
+
+
+def test_a_hedge_that_came_second_is_no_slow_replica() -> None:
+    history = CallHistory(decay_s=2.0)
+    history.answered(A, 0.01, 0.0)
+    for _ in range(5):
+        history.given_up(B, 0.002, 0.0)
+    assert history.latency_s(B, 0.0) == 0.002
+
+
 def test_a_history_forgets_replicas_that_are_gone_and_what_nobody_asks() -> None:
     history = CallHistory(decay_s=2.0)
     history.answered(A, 0.01, 5.0)
