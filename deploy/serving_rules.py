@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.settings import ClusterSettings
-from router.concurrency_limit import LimitSettings
+from router.answer_rate import LimitSettings
 from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from shards.errors import FieldViolation, InvalidInput
@@ -40,6 +40,7 @@ class ShardRules:
     queue_standing_s: float | None = None
     queue_target_s: float | None = None
     queue_share: float | None = None
+    niceness: int | None = None
     max_message_bytes: int | None = None
     grace_s: float | None = None
 

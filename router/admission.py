@@ -1,12 +1,11 @@
-"""Who is let in: as many requests as the limit allows; what exceeds it is refused at once, not queued."""
+"""Who is let in: who can be answered in time; all others are refused at once, not queued."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from types import TracebackType
 
+from router.answer_rate import LimitSettings, Rate, Window, places, step
 from router.budget import LEAST_CALL_S, RESERVE_S, Deadline
-from router.concurrency_limit import Limit, LimitSettings, Window, step
 from router.loop_lag import LoopLag
 from shards.errors import DeadlineExceeded, Overloaded
 
@@ -16,9 +15,11 @@ _LAGS, _MOST_AHEAD = 3.0, 0.25
 _BUSY = 0.5
 """Of the places, the share from which on there is no time for work that nobody waits for."""
 
+_USUAL_TIME_S, _SMOOTHING = 1.0, 0.1
+
 
 class Admission:
-    """A limit of requests in flight that follows how long they take; used from one event loop."""
+    """Lets requests in by their time and the rate at which they are answered; used from one event loop."""
 
     def __init__(
         self,
@@ -30,10 +31,12 @@ class Admission:
         self._settings = settings
         self._retry_after_s = retry_after_s
         self._clock = clock
-        self._limit = Limit(size=float(settings.start))
+        self._rate = Rate()
+        self._time_s = _USUAL_TIME_S
+        """The time that requests usually have."""
         self._lag = LoopLag()
         self._since_s = clock()
-        self._answered, self._took_s, self._overdue, self._peak = 0, 0.0, 0, 0
+        self._answered, self._peak = 0, 0
         self.in_flight = 0
         self.refused = 0
         self.lag_s = 0.0
@@ -41,31 +44,38 @@ class Admission:
 
     @property
     def limit(self) -> int:
-        """Return how many requests may be in flight now."""
-        return self._limit.requests
+        """Return how many requests may be in flight now, for one with the time that they usually have."""
+        return places(self._rate, self._time_s, self._settings)
 
     @property
     def load(self) -> float:
         """Return the share of the places that are taken."""
-        return self.in_flight / self._limit.size
+        return self.in_flight / self.limit
+
+    @property
+    def full(self) -> bool:
+        """Return whether there is no room for one more that has the usual time."""
+        return self.in_flight >= self.limit
 
     @property
     def busy(self) -> bool:
         """Return whether half of the places are taken: no time for work that nobody waits for."""
-        return self.in_flight >= _BUSY * self._limit.size
+        return self.in_flight >= _BUSY * self.limit
 
     def admitted(self, deadline: Deadline | None = None) -> "Admitted":
         """Return a place to hold for the time of a `with` block.
 
         Raises `Overloaded` when there is none, and `DeadlineExceeded` when there is no time to do anything.
         """
-        if deadline is not None and deadline.remaining_s() < RESERVE_S + LEAST_CALL_S:
+        time_s = self._time_s if deadline is None else deadline.remaining_s()
+        if time_s < RESERVE_S + LEAST_CALL_S:
             raise DeadlineExceeded("no time is left to answer")
-        if self.in_flight >= self._limit.requests:
+        self._time_s += _SMOOTHING * (time_s - self._time_s)
+        if self.in_flight >= places(self._rate, time_s, self._settings):
             self.refused += 1
-            self._peak = max(self._peak, self.in_flight)
             raise Overloaded(
-                f"{self._limit.requests} requests are in flight, the limit", retry_after_s=self._retry_after_s
+                f"{self.in_flight} requests are in flight, too many to answer one more in time",
+                retry_after_s=self._retry_after_s,
             )
         return Admitted(self)
 
@@ -74,61 +84,46 @@ class Admission:
         ahead_s = min(_LAGS * self.lag_s, _MOST_AHEAD * max(0.0, deadline.remaining_s()))
         return Deadline(deadline.at_s - ahead_s, deadline.clock)
 
-    def enter(self) -> float:
-        """Take a place; returns the moment."""
+    def enter(self) -> None:
+        """Take a place."""
         if not self.in_flight:
             self._lag.watch()
+            # A pause is a window of its own, in which nobody came.
+            self._look(self._clock())
         self.in_flight += 1
         self._peak = max(self._peak, self.in_flight)
-        return self._clock()
 
-    def leave(self, entered_s: float, failure: type[BaseException] | None) -> None:
-        """Give the place back and learn from the time that the request took."""
+    def leave(self, *, answered: bool) -> None:
+        """Give the place back."""
         self.in_flight -= 1
+        self._answered += answered
         if not self.in_flight:
             self._lag.rest()
         now = self._clock()
-        if failure is None:
-            self._answered += 1
-            self._took_s += now - entered_s
-        elif issubclass(failure, Overloaded) or self._late(failure, now - entered_s):
-            self._overdue += 1
-        if now - self._since_s >= self._settings.window_s:
+        if not self.in_flight or now - self._since_s >= self._settings.window_s:
             self._look(now)
 
-    def _late(self, failure: type[BaseException], took_s: float) -> bool:
-        """Return whether time ran out here; a caller who gives none, or goes away at once, tells nothing."""
-        if not issubclass(failure, DeadlineExceeded | asyncio.CancelledError):
-            return False
-        usual_s = self._limit.usual_s
-        return usual_s is not None and took_s > self._settings.tolerance * usual_s
-
     def _look(self, now: float) -> None:
+        """Learn from what has been since the last look, a pause in which nothing was in flight among it."""
+        if now > self._since_s:
+            window = Window(seconds=now - self._since_s, answered=self._answered, peak=self._peak)
+            self._rate = step(self._rate, window, self._settings)
         self.lag_s = self._lag.taken_s()
-        window = Window(
-            answered=self._answered,
-            took_s=self._took_s / self._answered if self._answered else 0.0,
-            overdue=self._overdue,
-            peak=self._peak,
-            lag_s=self.lag_s,
-        )
-        self._limit = step(self._limit, window, self._settings)
-        self._since_s = now
-        self._answered, self._took_s, self._overdue, self._peak = 0, 0.0, 0, self.in_flight
+        self._since_s, self._answered, self._peak = now, 0, self.in_flight
 
 
 class Admitted:
     """A place among the requests in flight, held for the time of its block."""
 
-    __slots__ = ("_admission", "_entered_s")
+    __slots__ = ("_admission",)
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
     def __enter__(self) -> None:
-        self._entered_s = self._admission.enter()
+        self._admission.enter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission.leave(self._entered_s, kind)
+        self._admission.leave(answered=kind is None)

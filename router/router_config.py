@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from router import replicas, shard_calls
+from router.answer_rate import LimitSettings
 from router.budget import Deadline
-from router.concurrency_limit import LimitSettings
 from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from services import chassis

@@ -35,7 +35,7 @@ def routing_instruments(
         ),
         Gauge(
             "headrace_router_limit",
-            "Requests that may be in flight now; it follows how long they take.",
+            "Requests that may be in flight now, by how many are answered a second.",
             ("door",),
             lambda: [((name,), door.limit) for name, door in doors.items()],
         ),

@@ -17,6 +17,7 @@ from router.gate_models import GateModels
 from router.gatekeeper import Gatekeepers
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
+from router.refusals import Refusals
 from router.replicas import ReplicaHealth
 from router.router_config import RouterConfig
 from router.router_metrics import event_instruments, routing_instruments, search_instruments
@@ -27,6 +28,7 @@ from router.shadow_reporter import ShadowReporter
 from router.shadowing import Shadowing
 from router.shard_calls import ShardCalls
 from router.shard_channels import ShardChannels
+from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from router.stage_proxy import StageProxy
 from services import chassis
 from services.metrics_port import metrics_port
@@ -44,6 +46,9 @@ SERVICES = (
     _EVENTS,
 )
 """Full names of what a router serves."""
+
+_SEARCH = "/headrace.v1.SearchService/Search"
+_RECORD = f"/{_EVENTS}/RecordEvents"
 
 _FIRST_TABLE_S = 2.0
 """More than a router waits for its controller before it reads its cache."""
@@ -204,7 +209,16 @@ class Router:
             ),
             serving=False,
             access=config.access,
+            first=[self._refusals(observer)],
         )
+
+    def _refusals(self, observer: SearchObserver) -> Refusals:
+        def refused(method: str) -> None:
+            if method == _SEARCH:
+                observer.measures.refused()
+
+        stages = dict.fromkeys((RETRIEVE, PRE_RANK, RANK), self._proxied)
+        return Refusals({_SEARCH: self._admission, _RECORD: self._recordings, **stages}, refused)
 
     async def _use(self, table: RoutingTable) -> None:
         """Follow a new table: connections, memory of failures and health."""

@@ -31,6 +31,10 @@ class SearchMeasures:
             self.search_s.observe(seen.took_s, surface)
             self._answered(seen.answer, surface)
 
+    def refused(self) -> None:
+        """Count a search that was refused before it was read."""
+        self.searches.add("unknown", "resource_exhausted")
+
     def _answered(self, answer: Answer, surface: str) -> None:
         gate = answer.gate
         self.gates.add(surface, "open" if gate.open else "closed", gate.reason, gate.version)

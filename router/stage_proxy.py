@@ -60,8 +60,9 @@ class StageProxy:
 
     def _forward(self, path: str) -> Forward:
         async def forward(payload: bytes, context: Context) -> bytes:
-            with self._admission.admitted():
-                deadline, table = self._deadline_of(context.time_remaining()), self._newest()
+            deadline = self._deadline_of(context.time_remaining())
+            with self._admission.admitted(deadline):
+                table = self._newest()
                 model, payload = _addressed(payload, table)
                 if path == RETRIEVE and (partitions := table.partitions(model)):
                     return await self._scattered(payload, partitions, table, deadline)

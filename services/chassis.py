@@ -96,15 +96,17 @@ async def serve(
     options: ChassisOptions = ChassisOptions(),
     serving: bool = True,
     access: AccessRules | None = None,
+    first: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> AsyncIterator[Server]:
     """Serve on HOST:PORT (port 0 for any) until the block ends, then stop gracefully.
 
     `service_names` are full names ("headrace.v1.SearchService"), for health and reflection. Health
     starts as `serving`; `set_serving` changes it. With `access` only callers whom the rules allow a
-    method may call it; health, reflection and channelz stay open.
+    method may call it; health, reflection and channelz stay open. Calls pass the `first` interceptors before
+    anything else looks at them.
     Raises `Unavailable` when the address is taken.
     """
-    interceptors: list[grpc.aio.ServerInterceptor] = [ErrorInterceptor(options.default_deadline_s)]
+    interceptors: list[grpc.aio.ServerInterceptor] = [*first, ErrorInterceptor(options.default_deadline_s)]
     if access is not None:
         interceptors.append(AccessInterceptor(access, _STANDARD_SERVICES))
     server = grpc.aio.server(interceptors=interceptors, options=_server_options(options))

@@ -14,7 +14,8 @@ class ShardConfig:
     hosts reach it, and `node` the id of its Ray node; a shard under Ray learns both there. `threads`
     work on one request (torch, FAISS), `workers` requests are computed at a time, `max_queue` more may
     wait. Once the queue was not empty for `queue_standing_s`, what will have to wait for
-    `queue_share` of its time is refused, but nothing that waits less than `queue_target_s`.
+    `queue_share` of its time is refused, but nothing that waits less than `queue_target_s`. Where a router
+    shares the cores, the shard gives way to it by `niceness`, 0 to 19.
 
     Bundles may use `memory_bytes`, and `gpu_memory_bytes` on its GPU; 0 sets no limit. Those held on demand
     stay for `min_residence_s` once loaded and `min_idle_s` after their last request. One that fails to load
@@ -36,6 +37,7 @@ class ShardConfig:
     queue_standing_s: float = 1.0
     queue_target_s: float = 0.02
     queue_share: float = 0.5
+    niceness: int = 0
     max_message_bytes: int = 16 * 2**20
     grace_s: float = 2.0
     memory_bytes: int = 0
@@ -53,6 +55,8 @@ class ShardConfig:
             raise ValueError(f"shard_id {self.shard_id!r} must be fit for the name of a file")
         if self.workers < 1 or self.threads < 1 or self.max_queue < 0 or self.grace_s < 0:
             raise ValueError("workers and threads must be at least 1, max_queue and grace_s at least 0")
+        if not 0 <= self.niceness <= 19:
+            raise ValueError("niceness must be 0 to 19")
         if min(self.memory_bytes, self.gpu_memory_bytes, self.leak_limit_bytes) < 0:
             raise ValueError("memory_bytes, gpu_memory_bytes and leak_limit_bytes must be at least 0")
         if (

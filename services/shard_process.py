@@ -22,7 +22,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Never
 
+from services.priority import session_steps_back, step_back
 from services.process_log import log_to
 from services.shard_config import ShardConfig
 from services.shard_record import read_record
@@ -53,7 +53,6 @@ _WARM = (
 
 _NICE = 5
 """Imports take a third of what who serves takes of a processor that both want."""
-_NICEST = 19
 
 _BEAT_S = 0.25
 _LOOK_S = 0.5
@@ -125,18 +124,11 @@ def _import_aside(modules: Sequence[str]) -> None:
 
     Linux has a priority for each thread, and lets nobody raise one again that was lowered.
     """
-    with ThreadPoolExecutor(max_workers=1, initializer=_step_back) as thread:
+    with ThreadPoolExecutor(max_workers=1, initializer=step_back, initargs=(_NICE,)) as thread:
         for module in modules:
             thread.submit(importlib.import_module, module).result()
     # What is here stays in every life, and pages that no collection touches stay shared.
     set_aside_what_stays()
-
-
-def _step_back() -> None:
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        nice = min(_NICEST, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
-        os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
 def _fork(config: ShardConfig) -> tuple[int, int]:
@@ -200,6 +192,7 @@ def _serve_and_exit(config: ShardConfig, warm_pid: int, signs: int) -> Never:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _die_with(warm_pid)
+        session_steps_back(config.niceness)
         asyncio.run(_serve(config, signs))
         status = 0
     except Exception:

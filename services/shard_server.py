@@ -70,7 +70,7 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     )
     async with (
         running_tracing(telemetry, roots=False) as tracing,
-        WorkerPool(workers=config.workers, max_queue=config.max_queue, queue=_queue(config)) as pool,
+        _computing(config) as pool,
         _loading() as loader,
     ):
         on_demand = OnDemandLoads(holdings.demand, loader)
@@ -116,10 +116,11 @@ def _limits(config: ShardConfig) -> EvictionLimits:
     )
 
 
-def _queue(config: ShardConfig) -> QueueSettings:
-    return QueueSettings(
+def _computing(config: ShardConfig) -> WorkerPool:
+    queue = QueueSettings(
         standing_s=config.queue_standing_s, target_s=config.queue_target_s, share=config.queue_share
     )
+    return WorkerPool(workers=config.workers, max_queue=config.max_queue, queue=queue)
 
 
 def _leak_limits(config: ShardConfig) -> LeakLimits:

@@ -5,6 +5,7 @@ many searches at once; then they send three times that, whatever becomes of it, 
 """
 
 import argparse
+import json
 import shutil
 import statistics
 import subprocess
@@ -36,6 +37,9 @@ DEADLINE_S = 1
 GENERATORS = 2
 AT_ONCE = (4, 8, 16, 32, 64)
 OVERLOAD = 3.0
+
+SERVING = {"shard": {"niceness": 5}}
+"""As docs/robustness.md advises where routers and shards share cores."""
 
 REFUSED = (RESOURCE_EXHAUSTED, CANCELLED)
 """By the router, and by its gRPC for a router that has no time to look at more."""
@@ -74,6 +78,7 @@ def main() -> int:
         "deadline_s": DEADLINE_S,
         "generators": GENERATORS,
         "overload": OVERLOAD,
+        "serving": SERVING,
         "short": short,
     }
     publish("overload", settings=settings, figures=figures, checks=checks)
@@ -87,7 +92,9 @@ def measure(lengths: Lengths, trained: Path | None) -> Figures:
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
     ):
         workspace = _workspace(Path(folder) / "workspace", trained)
-        with running_cluster(workspace) as cluster:
+        serving = Path(folder) / "serving.json"
+        serving.write_text(json.dumps(SERVING))
+        with running_cluster(workspace, "--serving", str(serving)) as cluster:
             _closed(generators, cluster.router, at_once=8, seconds=lengths.before_s)
             closed = {
                 at_once: _closed(generators, cluster.router, at_once=at_once, seconds=lengths.closed_s)

@@ -1,10 +1,11 @@
 import asyncio
+import contextlib
 
 import pytest
 
-from router.admission import Admission
+from router.admission import Admission, Admitted
+from router.answer_rate import LimitSettings
 from router.budget import Deadline
-from router.concurrency_limit import LimitSettings
 from router.loop_lag import LoopLag
 from shards.errors import DeadlineExceeded, Overloaded
 
@@ -69,26 +70,36 @@ class Clock:
         return self.now_s
 
 
-def test_the_limit_falls_while_requests_take_much_longer_than_usual() -> None:
+def test_under_load_those_are_let_in_who_can_be_answered_in_their_time() -> None:
     async def main() -> None:
         clock = Clock()
-        admission = Admission(LimitSettings(floor=2, start=16, ceiling=64, standing_s=0.0), clock=clock)
+        admission = Admission(LimitSettings(floor=2, ceiling=64, share=0.5), clock=clock)
 
-        def serve(took_s: float, times: int) -> None:
-            for _ in range(times):
-                held = [admission.admitted() for _ in range(admission.limit)]
-                for place in held:
-                    place.__enter__()
-                clock.now_s += took_s
-                for place in held:
-                    place.__exit__(None, None, None)
+        def serve(per_s: float, seconds: float) -> None:
+            """Answer the oldest, and take in whoever is let in."""
+            held: list[Admitted] = []
+            until_s = clock.now_s + seconds
+            while clock.now_s < until_s:
+                with contextlib.suppress(Overloaded):
+                    while True:
+                        held.append(admission.admitted(Deadline(clock.now_s + 1.0, clock)))
+                        held[-1].__enter__()
+                clock.now_s += 1 / per_s
+                held.pop(0).__exit__(None, None, None)
+            for place in held:
+                place.__exit__(asyncio.CancelledError, None, None)
 
-        serve(0.2, times=3)
-        usual = admission.limit
-        serve(2.0, times=20)
-        assert admission.limit < usual / 2
-        serve(0.2, times=50)
-        assert admission.limit >= usual
+        assert admission.limit == 64
+        serve(40.0, seconds=3.0)
+        assert 18 <= admission.limit <= 22
+        with contextlib.ExitStack() as taken:
+            for _ in range(5):
+                taken.enter_context(admission.admitted(Deadline(clock.now_s + 0.2, clock)))
+            with pytest.raises(Overloaded):
+                admission.admitted(Deadline(clock.now_s + 0.2, clock))
+        clock.now_s += 60.0
+        with admission.admitted():
+            assert admission.limit == 64
 
     asyncio.run(main())
 

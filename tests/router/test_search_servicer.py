@@ -41,6 +41,7 @@ RELEASE = Release(
     history_limit=2,
     as_of_ms=5_000,
 )
+SEARCH = "/headrace.v1.SearchService/Search"
 ANSWERS: dict[str, Answer] = {
     "words@1": ranked("a", "b", titles=2),
     "tower@1": ranked("b", "c", titles=2),
@@ -305,8 +306,12 @@ def test_load_beyond_the_limit_is_shed_at_once(tmp_path: Path) -> None:
             await arrived.wait()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Search(request, timeout=30)
+            raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(SEARCH)
+            with pytest.raises(grpc.aio.AioRpcError) as unread:
+                await raw(b"no message", timeout=30)
             first.cancel()
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert unread.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         status = rpc_status.from_call(caught.value)
         retry = error_details_pb2.RetryInfo()
         assert any(detail.Unpack(retry) for detail in status.details)
