@@ -142,8 +142,8 @@ class AnnTuner:
             seed=self.seed + len(study.trials), n_startup_trials=3 * len(self.factories)
         )
         for factory in self.factories:
-            # Every kind is seen, however the others do.
-            study.enqueue_trial({"factory": factory}, skip_if_exists=True)
+            # Every kind is seen, however the others do, and what it can reach.
+            study.enqueue_trial(_generous(factory, self.target.k), skip_if_exists=True)
         return study
 
     def _try(self, study: optuna.Study, exact_QK: Rows) -> None:
@@ -211,6 +211,19 @@ def _proposed(trial: optuna.Trial, factory: str, k: int) -> AnnKnobs:
         # A narrower beam may end before it met k items, and then the whole graph is looked at.
         ef_search = trial.suggest_int("ef_search", k, k * _WIDEST_BEAM, log=True)
     return AnnKnobs(nprobe=nprobe, k_factor=k_factor, ef_search=ef_search)
+
+
+def _generous(factory: str, k: int) -> dict[str, str | int | float]:
+    """Return a trial that looks far, from which others go back as far as the target lets them."""
+    params: dict[str, str | int | float] = {"factory": factory}
+    if factory.startswith("IVF"):
+        lists = int(factory.removeprefix("IVF").partition(",")[0])
+        params["nprobe"] = min(max(1, lists // 4), _MOST_LISTS_PROBED)
+    if "," in factory and factory.rpartition(",")[2].startswith("R"):
+        params["k_factor"] = _MOST_REFINED / 2
+    if factory.startswith("HNSW"):
+        params["ef_search"] = k * _WIDEST_BEAM // 2
+    return params
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -148,6 +148,7 @@ def checks_of(figures: Figures, items: int) -> list[Check]:
     flat_p50 = figures["kinds"][FLAT]["service_ms"]["p50"]
     return [
         at_least(f"{what}: recall@{K} over gRPC", served["recall"], RECALL_AIM),
+        at_most(f"{what}: p99 in the service", served["compute_ms"]["p99"], P99_AIM_MS, "ms"),
         at_most(f"{what}: p99 over gRPC", served["service_ms"]["p99"], P99_AIM_MS, "ms"),
         at_most(
             f"{what}: p50 over gRPC, flat takes {flat_p50:g}", served["service_ms"]["p50"], flat_p50, "ms"

@@ -111,8 +111,9 @@ def test_a_router_that_is_busy_recording_refuses_more(tmp_path: Path) -> None:
             await client.record_events([Event(user_id="u1", item_id="i1", action="click")])
             server.hang()
             first = asyncio.create_task(
-                client.record_events([Event(user_id="u1", item_id="i2", action="click")])
+                client.record_events([Event(user_id="u1", item_id="i2", action="click")], timeout_s=20.0)
             )
+            await asyncio.sleep(0.2)  # It has a connection, which the other has yet to make.
             try:
                 async with HeadraceClient(address, timeout_s=5.0, max_attempts=1) as other:
                     error = await refusal(other, lambda code: code is grpc.StatusCode.RESOURCE_EXHAUSTED)
