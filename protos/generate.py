@@ -28,10 +28,16 @@ def generate(out: Path) -> list[Path]:
     targets = [f"--{kind}_out={out}" for kind in ("python", "mypy", "grpc_python", "mypy_grpc")]
     if protoc.main(["protoc", f"-I{ROOT}", f"-I{include}", *targets, *protos]) != 0:
         raise RuntimeError("protoc refused the contract; its message is above")
-    written = sorted(out.glob("headrace/**/*_pb2*.py*"))
+    written = generated(out)
     for path in written:
         path.write_text(_HEADER + _IMPORT.sub(r"\1 protos.headrace.v1", path.read_text()))
     return written
+
+
+def generated(out: Path) -> list[Path]:
+    """Return the generated files below `out`, sorted, without what Python compiled of them."""
+    found = out.glob("headrace/**/*_pb2*.py*")
+    return sorted(path for path in found if path.suffix in (".py", ".pyi"))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_under_load_those_are_let_in_who_can_be_answered_in_their_time() -> None
         serve(40.0, seconds=3.0)
         assert 18 <= admission.limit <= 22
         with contextlib.ExitStack() as taken:
-            for _ in range(5):
+            for _ in range(4):
                 taken.enter_context(admission.admitted(Deadline(clock.now_s + 0.2, clock)))
             with pytest.raises(Overloaded):
                 admission.admitted(Deadline(clock.now_s + 0.2, clock))

@@ -12,6 +12,7 @@ from typing import Self
 
 from services.consul_settings import ConsulSettings, ConsulTls
 from tests.services.debian_packages import Packaged, free_ports
+from tests.services.stopped_process import stop
 
 _CONSUL = Packaged(
     name="consul",
@@ -84,15 +85,13 @@ class ConsulAgent:
 
     def hang(self) -> None:
         """Stop it from doing anything, without ending it: SIGSTOP."""
-        self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        stop(self._process.pid)
 
     def wake(self) -> None:
         """Let it go on: SIGCONT."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        self._process.send_signal(number)
+        self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         self.kill()

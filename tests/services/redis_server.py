@@ -10,6 +10,7 @@ from typing import Self
 
 from services.redis_settings import RedisSettings
 from tests.services.debian_packages import Packaged, free_ports
+from tests.services.stopped_process import stop
 
 REDIS = Packaged(
     name="redis-server",
@@ -84,7 +85,7 @@ class RedisServer:
     def hang(self) -> None:
         """Stop it from doing anything, without ending it: SIGSTOP."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        stop(self._process.pid)
 
     def wake(self) -> None:
         """Let it go on: SIGCONT."""
