@@ -103,13 +103,19 @@ def test_shards_count_calls_memory_and_loads(models: Models, tmp_path: Path) -> 
     def total(name: str, **labels: str) -> float:
         return sum(shard.total(name, **labels) for shard in shards)
 
-    assert total("headrace_shard_calls_total", method="cascade", status="ok") == 2
-    assert total("headrace_shard_calls_total", method="ranking", status="ok") == 2
-    assert total("headrace_shard_calls_total", method="retrieval", status="ok") == 2 * 5
-    assert total("headrace_shard_queue_seconds_count", method="cascade") == 2
+    # On a busy machine a call may have had a hedge, which a shard counts as well.
+    hedges = found["router-0"].total("headrace_router_extra_attempts_total")
+
+    def counted(count: int, name: str, **labels: str) -> bool:
+        return count <= total(name, **labels) <= count + hedges
+
+    assert counted(2, "headrace_shard_calls_total", method="cascade", status="ok")
+    assert counted(2, "headrace_shard_calls_total", method="ranking", status="ok")
+    assert counted(2 * 5, "headrace_shard_calls_total", method="retrieval", status="ok")
+    assert counted(2, "headrace_shard_queue_seconds_count", method="cascade")
     assert total("headrace_shard_compute_seconds_sum", method="cascade") > 0
     # By itself and within a cascade.
-    assert total("headrace_shard_stage_compute_seconds_count", stage="ranking") == 4
+    assert counted(4, "headrace_shard_stage_compute_seconds_count", stage="ranking")
     bundles = len(models.release.models())
     for shard in shards:
         assert shard.value("headrace_shard_bundles", state="ready") == bundles
