@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from router import shard_calls
 from router.placement_cache import write_cache
 from router.router_config import RouterConfig
 from router.router_server import Router
+from router.shard_calls import CallSettings
 from services.access import AccessRules
 from services.redis_settings import RedisSettings
 from services.telemetry_settings import ROUTER, ProcessTelemetry
@@ -48,6 +50,7 @@ async def running(
     access: AccessRules | None = None,
     telemetry: ProcessTelemetry = UNSEEN,
     bundle_root: Path | None = None,
+    calls: CallSettings = shard_calls.DEFAULTS,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
@@ -57,6 +60,7 @@ async def running(
         max_recordings=max_recordings,
         default_deadline_s=default_deadline_s,
         grace_s=0.0,
+        calls=calls,
         access=access,
         telemetry=telemetry,
         bundle_root=bundle_root,
