@@ -72,12 +72,16 @@ class Admission:
             raise DeadlineExceeded("no time is left to answer")
         self._time_s += _SMOOTHING * (time_s - self._time_s)
         if self.in_flight >= places(self._rate, time_s, self._settings):
-            self.refused += 1
-            raise Overloaded(
-                f"{self.in_flight} requests are in flight, too many to answer one more in time",
-                retry_after_s=self._retry_after_s,
-            )
+            raise self.refusal()
         return Admitted(self)
+
+    def refusal(self) -> Overloaded:
+        """Count a request that is refused and return what it is told."""
+        self.refused += 1
+        return Overloaded(
+            f"{self.in_flight} requests are in flight, too many to answer one more in time",
+            retry_after_s=self._retry_after_s,
+        )
 
     def sooner(self, deadline: Deadline) -> Deadline:
         """Return by when an answer must be there to leave in time, as late as the loop is now."""

@@ -15,8 +15,6 @@ from shards.errors import Overloaded
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
-RETRY_AFTER_S = 0.1
-
 
 class Refusals(grpc.aio.ServerInterceptor):
     """Guards methods, each by the admission that will let its calls in; `refused` is told the method."""
@@ -24,7 +22,6 @@ class Refusals(grpc.aio.ServerInterceptor):
     def __init__(self, doors: Mapping[str, Admission], refused: Callable[[str], None]) -> None:
         self._doors = doors
         self._refused = refused
-        self._handler: _Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
     async def intercept_service(
         self,
@@ -36,10 +33,12 @@ class Refusals(grpc.aio.ServerInterceptor):
         door = self._doors.get(method)
         if door is None or not door.full:
             return await continuation(handler_call_details)
-        door.refused += 1
         self._refused(method)
-        return self._handler
+        return _refusing(door.refusal())
 
 
-async def _refuse(_: object, context: "grpc.aio.ServicerContext[Any, Any]") -> Never:
-    await abort(context, Overloaded("no more requests can be answered in time", retry_after_s=RETRY_AFTER_S))
+def _refusing(refusal: Overloaded) -> _Handler:
+    async def refuse(_: object, context: "grpc.aio.ServicerContext[Any, Any]") -> Never:
+        await abort(context, refusal)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
