@@ -200,14 +200,33 @@ def best_of(tried: Sequence[Measured], target: AnnTarget) -> Measured:
     return min(good, key=lambda m: m.median_ms) if good else max(tried, key=lambda m: m.recall)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What a FAISS factory string says: its inverted lists, whether it refines, whether it is a graph."""
+
+    lists: int
+    refines: bool
+    graph: bool
+
+    @classmethod
+    def of(cls, factory: str) -> "_Kind":
+        """Return what the string says."""
+        first, *others = factory.split(",")
+        return cls(
+            lists=int(first.removeprefix("IVF")) if first.startswith("IVF") else 0,
+            refines=bool(others) and others[-1].startswith("R"),
+            graph=first.startswith("HNSW"),
+        )
+
+
 def _proposed(trial: optuna.Trial, factory: str, k: int) -> AnnKnobs:
+    kind = _Kind.of(factory)
     nprobe, k_factor, ef_search = 0, 0.0, 0
-    if factory.startswith("IVF"):
-        lists = int(factory.removeprefix("IVF").partition(",")[0])
-        nprobe = trial.suggest_int("nprobe", 1, min(lists, _MOST_LISTS_PROBED), log=True)
-    if "," in factory and factory.rpartition(",")[2].startswith("R"):
+    if kind.lists:
+        nprobe = trial.suggest_int("nprobe", 1, min(kind.lists, _MOST_LISTS_PROBED), log=True)
+    if kind.refines:
         k_factor = trial.suggest_float("k_factor", 1.0, _MOST_REFINED, log=True)
-    if factory.startswith("HNSW"):
+    if kind.graph:
         # A narrower beam may end before it met k items, and then the whole graph is looked at.
         ef_search = trial.suggest_int("ef_search", k, k * _WIDEST_BEAM, log=True)
     return AnnKnobs(nprobe=nprobe, k_factor=k_factor, ef_search=ef_search)
@@ -215,13 +234,13 @@ def _proposed(trial: optuna.Trial, factory: str, k: int) -> AnnKnobs:
 
 def _generous(factory: str, k: int) -> dict[str, str | int | float]:
     """Return a trial that looks far, from which others go back as far as the target lets them."""
+    kind = _Kind.of(factory)
     params: dict[str, str | int | float] = {"factory": factory}
-    if factory.startswith("IVF"):
-        lists = int(factory.removeprefix("IVF").partition(",")[0])
-        params["nprobe"] = min(max(1, lists // 4), _MOST_LISTS_PROBED)
-    if "," in factory and factory.rpartition(",")[2].startswith("R"):
+    if kind.lists:
+        params["nprobe"] = min(max(1, kind.lists // 4), _MOST_LISTS_PROBED)
+    if kind.refines:
         params["k_factor"] = _MOST_REFINED / 2
-    if factory.startswith("HNSW"):
+    if kind.graph:
         params["ef_search"] = k * _WIDEST_BEAM // 2
     return params
 
