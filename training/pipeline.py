@@ -3,12 +3,12 @@
 Two moments matter. Rankers must not train on candidates from channels that have seen their queries: those
 would look better than they will ever be. So channels are first made as of an early moment, rankers learn
 from the queries between it and the test, and then channels are made again, with the same settings and seed,
-from all that lies before the test.
+from all that lies before the test. A recipe of channels that learn nothing is made once, as of the test.
 """
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.channels import Destination, release_channel, write_channel
-from training.datasets.splits import split_of
+from training.datasets.splits import known_until_ms, split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding, train_embedding, write_embedding
@@ -30,8 +30,8 @@ from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
-from training.recipe import RankerRecipe, Recipe
-from training.snapshot import Requests, Snapshot, requests_between, snapshot, task_labels
+from training.recipe import M, RankerRecipe, Recipe
+from training.snapshot import Requests, Snapshot, browsing_at, requests_between, snapshot, task_labels
 from training.trainer import Advanced, Observer, PhaseStarted, Seeded, ignore
 
 GOLDENS = 8
@@ -48,6 +48,31 @@ class Trained:
 
     release: Release
     figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Learned:
+    """What the queries between the early moment and the test taught; None for what the recipe has not."""
+
+    tokenizer: Tokenizer | None = None
+    embedding: Embedding | None = None
+    requests: Requests = field(default_factory=lambda: Requests(contexts=(), item_ids=()))
+    log: GateLog = field(default_factory=lambda: GateLog(contexts=(), lexical=(), gain_Q=np.zeros(0)))
+    rankers: Rankers | None = None
+    gate: TrainedGate | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Return figures on queries held out of training."""
+        found = {}
+        if self.embedding:
+            found["embedding recall@100"] = self.embedding.recall
+        if self.rankers and self.rankers.pre_ranker:
+            found["pre-ranker NDCG@10"] = self.rankers.pre_ranker_ndcg
+        if self.rankers and self.rankers.ranker:
+            found["ranker NDCG@10"] = self.rankers.ranker_ndcg
+        if self.gate:
+            found |= {f"gate {name}": value for name, value in self.gate.figures.items()}
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +96,43 @@ class Run:
         Equal runs give bundles with equal scores. Raises FileExistsError where a bundle of this name and
         version exists.
         """
-        test_ms = split_of(self.dataset.queries).test_from_ms
+        test_ms = known_until_ms(self.dataset)
+        learned = self._learn(test_ms, destination.prefix)
+        late = snapshot(self.dataset, test_ms)
+        epochs = learned.embedding.epochs if learned.embedding else None
+        self._make_channels(late, learned.tokenizer, destination, epochs=epochs)
+        if learned.rankers is not None:
+            self._write_rankers(learned.rankers, late, learned.requests.contexts, destination)
+        if learned.gate is not None:
+            self._write_gate(learned.gate, late, learned.log, destination)
+        return Trained(release=self._release(destination, test_ms, learned), figures=learned.figures())
+
+    def _learn(self, test_ms: int, prefix: str) -> "_Learned":
+        """Learn from the queries between the early moment and the test, where anything learns."""
+        if not (self.recipe.embeds or self.recipe.judges):
+            return _Learned()
         early = snapshot(self.dataset, self._ranking_from_ms(test_ms))
         tokenizer = self._tokenizer(early)
+        requests = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
         with tempfile.TemporaryDirectory() as folder:
-            scratch = Destination(root=Path(folder), prefix=destination.prefix, version="early")
-            judged = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
-            embedding = self._make_channels(early, tokenizer, scratch, held_out=judged[:_EMBEDDING_HELD_OUT])
-            judgements, log = self._judgements(judged, scratch)
-        gate = self._train_gate(early, log)
+            scratch = Destination(root=Path(folder), prefix=prefix, version="early")
+            held_out = requests[:_EMBEDDING_HELD_OUT]
+            embedding = self._make_channels(early, tokenizer, scratch, held_out=held_out)
+            if not self.recipe.judges:
+                return _Learned(tokenizer=tokenizer, embedding=embedding)
+            judgements, log = self._judgements(requests, scratch)
+        return _Learned(
+            tokenizer=tokenizer,
+            embedding=embedding,
+            requests=requests,
+            log=log,
+            gate=self._train_gate(early, log),
+            rankers=self._train_rankers(early, tokenizer, judgements) if self.recipe.ranks else None,
+        )
+
+    def _train_rankers(self, early: Snapshot, tokenizer: Tokenizer, judgements: Judgements) -> Rankers:
         cut = int(len(judgements) * (1 - self.recipe.holdout))
-        rankers = train_rankers(
+        return train_rankers(
             self.recipe,
             early,
             tokenizer,
@@ -90,19 +141,6 @@ class Run:
             seeded=self._seeded(),
             observe=self.observe,
         )
-        late = snapshot(self.dataset, test_ms)
-        self._make_channels(late, tokenizer, destination, epochs=embedding.epochs)
-        self._write_rankers(rankers, late, judged.contexts, destination)
-        if gate is not None:
-            self._write_gate(gate, late, log, destination)
-        figures = {
-            "embedding recall@100": embedding.recall,
-            "pre-ranker NDCG@10": rankers.pre_ranker_ndcg,
-            "ranker NDCG@10": rankers.ranker_ndcg,
-        }
-        if gate is not None:
-            figures |= {f"gate {name}": value for name, value in gate.figures.items()}
-        return Trained(release=self._release(destination, test_ms, rankers.exponents), figures=figures)
 
     def _seeded(self) -> Seeded:
         return Seeded(seed=self.seed, threads=self.threads)
@@ -130,41 +168,48 @@ class Run:
     def _make_channels(
         self,
         known: Snapshot,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         destination: Destination,
         *,
         held_out: Requests | None = None,
         epochs: int | None = None,
-    ) -> Embedding:
-        """Write the bundle of every channel as of a moment, training the two-tower model on the way."""
+    ) -> Embedding | None:
+        """Write the bundle of every channel as of a moment, training a two-tower model on the way."""
         self.observe(PhaseStarted(phase="encoding queries"))
-        requests = self._requests(0, known.now_ms, newest=self.recipe.two_tower_queries)
-        contexts = requests.contexts[-GOLDENS:]
-        embedding = train_embedding(
-            self.recipe,
-            known,
-            tokenizer,
-            requests,
-            seeded=self._seeded(),
-            held_out=held_out,
-            epochs=epochs,
-            observe=self.observe,
-        )
+        newest = self.recipe.two_tower_queries if self.recipe.embeds else GOLDENS
+        requests = self._requests(0, known.now_ms, newest=newest)
+        embedding = None
+        if self.recipe.embeds:
+            assert tokenizer is not None, "what embeds has learned from queries"
+            embedding = train_embedding(
+                self.recipe,
+                known,
+                tokenizer,
+                requests,
+                seeded=self._seeded(),
+                held_out=held_out,
+                epochs=epochs,
+                observe=self.observe,
+            )
+        contexts = (requests if len(requests) else self._browsing(known)).contexts[-GOLDENS:]
         self.observe(PhaseStarted(phase="writing channels", total=len(self.recipe.channels)))
         for channel in self.recipe.channels:
             if channel.source == "two_tower":
+                assert embedding is not None
                 write_embedding(channel.name, embedding, known, contexts, destination)
             else:
                 write_channel(channel, known, contexts, destination)
             self.observe(Advanced())
         return embedding
 
+    def _browsing(self, known: Snapshot) -> Requests:
+        return browsing_at(
+            self.dataset, known.now_ms, newest=GOLDENS, history_limit=self.recipe.history_limit
+        )
+
     def _judgements(self, requests: Requests, scratch: Destination) -> tuple[Judgements, GateLog]:
         """Return the requests with what the early channels find for them, for rankers and for the gate."""
-        channels = tuple(release_channel(channel, scratch) for channel in self.recipe.channels)
-        release = Release(
-            surface=self.recipe.surface, version="early", channels=channels, merged=self.recipe.merged
-        )
+        release = self._retrieval(scratch)
         cascade = open_cascade(release, scratch.root)
         self.observe(PhaseStarted(phase="finding candidates", total=len(requests)))
         candidates, lexical, gains = [], [], []
@@ -229,15 +274,7 @@ class Run:
     def _write_rankers(
         self, rankers: Rankers, late: Snapshot, contexts: Sequence[SearchContext], destination: Destination
     ) -> None:
-        cascade = open_cascade(
-            Release(
-                surface=self.recipe.surface,
-                version=destination.version,
-                channels=tuple(release_channel(channel, destination) for channel in self.recipe.channels),
-                merged=self.recipe.merged,
-            ),
-            destination.root,
-        )
+        cascade = open_cascade(self._retrieval(destination), destination.root)
         # Goldens hold one set of columns, and a closed gate leaves out those of its channels.
         asked: list[tuple[SearchContext, Candidates]] = []
         for context in reversed(contexts):
@@ -249,23 +286,31 @@ class Run:
                 break
         write_rankers(rankers, late, asked, destination)
 
-    def _release(self, destination: Destination, as_of_ms: int, exponents: Mapping[str, float]) -> Release:
+    def _retrieval(self, destination: Destination) -> Release:
+        """Return the release as far as its channels go."""
+        return Release(
+            surface=self.recipe.surface,
+            version=destination.version,
+            channels=tuple(release_channel(channel, destination) for channel in self.recipe.channels),
+            merged=self.recipe.merged,
+        )
+
+    def _release(self, destination: Destination, as_of_ms: int, learned: "_Learned") -> Release:
         recipe = self.recipe
 
-        def scorer(name: str, stage: RankerRecipe) -> ReleaseScorer:
+        def scorer(name: str, stage: RankerRecipe[M] | None) -> ReleaseScorer | None:
+            if stage is None:
+                return None
             return ReleaseScorer(
                 model=destination.model(name), candidates=stage.candidates, budget_ms=stage.budget_ms
             )
 
-        return Release(
-            surface=recipe.surface,
-            version=destination.version,
+        return replace(
+            self._retrieval(destination),
             gate=replace(recipe.gate, model=destination.model(GATE) if recipe.gate_model else None),
-            channels=tuple(release_channel(channel, destination) for channel in recipe.channels),
             pre_ranker=scorer(PRE_RANKER, recipe.pre_ranker),
             ranker=scorer(RANKER, recipe.ranker),
-            merged=recipe.merged,
-            task_exponents=exponents,
+            task_exponents=learned.rankers.exponents if learned.rankers else {},
             attributes=recipe.attributes,
             history_limit=recipe.history_limit,
             as_of_ms=as_of_ms,
@@ -274,6 +319,6 @@ class Run:
 
 def models_of(recipe: Recipe, destination: Destination) -> tuple[ModelVersion, ...]:
     """Return every model that the recipe makes."""
-    gate = [GATE] if recipe.gate_model else []
-    names = (*(channel.name for channel in recipe.channels), PRE_RANKER, RANKER, *gate)
-    return tuple(destination.model(name) for name in names)
+    models = {PRE_RANKER: recipe.pre_ranker, RANKER: recipe.ranker, GATE: recipe.gate_model}
+    trained = [name for name, config in models.items() if config is not None]
+    return tuple(destination.model(name) for name in (*(c.name for c in recipe.channels), *trained))

@@ -26,6 +26,8 @@ from shards.search_context import SearchContext
 from shards.three_tower import ITEM_VECTORS_FILE
 from shards.tokenizer import TOKENIZER_FILE
 from training.channels import Destination
+from training.models.mmoe_ranker import MMoERanker
+from training.models.three_tower import ThreeTower
 from training.programs import Program, interaction, scorer, user_tower
 from training.rankers import Rankers
 from training.snapshot import Snapshot
@@ -52,17 +54,16 @@ def write_rankers(
     requests: Sequence[tuple[SearchContext, Candidates]],
     destination: Destination,
 ) -> None:
-    """Write both bundles over the snapshot's items; goldens are the eager models' answers to `requests`."""
+    """Write a bundle for each ranker there is; goldens are the eager models' answers to `requests`."""
     items = ForwardIndex(snapshot.items)
     columns = items.columns(items.names)
     encoder = RequestEncoder(rankers.spec, rankers.tokenizer, items.rows, columns)
     item = as_tensors(encoder.encode_items(columns))
     asked = [_asked(encoder, items, context, candidates) for context, candidates in requests]
-    with torch.inference_mode():
-        pre_ranker_vectors = rankers.pre_ranker.encode_item(item)
-        ranker_vectors = rankers.ranker.encode_item(item)
-    _write_pre_ranker(rankers, snapshot, pre_ranker_vectors, asked, destination)
-    _write_ranker(rankers, snapshot, ranker_vectors, asked, destination)
+    if rankers.pre_ranker:
+        _write_pre_ranker(rankers, rankers.pre_ranker, snapshot, item, asked, destination)
+    if rankers.ranker:
+        _write_ranker(rankers, rankers.ranker, snapshot, item, asked, destination)
 
 
 def _asked(
@@ -79,9 +80,14 @@ def _asked(
 
 
 def _write_pre_ranker(
-    rankers: Rankers, snapshot: Snapshot, item_ND: Tensor, asked: Sequence[_Asked], destination: Destination
+    rankers: Rankers,
+    model: ThreeTower,
+    snapshot: Snapshot,
+    item: Tensors,
+    asked: Sequence[_Asked],
+    destination: Destination,
 ) -> None:
-    model, first = rankers.pre_ranker, asked[0]
+    first, item_ND = asked[0], _item_vectors(model, item)
 
     def columns(one: _Asked) -> dict[str, Floats]:
         user = model.encode_request(one.request)
@@ -109,9 +115,14 @@ def _write_pre_ranker(
 
 
 def _write_ranker(
-    rankers: Rankers, snapshot: Snapshot, item_ND: Tensor, asked: Sequence[_Asked], destination: Destination
+    rankers: Rankers,
+    model: MMoERanker,
+    snapshot: Snapshot,
+    item: Tensors,
+    asked: Sequence[_Asked],
+    destination: Destination,
 ) -> None:
-    model, first, tasks = rankers.ranker, asked[0], tuple(rankers.exponents)
+    first, item_ND, tasks = asked[0], _item_vectors(model, item), tuple(rankers.exponents)
 
     def columns(one: _Asked) -> dict[str, Floats]:
         logit_1CT = model.score(one.request, item_ND[one.row_C].unsqueeze(0), one.cross_CK.unsqueeze(0))
@@ -134,6 +145,11 @@ def _write_ranker(
         training_range=snapshot.training_range,
     )
     _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
+
+
+def _item_vectors(model: ThreeTower | MMoERanker, item: Tensors) -> Tensor:
+    with torch.inference_mode():
+        return model.encode_item(item)
 
 
 def _write(

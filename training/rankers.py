@@ -1,5 +1,7 @@
 """The scoring stages trained: the pre-ranker and the ranker share features, candidates and labels.
 
+A recipe may have one of them alone: a ranker without a pre-ranker is given what the channels merge to.
+
 Legend: Q = requests, T = tasks.
 """
 
@@ -19,6 +21,7 @@ from training.models.three_tower import ThreeTower
 from training.ranking import (
     CandidateModel,
     RankingSet,
+    RankingTraining,
     fused,
     ndcg_at_10,
     predict,
@@ -26,7 +29,7 @@ from training.ranking import (
     train_ranker,
     tune_exponents,
 )
-from training.recipe import RankerRecipe, Recipe
+from training.recipe import Recipe
 from training.snapshot import Requests, Snapshot
 from training.trainer import Observer, Seeded, ignore
 
@@ -50,16 +53,17 @@ class Judgements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rankers:
-    """Both trained models and what encodes their features."""
+    """The trained models that the recipe has and what encodes their features."""
 
-    pre_ranker: ThreeTower
-    ranker: MMoERanker
+    pre_ranker: ThreeTower | None
+    ranker: MMoERanker | None
     spec: FeatureSpec
     tokenizer: Tokenizer
     exponents: Mapping[str, float]
+    """By task, where there is a ranker."""
     pre_ranker_ndcg: float
     ranker_ndcg: float
-    """NDCG@10 on the requests that training did not see."""
+    """NDCG@10 on the requests that training did not see; NaN for a model that there is not."""
 
 
 def train_rankers(
@@ -72,7 +76,7 @@ def train_rankers(
     seeded: Seeded,
     observe: Observer = ignore,
 ) -> Rankers:
-    """Train the pre-ranker and the ranker on candidates found from the snapshot's channels."""
+    """Train the rankers of the recipe on candidates found from the snapshot's channels."""
     items = ForwardIndex(snapshot.items)
     columns = items.columns(snapshot.items.column_names)
     data = FittingData(contexts=train.requests.contexts, item_columns=columns, candidates=train.candidates)
@@ -81,20 +85,25 @@ def train_rankers(
     encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
     examples, judged = (_encoded(encoder, items, part) for part in (train, held_out))
     generator = seeded.apply()
-    pre_ranker = ThreeTower(recipe.pre_ranker_model, inputs)
-    ranker = MMoERanker(recipe.ranker_model, inputs)
-    pre_ranker_ndcg = _train(
-        "pre_ranker", pre_ranker, recipe.pre_ranker, examples, judged, generator, observe
-    )
-    examples, judged = (_passed_on(pre_ranker, part, recipe.ranker.candidates) for part in (examples, judged))
-    _train("ranker", ranker, recipe.ranker, examples, judged, generator, observe)
-    exponents, ranker_ndcg = _tuned(ranker, judged)
+    pre_ranker = ThreeTower(recipe.pre_ranker.model, inputs) if recipe.pre_ranker else None
+    ranker = MMoERanker(recipe.ranker.model, inputs) if recipe.ranker else None
+    pre_ranker_ndcg = ranker_ndcg = float("nan")
+    exponents: dict[str, float] = {}
+    if pre_ranker and recipe.pre_ranker:
+        fit = recipe.pre_ranker.training
+        pre_ranker_ndcg = _train("pre_ranker", pre_ranker, fit, examples, judged, generator, observe)
+    if ranker and recipe.ranker:
+        keep = recipe.ranker.candidates
+        examples, judged = (_passed_on(pre_ranker, part, keep) for part in (examples, judged))
+        _train("ranker", ranker, recipe.ranker.training, examples, judged, generator, observe)
+        tuned, ranker_ndcg = _tuned(ranker, judged)
+        exponents = dict(zip((task.name for task in recipe.tasks), tuned, strict=True))
     return Rankers(
         pre_ranker=pre_ranker,
         ranker=ranker,
         spec=spec,
         tokenizer=tokenizer,
-        exponents=dict(zip((task.name for task in recipe.tasks), exponents, strict=True)),
+        exponents=exponents,
         pre_ranker_ndcg=pre_ranker_ndcg,
         ranker_ndcg=ranker_ndcg,
     )
@@ -104,8 +113,10 @@ def _encoded(encoder: RequestEncoder, items: ForwardIndex, part: Judgements) -> 
     return ranking_set(encoder, items, part.requests.contexts, part.candidates, part.labels)
 
 
-def _passed_on(pre_ranker: CandidateModel, examples: RankingSet, keep: int) -> RankingSet:
-    """Return the candidates that the ranker is given when serving: the pre-ranker's best."""
+def _passed_on(pre_ranker: CandidateModel | None, examples: RankingSet, keep: int) -> RankingSet:
+    """Return the candidates that the ranker is given when serving: the pre-ranker's best, or the first."""
+    if pre_ranker is None:
+        return examples.first(keep)
     with torch.inference_mode():
         return examples.best(predict(pre_ranker, examples)[..., 0], keep)
 
@@ -113,7 +124,7 @@ def _passed_on(pre_ranker: CandidateModel, examples: RankingSet, keep: int) -> R
 def _train(
     name: str,
     model: torch.nn.Module,
-    stage: RankerRecipe,
+    training: RankingTraining,
     examples: RankingSet,
     judged: RankingSet,
     generator: torch.Generator,
@@ -125,7 +136,7 @@ def _train(
         return ndcg_at_10(predict(model, judged)[..., 0], judged)
 
     return train_ranker(
-        name, model, stage.training, examples, generator, evaluate=evaluate, observe=observe
+        name, model, training, examples, generator, evaluate=evaluate, observe=observe
     ).best_metric
 
 

@@ -72,6 +72,17 @@ class RankingSet:
             label_QCT=self.label_QCT[rows],
         )
 
+    def first(self, keep: int) -> "RankingSet":
+        """Return each request's first `keep` candidates, in the order in which they were found."""
+        return RankingSet(
+            request=self.request,
+            item=self.item,
+            row_QC=self.row_QC[:, :keep],
+            present_QC=self.present_QC[:, :keep],
+            cross_QCK=self.cross_QCK[:, :keep],
+            label_QCT=self.label_QCT[:, :keep],
+        )
+
     def best(self, priority_QC: Tensor, keep: int) -> "RankingSet":
         """Return each request's `keep` candidates of the highest priority, best first."""
         priority_QC = priority_QC.masked_fill(~self.present_QC, MASKED)

@@ -7,7 +7,7 @@ import ast
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
 from shards.errors import FieldViolation, InvalidInput
 from shards.features import Feature
@@ -19,6 +19,9 @@ from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
 from training.retrieval import TwoTowerTraining
+
+M = TypeVar("M")
+"""The settings of a ranker's model."""
 
 Source = Literal[
     "two_tower", "lexical", "query_memory", "token_memory", "title_popularity", "neighbours", "own", "popular"
@@ -66,8 +69,8 @@ class Task:
 class FeatureRecipe:
     """The features of the three models, vocabularies and scales still to be fitted; rankers share theirs."""
 
-    two_tower: tuple[Feature, ...]
-    ranking: tuple[Feature, ...]
+    two_tower: tuple[Feature, ...] = ()
+    ranking: tuple[Feature, ...] = ()
     vocab_size: int = 4000
     """Tokens of the tokeniser."""
     token_sources: tuple[str, ...] = ("title",)
@@ -75,9 +78,10 @@ class FeatureRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankerRecipe:
+class RankerRecipe(Generic[M]):
     """A model of candidates and how it is trained and used."""
 
+    model: M
     training: RankingTraining = field(default_factory=RankingTraining)
     candidates: int = 200
     """Candidates that the stage takes in."""
@@ -86,18 +90,19 @@ class RankerRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How to train all models of a surface."""
+    """How to train all models of a surface: its channels and, where it has them, its rankers and its gate."""
 
     name: str
     surface: str
+    dataset: str = ""
+    """The data set that it trains on where none is named; empty for the one of the recipe's name."""
     channels: tuple[ChannelRecipe, ...]
-    tasks: tuple[Task, ...]
-    features: FeatureRecipe
+    tasks: tuple[Task, ...] = ()
+    """What the rankers predict; those that there are predict all of them."""
+    features: FeatureRecipe = field(default_factory=FeatureRecipe)
     two_tower: TwoTowerTraining = field(default_factory=TwoTowerTraining)
-    pre_ranker_model: ThreeTowerConfig
-    pre_ranker: RankerRecipe
-    ranker_model: MMoERankerConfig
-    ranker: RankerRecipe
+    pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
+    ranker: RankerRecipe[MMoERankerConfig] | None = None
     gate: GateRules = field(default_factory=GateRules)
     gate_model: GateTraining | None = None
     """None for a gate of rules alone."""
@@ -118,8 +123,10 @@ class Recipe:
         names = [channel.name for channel in self.channels]
         if len(set(names)) != len(names):
             raise ValueError("channel names must differ")
-        if not self.tasks or not self.tasks[0].target_only:
-            raise ValueError("the first task must be about the item that the query led to")
+        if self.ranks and (not self.tasks or not self.tasks[0].target_only):
+            raise ValueError("the first task of rankers must be about the item that the query led to")
+        if sum(channel.source == "two_tower" for channel in self.channels) > 1:
+            raise ValueError("at most one channel can be a two_tower")
         if self.gate_model is None and self.gate.learned:
             raise ValueError(f"gate mode {self.gate.mode!r} needs a gate_model")
         open_channels = {channel.name for channel in self.channels if not channel.gated}
@@ -129,6 +136,26 @@ class Recipe:
             )
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
+
+    @property
+    def embeds(self) -> bool:
+        """Return whether a channel is a two-tower model."""
+        return any(channel.source == "two_tower" for channel in self.channels)
+
+    @property
+    def ranks(self) -> bool:
+        """Return whether there is a pre-ranker or a ranker."""
+        return self.pre_ranker is not None or self.ranker is not None
+
+    @property
+    def judges(self) -> bool:
+        """Return whether something learns from the candidates that early channels find."""
+        return self.ranks or self.gate_model is not None
+
+    @property
+    def dataset_name(self) -> str:
+        """Return the data set that it trains on where none is named."""
+        return self.dataset or self.name
 
 
 def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -10,7 +10,7 @@ from shards.manifest import TrainingRange
 from shards.search_context import SearchContext
 from training.datasets.contexts import Histories, search_contexts
 from training.datasets.splits import before
-from training.datasets.tables import Dataset, timestamps_ms
+from training.datasets.tables import TIMESTAMP, Dataset, timestamps_ms
 from training.item_statistics import items_as_of
 from training.recipe import Task
 
@@ -64,6 +64,24 @@ def requests_between(
     queries = dataset.queries.take(pa.array(rows))
     contexts = list(search_contexts(dataset, queries, history_limit=history_limit))
     return Requests(contexts=contexts, item_ids=queries.column("item_id").to_pylist())
+
+
+def browsing_at(dataset: Dataset, now_ms: int, *, newest: int, history_limit: int) -> Requests:
+    """Return a request without a query of each of the `newest` users to have acted before `now_ms`.
+
+    They are asked at that moment, who acted last comes last, and they led to nothing yet.
+    """
+    users = before(dataset.events, now_ms).column("user_id").to_pylist()
+    last = list(dict.fromkeys(reversed(users)))[:newest][::-1]
+    queries = pa.table(
+        {
+            "query": pa.array([""] * len(last), pa.string()),
+            "user_id": pa.array(last, pa.string()),
+            "timestamp": pa.array([now_ms] * len(last), TIMESTAMP),
+        }
+    )
+    contexts = list(search_contexts(dataset, queries, history_limit=history_limit))
+    return Requests(contexts=contexts, item_ids=[""] * len(contexts))
 
 
 def task_labels(

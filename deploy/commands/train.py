@@ -43,12 +43,14 @@ def train(
     """Train the models of a recipe and export them as a release."""
     started = time.perf_counter()
     chosen = with_overrides(recipe_named(recipe), overrides or ())
-    data = sources.load(dataset or chosen.name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    data = sources.load(dataset or chosen.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     options = TrainingOptions(seed=seed, threads=threads, version=version, replace=replace)
     console = Console(stderr=True)
     with showing_progress(console) as observe:
         trained = train_release(chosen, data, Workspace(workspace), options, observe)
     _report(console, trained, time.perf_counter() - started)
+    if data.queries_are_proxies:
+        console.print("The queries are proxies.", highlight=False)
     typer.echo(f"{trained.release.surface} {trained.release.version}")
 
 
@@ -86,4 +88,4 @@ def _line(event: EpochEnded) -> str:
 def _report(console: Console, trained: Trained, seconds: float) -> None:
     for name, value in trained.figures.items():
         console.print(f"{name}: {value:.4f} on queries held out of training", highlight=False)
-    console.print(f"Trained in {seconds:.0f} s. The queries are proxies.", highlight=False)
+    console.print(f"Trained in {seconds:.0f} s.", highlight=False)

@@ -132,9 +132,10 @@ def write_scorers(root: Path, shop: LargeShop) -> None:
     )
     spec = fit_spec(ONLINE_RETAIL.features.ranking, data)
     inputs = model_inputs(spec, tokenizer, shop.size)
+    pre_ranker, ranker = ONLINE_RETAIL.pre_ranker, ONLINE_RETAIL.ranker
     rankers = Rankers(
-        pre_ranker=ThreeTower(ONLINE_RETAIL.pre_ranker_model, inputs).eval(),
-        ranker=MMoERanker(ONLINE_RETAIL.ranker_model, inputs).eval(),
+        pre_ranker=ThreeTower(pre_ranker.model, inputs).eval() if pre_ranker else None,
+        ranker=MMoERanker(ranker.model, inputs).eval() if ranker else None,
         spec=spec,
         tokenizer=tokenizer,
         exponents={"purchase": 1.0, "basket": 0.1},

@@ -33,7 +33,8 @@ TEXT = (
     ItemId(name="item_row"),
 )
 FIT = FitConfig(epochs=4, batch_size=32, learning_rate=0.01)
-STAGE = RankerRecipe(training=RankingTraining(fit=FIT, sampled=20), candidates=30)
+STAGE = RankingTraining(fit=FIT, sampled=20)
+TASKS = ("purchase", "soon")
 RECIPE = Recipe(
     name="shop",
     surface="shop",
@@ -51,10 +52,14 @@ RECIPE = Recipe(
         vocab_size=100,
     ),
     two_tower=TwoTowerTraining(fit=FIT, negatives=16),
-    pre_ranker_model=ThreeTowerConfig(width=8, hidden=16, tasks=("purchase", "soon")),
-    pre_ranker=STAGE,
-    ranker_model=MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("purchase", "soon")),
-    ranker=STAGE,
+    pre_ranker=RankerRecipe(
+        model=ThreeTowerConfig(width=8, hidden=16, tasks=TASKS), training=STAGE, candidates=30
+    ),
+    ranker=RankerRecipe(
+        model=MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=TASKS),
+        training=STAGE,
+        candidates=30,
+    ),
     gate=GateRules(mode="before", block=("mug",), target_rate=0.5),
     gate_model=GateTraining(depths=(1, 5), fit=FIT),
     ranking_days=30,

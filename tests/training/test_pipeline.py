@@ -2,28 +2,39 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from shards.bundle import open_bundle
+from shards.cross_kinds import HistoryCount
 from shards.gate_model import open_gate
 from shards.golden import GOLDEN_FILE, read_golden, replay
+from shards.release import GateRules
 from shards.search_context import SearchContext
 from shards.servable import open_servable
 from tests.training.shop_dataset import shop_dataset
-from tests.training.shop_recipe import FIT, RECIPE, gate
+from tests.training.shop_recipe import FIT, RECIPE, TEXT, gate
 from training.channels import Destination
+from training.datasets.tables import Dataset, timestamps_ms
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate, open_cascade
-from training.evaluation.report import RANKED, figures
+from training.evaluation.report import HYBRID, RANKED, figures
 from training.pipeline import Run, Trained, models_of
 from training.recipe import Recipe
 
 
-def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3) -> Trained:
+def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3, dataset: Dataset | None = None) -> Trained:
     destination = Destination(root=root, prefix="shop", version="1")
-    return Run(recipe=recipe, dataset=shop_dataset(), seed=seed, gate=gate).train(destination)
+    return Run(recipe=recipe, dataset=dataset or shop_dataset(), seed=seed, gate=gate).train(destination)
+
+
+def ungated(**changes: Any) -> Recipe:
+    return replace(RECIPE, gate=GateRules(), gate_model=None, **changes)
+
+
+TABLES = tuple(c for c in RECIPE.channels if c.source not in ("two_tower", "lexical"))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +90,46 @@ def test_two_runs_with_one_seed_write_equal_scores(
         assert first.item_ids == second.item_ids
         for left, right in zip(first.scores, second.scores, strict=True):
             assert all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_channels_alone_make_a_release(tmp_path: Path) -> None:
+    trained = run(tmp_path, ungated(channels=TABLES, tasks=(), pre_ranker=None, ranker=None))
+    assert trained.release.scorers() == ()
+    assert trained.figures == {}
+    assert {path.name for path in tmp_path.iterdir()} == {f"shop-{c.name}" for c in TABLES}
+    judged = judged_queries(shop_dataset(), "test", limit=20, history_limit=200)
+    ranks = evaluate(open_cascade(trained.release, tmp_path), judged, gate=gate).by_ranking
+    assert list(ranks) == [*(c.name for c in TABLES), HYBRID]
+    assert figures(ranks[HYBRID]).recall_100 > 0.9
+
+
+def test_a_release_needs_no_queries(tmp_path: Path) -> None:
+    shop = shop_dataset()
+    silent = replace(shop, queries=shop.queries.slice(0, 0))
+    channels = tuple(c for c in TABLES if c.name in ("neighbours", "own", "popular"))
+    recipe = ungated(channels=channels, tasks=(), pre_ranker=None, ranker=None)
+    release = run(tmp_path, recipe, dataset=silent).release
+    assert release.as_of_ms == timestamps_ms(shop.events).max() + 1, "all that was known"
+    golden = read_golden(tmp_path / "shop-neighbours" / "1" / GOLDEN_FILE)
+    assert {context.query for context in golden.contexts} == {""}
+    assert all(context.user.history.item_ids for context in golden.contexts)
+    assert all(golden.item_ids), "who acted is told what others also took"
+    with pytest.raises(ValueError, match="both sides"):
+        run(tmp_path / "more", ungated(), dataset=silent)
+
+
+@pytest.mark.parametrize("kept", ["pre_ranker", "ranker"])
+def test_one_ranker_does(tmp_path: Path, kept: str) -> None:
+    lone: dict[str, Any] = {"pre_ranker": None, "ranker": None} | {kept: getattr(RECIPE, kept)}
+    features = replace(RECIPE.features, ranking=(*TEXT, HistoryCount(name="own_count")))
+    trained = run(tmp_path, ungated(channels=TABLES, features=features, **lone))
+    assert [stage.name.lower() for stage, _ in trained.release.scorers()] == [
+        {"pre_ranker": "pre_ranking", "ranker": "ranking"}[kept]
+    ]
+    assert list(trained.figures) == [f"{kept.replace('_', '-')} NDCG@10"]
+    judged = judged_queries(shop_dataset(), "test", limit=20, history_limit=200)
+    ranks = evaluate(open_cascade(trained.release, tmp_path), judged, gate=gate).by_ranking
+    assert len(ranks) == len(TABLES) + 2
 
 
 def test_channels_for_rankers_know_nothing_of_the_rankers_queries(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shards.errors import InvalidInput
+from shards.release import GateRules
 from training.recipe import ChannelRecipe, Recipe, version_of, with_overrides
 from training.recipes import RECIPES
 
@@ -19,6 +20,7 @@ def test_overrides_reach_every_depth_and_type() -> None:
             "two_tower.model.history=mean",
             "two_tower.log_q=false",
             "ranker.training.fit.learning_rate=0.01",
+            "ranker.model.experts=5",
             "attributes=('title',)",
             "merged=123",
         ],
@@ -26,7 +28,9 @@ def test_overrides_reach_every_depth_and_type() -> None:
     assert changed.two_tower.fit.epochs == 3
     assert changed.two_tower.model.history == "mean"
     assert changed.two_tower.log_q is False
+    assert changed.ranker
     assert changed.ranker.training.fit.learning_rate == 0.01
+    assert changed.ranker.model.experts == 5
     assert changed.attributes == ("title",)
     assert changed.merged == 123
     assert changed.channels == RECIPE.channels
@@ -72,9 +76,8 @@ def test_a_version_depends_on_recipe_data_and_seed_alone() -> None:
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_rankers_predict_the_recipes_tasks(recipe: Recipe) -> None:
     tasks = tuple(task.name for task in recipe.tasks)
-    assert recipe.ranker_model.tasks == recipe.pre_ranker_model.tasks == tasks
-    assert len(tasks) >= 2
-    assert sum(channel.source == "two_tower" for channel in recipe.channels) == 1
+    for ranker in (recipe.pre_ranker, recipe.ranker):
+        assert ranker is None or ranker.model.tasks == tasks
 
 
 def test_contradictions_are_refused() -> None:
@@ -83,3 +86,11 @@ def test_contradictions_are_refused() -> None:
         replace(RECIPE, channels=twice)
     with pytest.raises(ValueError, match="first task"):
         replace(RECIPE, tasks=tuple(reversed(RECIPE.tasks)))
+    towers = (ChannelRecipe(name="a", source="two_tower"), ChannelRecipe(name="b", source="two_tower"))
+    with pytest.raises(ValueError, match="at most one"):
+        replace(RECIPE, channels=towers, gate_model=None, gate=GateRules())
+
+
+def test_a_stage_that_a_recipe_lacks_has_no_settings() -> None:
+    with pytest.raises(InvalidInput, match="no settings below it"):
+        with_overrides(replace(RECIPE, ranker=None), ["ranker.candidates=3"])

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.datasets.tables import TIMESTAMP, timestamps_ms
+from training.datasets.tables import TIMESTAMP, Dataset, timestamps_ms
 
 SPLITS = ("train", "valid", "test")
 """The values of `queries.split`, in their order in time."""
@@ -60,6 +60,17 @@ def split_of(queries: pa.Table) -> TimeSplit:
     end = int(times_ms.max()) + 1 if len(times_ms) else 0
     test_from_ms = start("test", end)
     return TimeSplit(valid_from_ms=start("valid", test_from_ms), test_from_ms=test_from_ms)
+
+
+def known_until_ms(dataset: Dataset) -> int:
+    """Return the moment before which a release may know events: where the test starts.
+
+    Without queries nothing is tested, and it is just after the last event.
+    """
+    if len(dataset.queries):
+        return split_of(dataset.queries).test_from_ms
+    times_ms = timestamps_ms(dataset.events)
+    return int(times_ms.max()) + 1 if len(times_ms) else 0
 
 
 def rows_of(queries: pa.Table, split: str) -> pa.Table:

@@ -93,13 +93,13 @@ MOVIELENS = Recipe(
         two_tower=(*_REQUEST, *_ITEM), ranking=(*_REQUEST, *_ITEM, *_CROSS), token_sources=_TEXTS
     ),
     two_tower=TwoTowerTraining(fit=FitConfig(epochs=4, batch_size=1024, learning_rate=6e-3, patience=1)),
-    pre_ranker_model=ThreeTowerConfig(tasks=_TASKS),
     pre_ranker=RankerRecipe(
+        model=ThreeTowerConfig(tasks=_TASKS),
         training=RankingTraining(fit=_RANKING_FIT, sampled=60),
         candidates=300,
     ),
-    ranker_model=MMoERankerConfig(tasks=_TASKS),
     ranker=RankerRecipe(
+        model=MMoERankerConfig(tasks=_TASKS),
         training=RankingTraining(fit=_RANKING_FIT, sampled=60),
         candidates=150,
     ),

@@ -89,13 +89,15 @@ ONLINE_RETAIL = Recipe(
         ),
     ),
     two_tower=TwoTowerTraining(fit=FitConfig(epochs=12, batch_size=1024, learning_rate=4e-3, patience=2)),
-    pre_ranker_model=ThreeTowerConfig(tasks=("purchase", "basket")),
     pre_ranker=RankerRecipe(
-        training=RankingTraining(fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3)), candidates=500
+        model=ThreeTowerConfig(tasks=("purchase", "basket")),
+        training=RankingTraining(fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3)),
+        candidates=500,
     ),
-    ranker_model=MMoERankerConfig(tasks=("purchase", "basket")),
     ranker=RankerRecipe(
-        training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)), candidates=200
+        model=MMoERankerConfig(tasks=("purchase", "basket")),
+        training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
+        candidates=200,
     ),
     gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.7),
     gate_model=GateTraining(),
