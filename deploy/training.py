@@ -13,8 +13,10 @@ from router.gate import decide
 from shards.errors import FieldViolation, InvalidInput
 from shards.release import ModelVersion
 from training.channels import Destination
+from training.checkpoints import Checkpoints
 from training.datasets.digest import digest_of
 from training.datasets.tables import Dataset
+from training.metrics_file import metrics_file
 from training.pipeline import Run, Trained, models_of
 from training.recipe import Recipe, version_of
 from training.trainer import Observer
@@ -29,6 +31,8 @@ class TrainingOptions:
     version: str = ""
     replace: bool = False
     """Whether bundles of the same version are written again instead of refused."""
+    resume: bool = False
+    """Whether a run that was broken off goes on, instead of beginning again."""
 
 
 def train_release(
@@ -38,10 +42,15 @@ def train_release(
 
     Raises `InvalidInput`, before training, where the version exists and `replace` is not set.
     """
-    version = options.version or version_of(recipe, digest_of(dataset), options.seed)
+    made_of = version_of(recipe, digest_of(dataset), options.seed)
+    version = options.version or made_of
+    folder = workspace.training_dir / f"{recipe.name}-{made_of}-{options.threads}"
+    checkpoints = Checkpoints(folder=folder)
+    if not options.resume:
+        checkpoints.clear()
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workspace.models_dir, prefix=".training-") as folder:
-        destination = Destination(root=Path(folder), prefix=recipe.surface, version=version)
+    with tempfile.TemporaryDirectory(dir=workspace.models_dir, prefix=".training-") as made:
+        destination = Destination(root=Path(made), prefix=recipe.surface, version=version)
         models = models_of(recipe, destination)
         if not options.replace:
             _refuse_existing(workspace, models)
@@ -51,12 +60,14 @@ def train_release(
             seed=options.seed,
             threads=options.threads,
             gate=lambda context, _: decide(recipe.gate, context).open,
-            observe=observe,
+            observe=metrics_file(folder / "metrics.csv", goes_on=options.resume, beside=observe),
+            checkpoints=checkpoints,
         )
         trained = run.train(destination)
         _publish(destination.root, workspace.models_dir, models)
     load_users(dataset, workspace.users_path)
     write_release(workspace, trained.release)
+    checkpoints.clear()
     return trained
 
 

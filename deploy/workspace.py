@@ -44,6 +44,11 @@ class Workspace:
         return self.root / "releases"
 
     @property
+    def training_dir(self) -> Path:
+        """Return the folder of training runs: checkpoints and metrics."""
+        return self.root / "training"
+
+    @property
     def users_path(self) -> Path:
         """Return the user store."""
         return self.root / "users.lmdb"

@@ -26,6 +26,7 @@ from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 from shards.two_tower import INDEX_FILE
 from training.channels import GOLDEN_K, Destination
+from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.item_index import untuned_index
 from training.models.two_tower import TwoTower
@@ -64,6 +65,7 @@ def train_embedding(
     held_out: Requests | None = None,
     epochs: int | None = None,
     observe: Observer = ignore,
+    checkpoints: Checkpoints | None = None,
 ) -> Embedding:
     """Train on `requests`, all of them from before the snapshot's moment.
 
@@ -88,6 +90,7 @@ def train_embedding(
         generator,
         evaluate=_recall(model, encoder, items, item, held_out) if held_out else None,
         observe=observe,
+        checkpoint=(checkpoints or Checkpoints()).next("two_tower", generator),
     )
     return Embedding(
         model=model,

@@ -22,6 +22,7 @@ from shards.gate_model import GateScorer
 from shards.merging import ChannelResult, merge
 from shards.release import Release, ReleaseChannel
 from shards.search_context import SearchContext
+from training.checkpoints import Checkpoint, Checkpoints
 from training.evaluation import metrics
 from training.models.gate_scorer import GateNet, exported
 from training.trainer import FitConfig, Observer, Seeded, fit, ignore, shuffled_batches
@@ -103,6 +104,7 @@ def train_gate(
     *,
     seeded: Seeded,
     observe: Observer = ignore,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedGate:
     """Train both scorers on one part of a log; the later part stops them and spreads their scores."""
     generator = seeded.apply()
@@ -111,7 +113,13 @@ def train_gate(
     for name in ("before", "after"):
         train_QF, held_out_QF = (by_name[name] for by_name in features)
         scorer, probability_Q = _trained(
-            name, config, (train_QF, train.gain_Q), (held_out_QF, held_out.gain_Q), generator, observe
+            name,
+            config,
+            (train_QF, train.gain_Q),
+            (held_out_QF, held_out.gain_Q),
+            generator,
+            observe,
+            (checkpoints or Checkpoints()).next(f"gate {name}", generator),
         )
         scorers[name] = scorer
         figures[f"auc_{name}"] = metrics.auc(held_out.gain_Q > 0, probability_Q)
@@ -137,6 +145,7 @@ def _trained(
     held_out: Examples,
     generator: torch.Generator,
     observe: Observer,
+    checkpoint: Checkpoint,
 ) -> tuple[GateScorer, NDArray[np.float64]]:
     """Return a scorer and its probabilities of what was held out [Q]."""
     net = GateNet(train[0], config.hidden)
@@ -157,6 +166,7 @@ def _trained(
         ),
         evaluate=lambda: -_log_loss(held_out[1], held_out_probability()),
         observe=observe,
+        checkpoint=checkpoint,
     )
     quantiles = np.quantile(held_out_probability(), np.linspace(0.0, 1.0, _QUANTILES)).astype(np.float32)
     return exported(net, quantiles), held_out_probability()

@@ -20,6 +20,7 @@ from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.channels import Destination, release_channel, write_channel
+from training.checkpoints import Checkpoints
 from training.datasets.splits import known_until_ms, split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
@@ -89,6 +90,8 @@ class Run:
     gate: GateRule
     threads: int = 1
     observe: Observer = ignore
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    """Where a run that was broken off goes on from; steps that train nothing are done again."""
 
     def train(self, destination: Destination) -> Trained:
         """Train every model and write its bundles.
@@ -140,6 +143,7 @@ class Run:
             judgements[cut:],
             seeded=self._seeded(),
             observe=self.observe,
+            checkpoints=self.checkpoints,
         )
 
     def _seeded(self) -> Seeded:
@@ -190,6 +194,7 @@ class Run:
                 held_out=held_out,
                 epochs=epochs,
                 observe=self.observe,
+                checkpoints=self.checkpoints,
             )
         contexts = (requests if len(requests) else self._browsing(known)).contexts[-GOLDENS:]
         self.observe(PhaseStarted(phase="writing channels", total=len(self.recipe.channels)))
@@ -247,6 +252,7 @@ class Run:
             log[cut:],
             seeded=self._seeded(),
             observe=self.observe,
+            checkpoints=self.checkpoints,
         )
 
     def _gate_knowledge(self, known: Snapshot, config: GateTraining) -> GateKnowledge:

@@ -15,6 +15,7 @@ from shards.feature_encoder import RequestEncoder
 from shards.features import FeatureSpec
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
+from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.models.mmoe_ranker import MMoERanker
 from training.models.three_tower import ThreeTower
@@ -75,6 +76,7 @@ def train_rankers(
     *,
     seeded: Seeded,
     observe: Observer = ignore,
+    checkpoints: Checkpoints | None = None,
 ) -> Rankers:
     """Train the rankers of the recipe on candidates found from the snapshot's channels."""
     items = ForwardIndex(snapshot.items)
@@ -87,15 +89,18 @@ def train_rankers(
     generator = seeded.apply()
     pre_ranker = ThreeTower(recipe.pre_ranker.model, inputs) if recipe.pre_ranker else None
     ranker = MMoERanker(recipe.ranker.model, inputs) if recipe.ranker else None
+    checkpoints = checkpoints or Checkpoints()
     pre_ranker_ndcg = ranker_ndcg = float("nan")
     exponents: dict[str, float] = {}
     if pre_ranker and recipe.pre_ranker:
         fit = recipe.pre_ranker.training
-        pre_ranker_ndcg = _train("pre_ranker", pre_ranker, fit, examples, judged, generator, observe)
+        pre_ranker_ndcg = _train(
+            "pre_ranker", pre_ranker, fit, examples, judged, generator, observe, checkpoints
+        )
     if ranker and recipe.ranker:
         keep = recipe.ranker.candidates
         examples, judged = (_passed_on(pre_ranker, part, keep) for part in (examples, judged))
-        _train("ranker", ranker, recipe.ranker.training, examples, judged, generator, observe)
+        _train("ranker", ranker, recipe.ranker.training, examples, judged, generator, observe, checkpoints)
         tuned, ranker_ndcg = _tuned(ranker, judged)
         exponents = dict(zip((task.name for task in recipe.tasks), tuned, strict=True))
     return Rankers(
@@ -129,6 +134,7 @@ def _train(
     judged: RankingSet,
     generator: torch.Generator,
     observe: Observer,
+    checkpoints: Checkpoints,
 ) -> float:
     """Train one model and return its NDCG@10 on the requests held out."""
 
@@ -136,7 +142,14 @@ def _train(
         return ndcg_at_10(predict(model, judged)[..., 0], judged)
 
     return train_ranker(
-        name, model, training, examples, generator, evaluate=evaluate, observe=observe
+        name,
+        model,
+        training,
+        examples,
+        generator,
+        evaluate=evaluate,
+        observe=observe,
+        checkpoint=checkpoints.next(name, generator),
     ).best_metric
 
 

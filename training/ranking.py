@@ -16,6 +16,7 @@ from shards.candidates import Candidates
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
 from shards.search_context import SearchContext
+from training.checkpoints import NOT_KEPT, Checkpoint
 from training.losses import MASKED, binary_loss, listwise_loss
 from training.tensors import Tensors, as_tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, fit, ignore, shuffled_batches
@@ -150,6 +151,7 @@ def train_ranker(
     *,
     evaluate: Callable[[], float] | None = None,
     observe: Observer = ignore,
+    checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
     """Train in place on the requests that have a relevant candidate."""
     useful_Q = examples.label_QCT[..., 0].any(dim=1).nonzero().squeeze(1)
@@ -171,6 +173,7 @@ def train_ranker(
         loss=loss,
         evaluate=evaluate,
         observe=observe,
+        checkpoint=checkpoint,
     )
 
 

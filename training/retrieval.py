@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from training import losses
+from training.checkpoints import NOT_KEPT, Checkpoint
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.samplers import MixedSampler, Sampled
 from training.tensors import Tensors, rows_of
@@ -68,6 +69,7 @@ def train_two_tower(
     *,
     evaluate: Callable[[], float] | None = None,
     observe: Observer = ignore,
+    checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
     """Train in place on the examples; `item` holds the features of the whole catalogue [N, …]."""
     items = len(next(iter(item.values())))
@@ -90,6 +92,7 @@ def train_two_tower(
         loss=loss,
         evaluate=evaluate,
         observe=observe,
+        checkpoint=checkpoint,
     )
 
 

@@ -1,5 +1,6 @@
 """The one training loop: epochs over batches, a metric after each, the best epoch's parameters kept.
 
+Where it keeps checkpoints it goes on from the last one, to the same parameters: `training.checkpoints`.
 Says what happens through an `Observer`; printing and progress bars belong to the caller.
 """
 
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from training.checkpoints import NOT_KEPT, Checkpoint, Progress
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
@@ -23,12 +26,16 @@ class FitConfig:
     weight_decay: float = 1e-5
     patience: int = 2
     """Epochs without a better metric before training stops."""
+    precision: str = "float32"
+    """"bfloat16" mixes precisions on a GPU, and changes nothing on a CPU."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.patience < 1:
             raise ValueError("epochs, batch_size and patience must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be positive")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, not {self.precision!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,57 +114,121 @@ def fit(
     loss: Callable[[Tensor], Tensor],
     evaluate: Callable[[], float] | None = None,
     observe: Observer = ignore,
+    checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
     """Train in place, stop early, and leave the model in evaluation mode with its best parameters.
 
     `batches` gives an epoch's batches of example numbers, `loss` the scalar loss of one, and `evaluate` a
-    metric where more is better; without it every epoch runs and the last one stays. Raises
-    FloatingPointError when the loss is not finite.
+    metric where more is better; without it every epoch runs and the last one stays. Goes on from the
+    `checkpoint` where there is one. Raises FloatingPointError when the loss is not finite.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
-    )
-    best, best_state = Fitted(best_epoch=0, best_metric=-math.inf, epochs=0), None
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        epoch_batches = batches()
-        observe(PhaseStarted(phase=f"{name}, epoch {epoch}", total=len(epoch_batches)))
-        mean_loss = _run_epoch(name, model, optimizer, epoch_batches, loss, observe)
-        metric = _evaluate(model, evaluate)
-        seconds = time.perf_counter() - started
-        observe(EpochEnded(model=name, epoch=epoch, loss=mean_loss, metric=metric, seconds=seconds))
-        if evaluate is None or metric > best.best_metric:
-            best = Fitted(best_epoch=epoch, best_metric=metric, epochs=epoch)
-            best_state = copy.deepcopy(model.state_dict()) if evaluate else None
-        elif epoch - best.best_epoch >= config.patience:
-            break
-    if best_state is not None:
-        model.load_state_dict(best_state)
-    model.eval()
-    return Fitted(best_epoch=best.best_epoch, best_metric=best.best_metric, epochs=epoch)
+    loop = _Loop(name, model, config, loss, evaluate, observe, checkpoint)
+    while not loop.ended():
+        loop.run_epoch(batches)
+    return loop.finish()
 
 
-def _run_epoch(
-    name: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Tensor],
-    loss: Callable[[Tensor], Tensor],
-    observe: Observer,
-) -> float:
-    model.train()
-    total, steps = 0.0, 0
-    for batch in batches:
-        optimizer.zero_grad(set_to_none=True)
-        value = loss(batch)
+class _Loop:
+    """The loop between two steps; `progress` is all of it that a checkpoint holds."""
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        config: FitConfig,
+        loss: Callable[[Tensor], Tensor],
+        evaluate: Callable[[], float] | None,
+        observe: Observer,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.name, self.model, self.config = name, model, config
+        self.loss, self.evaluate = loss, evaluate
+        self.observe, self.checkpoint = observe, checkpoint
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
+        )
+        self.progress = checkpoint.load(model, self.optimizer) or Progress()
+        self.saved_s = time.monotonic()
+
+    def ended(self) -> bool:
+        """Say whether no epoch is left, or none was the best one within the patience."""
+        progress = self.progress
+        done = progress.epoch - 1
+        impatient = self.evaluate is not None and done - progress.best_epoch >= self.config.patience
+        return progress.finished or done >= self.config.epochs or impatient
+
+    def run_epoch(self, batches: Callable[[], Sequence[Tensor]]) -> None:
+        """Take the steps that are left of the epoch, and keep the parameters if they are the best so far."""
+        started, progress = time.perf_counter(), self.progress
+        if not progress.batches:
+            progress.batches = batches()
+        self.observe(PhaseStarted(phase=f"{self.name}, epoch {progress.epoch}", total=len(progress.batches)))
+        self.observe(Advanced(steps=progress.step))
+        self.model.train()
+        while progress.step < len(progress.batches):
+            progress.total_loss += self._step(progress.batches[progress.step])
+            progress.step += 1
+            self.observe(Advanced())
+            self._save_if_due()
+        ended = EpochEnded(
+            model=self.name,
+            epoch=progress.epoch,
+            loss=progress.total_loss / max(progress.step, 1),
+            metric=_evaluate(self.model, self.evaluate),
+            seconds=time.perf_counter() - started,
+        )
+        self._end_epoch(ended)
+        self.observe(ended)
+
+    def _step(self, batch: Tensor) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.model, self.config.precision):
+            value = self.loss(batch)
         if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss of {name} is {value.item()} at step {steps + 1}")
+            step = self.progress.step + 1
+            raise FloatingPointError(f"the loss of {self.name} is {value.item()} at step {step}")
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        total, steps = total + value.item(), steps + 1
-        observe(Advanced())
-    return total / max(steps, 1)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        return value.item()
+
+    def _end_epoch(self, ended: EpochEnded) -> None:
+        progress = self.progress
+        if self.evaluate is None or ended.metric > progress.best_metric:
+            progress.best_epoch, progress.best_metric = ended.epoch, ended.metric
+            progress.best = copy.deepcopy(self.model.state_dict()) if self.evaluate else None
+        progress.epoch, progress.step, progress.total_loss, progress.batches = ended.epoch + 1, 0, 0.0, ()
+        self._save_if_due()
+
+    def finish(self) -> Fitted:
+        """Give the model its best parameters."""
+        progress = self.progress
+        if progress.best is not None:
+            self.model.load_state_dict(progress.best)
+        self.model.eval()
+        if not progress.finished:
+            progress.finished = True
+            self.checkpoint.save(self.model, self.optimizer, progress)
+        return Fitted(
+            best_epoch=progress.best_epoch, best_metric=progress.best_metric, epochs=progress.epoch - 1
+        )
+
+    def _save_if_due(self) -> None:
+        if self.checkpoint.due(self.saved_s):
+            self.checkpoint.save(self.model, self.optimizer, self.progress)
+            self.saved_s = time.monotonic()
+
+
+def autocast(model: nn.Module, precision: str) -> torch.autocast:
+    """Return the context of a step: bfloat16 where asked and where a GPU computes, else as it is.
+
+    Bfloat16 has the range of float32, so that losses need no scaling (Kalamkar et al.,
+    2019, arXiv 1905.12322).
+    Parameters stay float32.
+    """
+    device = next(model.parameters()).device.type
+    enabled = precision == "bfloat16" and device == "cuda"
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)
 
 
 def _evaluate(model: nn.Module, evaluate: Callable[[], float] | None) -> float:

@@ -38,13 +38,16 @@ def train(
         str, typer.Option(help="Version of the bundles; default: made from recipe, data and seed.")
     ] = "",
     replace: Annotated[bool, typer.Option(help="Write bundles of the same version again.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoints of an equal run that was broken off.")
+    ] = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Train the models of a recipe and export them as a release."""
     started = time.perf_counter()
     chosen = with_overrides(recipe_named(recipe), overrides or ())
     data = sources.load(dataset or chosen.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
-    options = TrainingOptions(seed=seed, threads=threads, version=version, replace=replace)
+    options = TrainingOptions(seed=seed, threads=threads, version=version, replace=replace, resume=resume)
     console = Console(stderr=True)
     with showing_progress(console) as observe:
         trained = train_release(chosen, data, Workspace(workspace), options, observe)

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deploy.release_files import read_release
@@ -11,16 +12,20 @@ from deploy.workspace import Workspace
 from services.lmdb_user_store import LmdbUserStore
 from shards.bundle import open_bundle
 from shards.errors import InvalidInput
+from shards.golden import GOLDEN_FILE, read_golden
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import RECIPE
 from training.recipe import with_overrides
-from training.trainer import Advanced, EpochEnded, PhaseStarted
+from training.trainer import Advanced, EpochEnded, PhaseStarted, ignore
 
 QUICK = with_overrides(RECIPE, ["two_tower.fit.epochs=1", "ranker.training.fit.epochs=1"])
 
 
-def ignore(event: PhaseStarted | Advanced | EpochEnded) -> None:
-    """Hear nothing."""
+Event = PhaseStarted | Advanced | EpochEnded
+
+
+class Broken(Exception):
+    """Stands for whatever ends a run."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,40 @@ def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         train_release(broken, shop_dataset(), workspace, TrainingOptions(version="1"), ignore)
     assert list(workspace.models_dir.iterdir()) == []
     assert not workspace.users_path.exists()
+
+
+def test_a_run_broken_off_goes_on_and_ends_with_equal_bundles(workspace: Workspace, tmp_path: Path) -> None:
+    def break_off(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase.startswith("ranker"):
+            raise Broken
+
+    heard: list[Event] = []
+    again = Workspace(tmp_path)
+    with pytest.raises(Broken):
+        train_release(QUICK, shop_dataset(), again, TrainingOptions(seed=1), break_off)
+    trained = train_release(QUICK, shop_dataset(), again, TrainingOptions(seed=1, resume=True), heard.append)
+    assert [event.model for event in heard if isinstance(event, EpochEnded)] == ["ranker", "two_tower"]
+    (run,) = again.training_dir.iterdir()
+    assert [path.name for path in run.iterdir()] == ["metrics.csv"]
+    models = [row.split(",")[0] for row in (run / "metrics.csv").read_text().splitlines()]
+    assert list(dict.fromkeys(models)) == [
+        "model",
+        "two_tower",
+        "gate before",
+        "gate after",
+        "pre_ranker",
+        "ranker",
+    ]
+    for model in trained.release.models():
+        left, right = (
+            read_golden(w.models_dir / model.model / model.version / GOLDEN_FILE) for w in (workspace, again)
+        )
+        assert left.item_ids == right.item_ids
+        assert all(
+            np.array_equal(ours[name], theirs[name])
+            for ours, theirs in zip(left.scores, right.scores, strict=True)
+            for name in ours
+        )
 
 
 def test_a_version_can_be_named(workspace: Workspace, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The training loop: early stopping, observers, determinism, failures."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -97,7 +98,10 @@ def test_batches_cover_everything_and_leave_out_a_lone_last_one() -> None:
     assert [len(batch) for batch in shuffled_batches(1, 4, torch.Generator())] == [1]
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"learning_rate": 0.0}])
-def test_settings_that_cannot_train_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"learning_rate": 0.0}, {"precision": "half"}],
+)
+def test_settings_that_cannot_train_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         FitConfig(**wrong)
