@@ -151,7 +151,7 @@ def _call(search: Search, channel: ReleaseChannel) -> Retrieval:
         model=channel.model,
         context=search.context,
         k=channel.k,
-        filter=search.request.filter,
+        filter=search.filter,
         attributes=release.attributes,
         attribute_count=described,
     )

@@ -6,8 +6,9 @@ from typing import Protocol
 from router.budget import Deadline
 from services.codec import CascadeAnswer, Retrieval, Scoring, SearchRequest, StageAnswer
 from shards.cascade import CascadeCall
+from shards.exclusion import exclusion
 from shards.release import ModelVersion, Release
-from shards.search_context import SearchContext
+from shards.search_context import Filter, SearchContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,11 @@ class Search:
     context: SearchContext
     release: Release
     deadline: Deadline
+
+    @property
+    def filter(self) -> Filter:
+        """Return what the caller asks of items and what the release leaves out for this user."""
+        return self.request.filter + exclusion(self.release, self.context)
 
 
 class Stages(Protocol):

@@ -98,7 +98,7 @@ def call_of(search: Search, unit: Unit, candidates: Candidates, merged: int) -> 
         candidates=EMPTY if unit.channels else candidates.first(steps[0].intake),
         merged=merged,
         returned=page_size if unit.last else 0,
-        filter=search.request.filter,
+        filter=search.filter,
         task_exponents=release.task_exponents if ranks else {},
         attributes=release.attributes,
         attribute_count=page_size,

@@ -123,6 +123,10 @@ class ForwardIndex:
         mask_N = np.ones(len(self), dtype=bool)
         if clause.any_of:
             mask_N[:] = False
+            if clause.attribute == ITEM_ID_COLUMN:
+                rows = self.rows_of(clause.any_of)
+                mask_N[rows[rows >= 0]] = True
+                return mask_N
             postings = self._postings_of(clause.attribute)
             for value in clause.any_of:
                 mask_N[postings.get(value, [])] = True

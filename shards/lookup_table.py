@@ -18,18 +18,17 @@ from shards.bundle import Bundle
 from shards.candidates import SCORE, Candidates
 from shards.catalogue import Rows, answer, best_first, open_items, read_params
 from shards.errors import CorruptBundle, MismatchedBundle
+from shards.event_weights import EventWeights, Weights
 from shards.forward_index import ForwardIndex
-from shards.search_context import Filter, History, SearchContext
+from shards.search_context import Filter, SearchContext
 from shards.words import normalised, words
 
 TABLE_FILE = "index.parquet"
 GLOBAL_KEY = ""
 
-_MS_PER_DAY = 86_400_000.0
 _KEYS = ("query", "query_token", "history", "user_items", "global")
 
-Weights = Mapping[str, float]
-"""Keys of one search and what each of them counts."""
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +37,21 @@ class LookupParams:
 
     "query": the normalised query (`shards.words.normalised`). "query_token": each of its distinct words,
     scores added up. "history": each item of the user's history, scores added up. "user_items": no table;
-    the user's own items, scored by their events. "global": one key, the empty text. An event counts
-    0.5 ** (age / half_life_days), or 1 where there is no half life; only those of `actions` count, if any.
+    the user's own items, scored by their events. "global": one key, the empty text. Which events count, and
+    how much, is told by `EventWeights`.
     """
 
     key: str
     half_life_days: float | None = None
     actions: tuple[str, ...] = ()
+    once: bool = False
+    expires_days: float | None = None
+    newest_only: bool = False
 
     def __post_init__(self) -> None:
         if self.key not in _KEYS:
             raise ValueError(f"key {self.key!r} is none of {', '.join(_KEYS)}")
-        if self.half_life_days is not None and not self.half_life_days > 0:
-            raise ValueError("half_life_days must be above 0")
+        self._events()
 
     def weights(self, context: SearchContext) -> Weights:
         """Return the keys of a search."""
@@ -62,17 +63,16 @@ class LookupParams:
                 return dict.fromkeys(words(context.query), 1.0)
             case "global":
                 return {GLOBAL_KEY: 1.0}
-        return self._event_weights(context.user.history, context.now_ms)
+        return self._events().of(context.user.history, context.now_ms)
 
-    def _event_weights(self, history: History, now_ms: int) -> Weights:
-        weights: dict[str, float] = {}
-        events = zip(history.item_ids, history.actions, history.timestamps_ms, strict=True)
-        for item_id, action, timestamp_ms in events:
-            if not self.actions or action in self.actions:
-                age_days = max(0.0, (now_ms - timestamp_ms) / _MS_PER_DAY)
-                weight = 1.0 if self.half_life_days is None else 0.5 ** (age_days / self.half_life_days)
-                weights[item_id] = weights.get(item_id, 0.0) + weight
-        return weights
+    def _events(self) -> EventWeights:
+        return EventWeights(
+            half_life_days=self.half_life_days,
+            actions=self.actions,
+            once=self.once,
+            expires_days=self.expires_days,
+            newest_only=self.newest_only,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +82,32 @@ class Table:
     keys: Mapping[str, int]
     starts: NDArray[np.int64]
     item_rows: Rows
-    scores: NDArray[np.float64]
+    scores: Floats
 
-    def sums(self, weights: Weights, item_count: int) -> tuple[Rows, NDArray[np.float64]]:
+    @classmethod
+    def grouped(cls, keys: Mapping[str, int], key_M: Rows, item_M: Rows, score_M: Floats) -> "Table":
+        """Return the table of rows in any order: the number of a key, the row of an item and the score."""
+        order = np.argsort(key_M, kind="stable")
+        return cls(
+            keys=keys,
+            starts=np.searchsorted(key_M[order], np.arange(len(keys) + 1)),
+            item_rows=item_M[order],
+            scores=score_M[order],
+        )
+
+    def sums(self, weights: Weights, item_count: int) -> tuple[Rows, Floats]:
         """Return the items under any of the keys, by row, and their weighted scores added up."""
         found = [(i, weight) for key, weight in weights.items() if (i := self.keys.get(key)) is not None]
-        at = np.array([i for i, _ in found], np.int64)
+        at, weight_K = (np.array([each[part] for each in found]) for part in (0, 1))
+        return self.sums_at(at.astype(np.int64), weight_K.astype(np.float64), item_count)
+
+    def sums_at(self, at: Rows, weight_K: Floats, item_count: int) -> tuple[Rows, Floats]:
+        """Return the same for keys by their number, each with its weight [K]."""
         counts = self.starts[at + 1] - self.starts[at]
         # Positions of all rows, group after group: each group's start, then on by one.
         ends = np.cumsum(counts)
         rows_E = np.arange(int(counts.sum())) + np.repeat(self.starts[at] - (ends - counts), counts)
-        weight_E = np.repeat(np.array([weight for _, weight in found]), counts)
+        weight_E = np.repeat(weight_K, counts)
         items_E = self.item_rows[rows_E]
         scores_E = weight_E * self.scores[rows_E]
         # Without any row numpy counts in whole numbers.
@@ -127,7 +142,7 @@ class LookupTable:
         order = best_first(score, k)
         return answer(self.items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
 
-    def _look_up(self, weights: Weights) -> tuple[Rows, NDArray[np.float64]]:
+    def _look_up(self, weights: Weights) -> tuple[Rows, Floats]:
         if self.table is not None:
             return self.table.sums(weights, len(self.items))
         rows = self.items.rows_of(tuple(weights))
@@ -160,11 +175,5 @@ def read_table(path: Path, items: ForwardIndex) -> Table:
         unknown = table.column("item_id")[int(np.argmin(item_rows_M))].as_py()
         raise MismatchedBundle(path.name, f"holds item {unknown!r}, which items.parquet does not")
     keys = table.column("key").combine_chunks().dictionary_encode()
-    key_M = keys.indices.to_numpy()
-    order = np.argsort(key_M, kind="stable")
-    return Table(
-        keys={key: i for i, key in enumerate(keys.dictionary.to_pylist())},
-        starts=np.searchsorted(key_M[order], np.arange(len(keys.dictionary) + 1)),
-        item_rows=item_rows_M[order],
-        scores=scores_M[order],
-    )
+    numbers = {key: i for i, key in enumerate(keys.dictionary.to_pylist())}
+    return Table.grouped(numbers, keys.indices.to_numpy().astype(np.int64), item_rows_M, scores_M)

@@ -121,6 +121,8 @@ class Release:
     retrieval_budget_ms: int = 300
     history_limit: int = 200
     as_of_ms: int | None = None
+    exclude_actions: tuple[str, ...] = ()
+    """Items of the user's history with one of these actions are left out of the answer."""
     on_demand: bool = False
 
     @property

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
+from shards.author import open_author
 from shards.bundle import Bundle
 from shards.errors import MismatchedBundle
+from shards.geo import open_geo
 from shards.lexical import open_lexical
 from shards.lookup_table import open_lookup_table
 from shards.manifest import MANIFEST_FILE
@@ -12,11 +14,15 @@ from shards.release import Stage
 from shards.stages import Retriever, Scorer, Servable
 from shards.three_tower import open_three_tower
 from shards.two_tower import open_two_tower
+from shards.user_cf import open_user_cf
 
 RETRIEVAL_ENGINES: Mapping[str, Callable[[Bundle, str], Retriever]] = {
+    "author": open_author,
+    "geo": open_geo,
     "lexical": open_lexical,
     "table": open_lookup_table,
     "two_tower": open_two_tower,
+    "user_cf": open_user_cf,
 }
 SCORING_ENGINES: Mapping[str, Callable[[Bundle, str], Scorer]] = {
     "multi_task": open_multi_task,

@@ -1,27 +1,16 @@
-"""Look-up tables of the table channels: (key, item_id, score) rows as of a moment.
-
-Item CF is item-to-item collaborative filtering (Linden et al., 2003) with shrunk cosine weights.
-
-Legend: N = items, U = users, E = events.
-"""
+"""Look-up tables of what queries, words and items are known for: (key, item_id, score), as of a moment."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from shards.column_encoder import text_of
 from shards.words import normalised, words
 from training.datasets.splits import before
 from training.datasets.statistics import DAY_MS
-from training.datasets.tables import row_numbers, timestamps_ms
-
-Floats = NDArray[np.float64]
-
-_BLOCK = 1024
-"""Items whose similarities are held in memory at once."""
+from training.datasets.tables import timestamps_ms
 
 
 def query_memory(queries: pa.Table, now_ms: int, *, half_life_days: float, top: int) -> pa.Table:
@@ -61,31 +50,6 @@ def popular_items(items: pa.Table, *, popularity: str, top: int) -> pa.Table:
     columns = (items.column(name).to_pylist() for name in ("item_id", popularity))
     found = {item_id: float(count) for item_id, count in zip(*columns, strict=True) if count}
     return _table({"": found}, top=top)
-
-
-def item_neighbours(items: pa.Table, events: pa.Table, now_ms: int, *, shrink: float, top: int) -> pa.Table:
-    """Return every item's nearest items by shrunk cosine over the users who met both (C1 of item CF).
-
-    sim(i, j) = |U_i ∩ U_j| / (sqrt(|U_i| |U_j|) + shrink): few common users count for little.
-    """
-    events = before(events, now_ms)
-    row_E = row_numbers(events.column("item_id"), items.column("item_id"))
-    user_E = np.unique(events.column("user_id").to_numpy(zero_copy_only=False), return_inverse=True)[1]
-    met_UN = np.zeros((int(user_E.max(initial=-1)) + 1, len(items)), np.float32)
-    met_UN[user_E[row_E >= 0], row_E[row_E >= 0]] = 1.0
-    root_N = np.sqrt(met_UN.sum(axis=0))
-    item_ids = items.column("item_id").to_pylist()
-    found: dict[str, dict[str, float]] = {}
-    for start in range(0, len(items), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(items)))
-        both = met_UN[:, rows].T @ met_UN
-        both[rows - start, rows] = 0.0
-        similarity = both / (root_N[rows, None] * root_N + shrink)
-        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :top]
-        for row, near in zip(rows.tolist(), nearest.tolist(), strict=True):
-            close = {item_ids[j]: float(similarity[row - start, j]) for j in near}
-            found[item_ids[row]] = {item_id: score for item_id, score in close.items() if score > 0}
-    return _table(found, top=top)
 
 
 def weighted_queries(

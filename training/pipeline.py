@@ -299,6 +299,7 @@ class Run:
             version=destination.version,
             channels=tuple(release_channel(channel, destination) for channel in self.recipe.channels),
             merged=self.recipe.merged,
+            exclude_actions=self.recipe.exclude_actions,
         )
 
     def _release(self, destination: Destination, as_of_ms: int, learned: "_Learned") -> Release:

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar, get_type_hints
 
 from shards.errors import FieldViolation, InvalidInput
 from shards.features import Feature
+from shards.geo import GeoParams
 from shards.json_codec import render, to_json
 from shards.lexical import LexicalParams
 from shards.release import GateRules
@@ -24,7 +25,21 @@ M = TypeVar("M")
 """The settings of a ranker's model."""
 
 Source = Literal[
-    "two_tower", "lexical", "query_memory", "token_memory", "title_popularity", "neighbours", "own", "popular"
+    "two_tower",
+    "lexical",
+    "query_memory",
+    "token_memory",
+    "title_popularity",
+    "item_cf",
+    "swing",
+    "user_cf",
+    "geo",
+    "author",
+    "own",
+    "cached",
+    "popular",
+    "trending",
+    "new",
 ]
 
 
@@ -39,15 +54,43 @@ class ChannelRecipe:
     weight: float = 1.0
     gated: bool = False
     half_life_days: float = 60.0
-    """How fast the memories of "query_memory" and "token_memory" fade."""
+    """How fast what "query_memory", "token_memory", "own", "cached" and "trending" remember fades."""
     top: int = 200
     """Items that a table keeps for each key."""
     popularity: str = "popularity_30d"
     """The item column that "popular" and "title_popularity" go by."""
     text: tuple[str, ...] = ("title",)
     """The item columns whose words "title_popularity" goes by."""
+    actions: tuple[str, ...] = ()
+    """The events that "item_cf", "swing", "author" and "cached" go by; all if none are named."""
+    like_half_life_days: float | None = None
+    """How fast likes fade in "item_cf", "swing", "user_cf" and "author"; None: never."""
+    interest_half_life_days: float | None = None
+    """How fast the user's own likes fade where "item_cf", "swing" and "author" answer; None: never, and
+    every event of an item counts."""
+    fresh_half_life_days: float | None = None
+    """How fast what is recommended fade in "user_cf" and, for discovery, in "item_cf"; None: never."""
+    discovery: bool = False
+    """Whether "item_cf", "user_cf" and "trending" go by when users met an item first: for next new items."""
+    window_days: float | None = None
+    """How far back "item_cf" and "swing" look; None: all the way."""
     shrink: float = 5.0
-    """How many common users it takes for "neighbours" to count in full."""
+    """How many common users it takes for "item_cf" to count in full."""
+    alpha: float = 1.0
+    """What "swing" adds to the items that two users share."""
+    user_weights: bool = False
+    """Whether "swing" has users of many items count for less."""
+    neighbours: int = 100
+    """Similar users that "user_cf" asks."""
+    within_days: float = 30.0
+    """For how long an item is "new", and when what "cached" holds expires."""
+    column: str = ""
+    """The item column that "author" goes by, say "brand"."""
+    followed: str = ""
+    """The user feature that lists the authors that a user follows, for "author"."""
+    similar_weight: float = 0.3
+    """What an item of a similar author counts for "author", beside 1 for one of the author's own."""
+    geo: GeoParams = field(default_factory=GeoParams)
     lexical: LexicalParams = field(default_factory=LexicalParams)
 
 
@@ -107,6 +150,8 @@ class Recipe:
     gate_model: GateTraining | None = None
     """None for a gate of rules alone."""
     merged: int = 400
+    exclude_actions: tuple[str, ...] = ()
+    """Items that the user's history holds with one of these actions are left out of the answer."""
     attributes: tuple[str, ...] = ("title",)
     history_limit: int = 200
     ranking_days: float = 60.0

@@ -36,6 +36,7 @@ def release_to_proto(release: Release) -> pb.Release:
         history_limit=release.history_limit,
         as_of=None if release.as_of_ms is None else timestamp_to_proto(release.as_of_ms),
         on_demand=release.on_demand,
+        exclude_actions=release.exclude_actions,
     )
 
 
@@ -105,6 +106,7 @@ def read_release(message: pb.Release, field: Field) -> Release:
         history_limit=message.history_limit,
         as_of_ms=None if as_of is None else read_timestamp(as_of, field.child("as_of")),
         on_demand=message.on_demand,
+        exclude_actions=tuple(message.exclude_actions),
     )
 
 

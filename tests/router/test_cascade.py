@@ -22,7 +22,7 @@ from shards.errors import (
     Unavailable,
 )
 from shards.release import GateRules, ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
-from shards.search_context import SearchContext
+from shards.search_context import FilterClause, History, SearchContext, UserState
 from tests.router.memory_stages import MemoryStages, ranked
 
 RELEASE = Release(
@@ -47,6 +47,7 @@ ANSWERS: Mapping[str, Candidates | HeadraceError] = {
     "heavy": ranked("c", "d", "a", titles=2, buy=0.25),
 }
 GONE = Unavailable("connection refused")
+STRANGER = UserState()
 
 
 def searched(
@@ -55,11 +56,12 @@ def searched(
     release: Release = RELEASE,
     query: str = "mug",
     seconds: float = 1.0,
+    user: UserState = STRANGER,
     **asked: Any,
 ) -> Answer:
     search = Search(
         request=SearchRequest(surface="gifts", query=query, **{"page_size": 2} | asked),
-        context=SearchContext(query=query, now_ms=5),
+        context=SearchContext(query=query, user=user, now_ms=5),
         release=release,
         deadline=Deadline.after(seconds, stages.clock),
     )
@@ -320,3 +322,22 @@ def test_the_order_of_answers_does_not_matter() -> None:
     assert list(usual.explanation.merged.columns) == list(other.explanation.merged.columns)
     for name, column in usual.explanation.merged.columns.items():
         np.testing.assert_array_equal(column, other.explanation.merged.columns[name])
+
+
+@pytest.mark.parametrize("homes", [{}, dict.fromkeys(ANSWERS, "s1")])
+def test_what_the_user_has_acted_on_is_left_out_by_every_channel(homes: Mapping[str, str]) -> None:
+    asked = FilterClause(attribute="colour", any_of=("red",))
+    history = History(("a", "b", "c", "b"), ("buy", "buy", "view", "buy"), (1, 2, 3, 4))
+    release = replace(RELEASE, exclude_actions=("buy",), attributes=())
+    stages = MemoryStages(dict(ANSWERS), homes=homes)
+    searched(stages, release=release, user=UserState(user_id="u", history=history), filter=(asked,))
+    filters = [call.filter for call, _ in stages.asked_together]
+    filters += [call.filter for call in stages.calls.values() if isinstance(call, Retrieval)]
+    left_out = FilterClause(attribute="item_id", any_of=("a", "b"), negate=True)
+    assert filters
+    assert all(found == (asked, left_out) for found in filters)
+    assert len(stages.asked_together) == bool(homes)
+
+    strangers = MemoryStages(dict(ANSWERS))
+    searched(strangers, release=release)
+    assert [call.filter for call in strangers.calls.values() if isinstance(call, Retrieval)] == [(), ()]

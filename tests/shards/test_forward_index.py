@@ -38,6 +38,11 @@ def test_rows_follow_the_file(index: ForwardIndex) -> None:
     assert index.rows_of([]).tolist() == []
 
 
+def test_items_are_kept_or_left_out_by_id(index: ForwardIndex) -> None:
+    assert allowed(index, FilterClause(attribute="item_id", any_of=("d", "nope", "a"))) == "ad"
+    assert allowed(index, FilterClause(attribute="item_id", any_of=("d", "nope"), negate=True)) == "abc"
+
+
 def test_attributes_are_text(index: ForwardIndex) -> None:
     assert index.attributes([3, 0, 2], ["title", "genres", "year", "price", "new"]) == {
         "title": ("Bag", "Red mug", ""),

@@ -78,6 +78,30 @@ def test_only_some_actions_count(tmp_path: Path) -> None:
     assert scores(table.retrieve(asking, 10, (), (), 0)) == {"d": 2.0}
 
 
+def own(params: LookupParams, *events: tuple[str, str, int]) -> dict[str, float]:
+    """Return what is found among a user's own items, of events as (item, action, days ago)."""
+    item_ids, actions, days = zip(*events, strict=True)
+    history = History(item_ids, actions, tuple(NOW_MS - ago * DAY_MS for ago in days))
+    asking = SearchContext(user=UserState(history=history), now_ms=NOW_MS)
+    return scores(LookupTable(items=ITEMS, params=params, table=None).retrieve(asking, 10, (), (), 0))
+
+
+def test_an_item_may_count_once_by_its_newest_event() -> None:
+    events = (("a", "buy", 3), ("b", "buy", 2), ("a", "buy", 1))
+    params = LookupParams(key="user_items", half_life_days=1.0, once=True)
+    assert own(params, *events) == {"a": 0.5, "b": 0.25}
+
+
+def test_what_was_ranked_high_is_kept_until_it_is_seen_or_expires() -> None:
+    params = LookupParams(
+        key="user_items", actions=("unshown",), once=True, expires_days=7.0, newest_only=True
+    )
+    events = (("a", "unshown", 9), ("b", "unshown", 7), ("c", "unshown", 3), ("d", "click", 3))
+    assert own(params, *events) == {"b": 1.0, "c": 1.0}
+    assert own(params, *events, ("c", "impression", 1)) == {"b": 1.0}
+    assert own(params, *events, ("c", "impression", 2), ("c", "unshown", 1)) == {"b": 1.0, "c": 1.0}
+
+
 def test_own_items_count_by_events_and_age(retriever: Open) -> None:
     asking = context("", "item-005", "gone", "item-003", "item-005", now_ms=NOW_MS)
     found = retriever("again").retrieve(asking, 10, (), ("title",), 2)
@@ -141,6 +165,7 @@ def test_a_table_that_cannot_be_is_refused(
         ({"key": "title"}, "key 'title' is none of query, query_token"),
         ({}, "has no field 'key'"),
         ({"key": "history", "half_life_days": 0.0}, "half_life_days must be above 0"),
+        ({"key": "history", "expires_days": 0.0}, "expires_days must be above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, params: dict[str, object], problem: str) -> None:

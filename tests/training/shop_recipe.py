@@ -21,7 +21,7 @@ CHANNELS = (
     ChannelRecipe(name="memory", source="query_memory", k=20),
     ChannelRecipe(name="word_memory", source="token_memory", k=20),
     ChannelRecipe(name="title_popular", source="title_popularity", k=20),
-    ChannelRecipe(name="neighbours", source="neighbours", k=20),
+    ChannelRecipe(name="neighbours", source="item_cf", k=20),
     ChannelRecipe(name="own", source="own", k=20),
     ChannelRecipe(name="popular", source="popular", k=20),
 )

@@ -6,7 +6,6 @@ import pytest
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import TIMESTAMP
 from training.lookup_tables import (
-    item_neighbours,
     popular_items,
     query_memory,
     title_popularity,
@@ -62,18 +61,3 @@ def test_title_popularity_prefers_popular_items_that_say_little_else() -> None:
 
 def test_popular_items_leaves_out_what_never_sold() -> None:
     assert rows(popular_items(ITEMS, popularity="sales", top=5)) == {"": [("a", 9.0), ("b", 3.0)]}
-
-
-def test_item_neighbours_is_a_shrunk_cosine_over_users() -> None:
-    takes = [("u", "a"), ("u", "b"), ("u", "b"), ("v", "a"), ("v", "b"), ("w", "b"), ("w", "c")]
-    events = pa.table(
-        {
-            "user_id": [user for user, _ in takes],
-            "item_id": [item for _, item in takes],
-            "timestamp": pa.array([DAY_MS] * len(takes), TIMESTAMP),
-        }
-    )
-    table = rows(item_neighbours(ITEMS, events, NOW, shrink=1.0, top=5))
-    assert table["a"] == [("b", 2 / ((2 * 3) ** 0.5 + 1))]
-    assert table["c"] == [("b", 1 / (3**0.5 + 1))]
-    assert rows(item_neighbours(ITEMS, events, DAY_MS, shrink=1.0, top=5)) == {}, "nothing was known then"

@@ -14,6 +14,7 @@ import numpy as np
 from shards.bundle import Bundle, open_bundle
 from shards.candidates import Candidates
 from shards.errors import MismatchedBundle
+from shards.exclusion import exclusion
 from shards.gathering import Gathered
 from shards.manifest import MANIFEST_FILE
 from shards.merging import PREFIXES, ChannelResult, merge, with_columns
@@ -103,7 +104,7 @@ def rankings(
     none of the items leaves the order as it was.
     """
     found = {
-        name: retriever.retrieve(context, DEPTH, (), (), 0).item_ids
+        name: retriever.retrieve(context, DEPTH, exclusion(cascade.release, context), (), 0).item_ids
         for name, retriever in cascade.yardsticks.items()
     }
     found |= {name: candidates.item_ids for name, candidates in retrieved.items()}
@@ -132,9 +133,10 @@ def staged(
 
 
 def retrieve(cascade: Cascade, context: SearchContext) -> dict[str, Candidates]:
-    """Return what every channel finds, whatever the gate says."""
+    """Return what every channel finds, whatever the gate says, but for what the release leaves out."""
+    allowed = exclusion(cascade.release, context)
     return {
-        channel.name: cascade.retrievers[channel.name].retrieve(context, channel.k, (), (), 0)
+        channel.name: cascade.retrievers[channel.name].retrieve(context, channel.k, allowed, (), 0)
         for channel in cascade.release.channels
     }
 

@@ -43,7 +43,7 @@ _CHANNELS = (
     ChannelRecipe(name="embedding", source="two_tower", k=150, quota=40, gated=True),
     ChannelRecipe(name="memory", source="query_memory", k=100, quota=30),
     ChannelRecipe(name="title_popular", source="title_popularity", k=150, quota=40, text=_TEXTS),
-    ChannelRecipe(name="neighbours", source="neighbours", k=150, quota=40, weight=0.3, top=50),
+    ChannelRecipe(name="neighbours", source="item_cf", k=150, quota=40, weight=0.3, top=50),
     ChannelRecipe(name="popular", source="popular", k=100, quota=20, weight=0.3, popularity="popularity"),
 )
 

@@ -31,7 +31,7 @@ _CHANNELS = (
     ChannelRecipe(name="memory", source="query_memory", k=100, quota=40),
     ChannelRecipe(name="word_memory", source="token_memory", k=150, quota=40),
     ChannelRecipe(name="title_popular", source="title_popularity", k=200, quota=60),
-    ChannelRecipe(name="neighbours", source="neighbours", k=100, quota=10, weight=0.3, top=50),
+    ChannelRecipe(name="neighbours", source="item_cf", k=100, quota=10, weight=0.3, top=50),
     ChannelRecipe(name="own", source="own", k=100, quota=20, weight=0.5),
     ChannelRecipe(name="popular", source="popular", k=100, quota=10, weight=0.2),
 )

@@ -449,6 +449,7 @@ class Release(_message.Message):
     HISTORY_LIMIT_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     ON_DEMAND_FIELD_NUMBER: _builtins.int
+    EXCLUDE_ACTIONS_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The surface."""
     version: _builtins.str
@@ -489,6 +490,10 @@ class Release(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """The moment to answer for when a search names none; absent means the clock. For data of the past."""
 
+    @_builtins.property
+    def exclude_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items that the user's history holds with one of these actions are left out of the answer; none: none are."""
+
     def __init__(
         self,
         *,
@@ -505,10 +510,11 @@ class Release(_message.Message):
         history_limit: _builtins.int = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
         on_demand: _builtins.bool = ...,
+        exclude_actions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "gate", b"gate", "pre_ranker", b"pre_ranker", "ranker", b"ranker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "exclude_actions", b"exclude_actions", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
