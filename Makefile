@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank bench-ann bench-telemetry chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank bench-quality bench-ann bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-users: setup  ## what a read of a user and a recorded event cost in LMDB a
 
 bench-prerank: setup  ## 10,000 candidates pre-ranked on one core (a minute)
 	$(BIN)/python -m tests.bench.prerank
+
+bench-quality: setup  ## recipes trained and ranked beside other libraries; needs HEADRACE_DATA_DIR; ARGS="--only next_purchase"
+	$(BIN)/python -m tests.bench.quality $(ARGS)
 
 bench-ann: setup  ## a million vectors in the retrieval service, four kinds of index (10 minutes, 8 GiB)
 	$(BIN)/python -m tests.bench.ann

@@ -32,6 +32,7 @@ _COMMANDS = {
     "users": _Command("users", "app", "Fill a user store from a dataset."),
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
+    "eval-next": _Command("evaluate_next", "evaluate_next", "Measure what users take next, without a query."),
     "gate": _Command("gate", "app", "Show what the query-selection gate saves and costs."),
     "tune": _Command("tune", "app", "Search for settings that need no training."),
     "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),

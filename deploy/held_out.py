@@ -10,6 +10,7 @@ from shards.release import Release
 from training.datasets import sources
 from training.datasets.tables import Dataset
 from training.evaluation.judgements import Judged, judged_queries
+from training.recipes import dataset_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class HeldOut:
 
     def queries(self, release: Release) -> tuple[Dataset, list[Judged]]:
         """Return the data set and its judged queries, with as much history as the release reads."""
-        name = self.dataset or release.surface.replace("-", "_")
+        name = self.dataset or dataset_of(release.surface)
         data = sources.load(name, cache_dir=cache_dir(), data_dir=self.data_dir, seed=self.seed)
         judged = judged_queries(data, self.split, limit=self.limit, history_limit=release.history_limit)
         return data, judged

@@ -25,10 +25,12 @@ from training.datasets.splits import known_until_ms, split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding, train_embedding, write_embedding
+from training.evaluation.next_items import next_items
 from training.evaluation.offline import GateRule, merged, open_cascade, retrieve
 from training.gate import GateLog, GateTraining, TrainedGate, gain, kept_lexical, train_gate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
+from training.merge_weights import fitted_weights
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
 from training.recipe import M, RankerRecipe, Recipe
@@ -99,6 +101,10 @@ class Run:
         Equal runs give bundles with equal scores. Raises FileExistsError where a bundle of this name and
         version exists.
         """
+        if self.recipe.fit_merge:
+            fitted, ndcg = self._with_fitted_merge(destination.prefix)
+            trained = fitted.train(destination)
+            return replace(trained, figures={**trained.figures, "next items, merged, NDCG@20": ndcg})
         test_ms = known_until_ms(self.dataset)
         learned = self._learn(test_ms, destination.prefix)
         late = snapshot(self.dataset, test_ms)
@@ -109,6 +115,26 @@ class Run:
         if learned.gate is not None:
             self._write_gate(learned.gate, late, learned.log, destination)
         return Trained(release=self._release(destination, test_ms, learned), figures=learned.figures())
+
+    def _with_fitted_merge(self, prefix: str) -> tuple["Run", float]:
+        """Return this run with weights that suit the valid split's next items, and the NDCG@20 there.
+
+        The channels that are asked know nothing of that split.
+        """
+        recipe, valid_ms = self.recipe, split_of(self.dataset.queries).valid_from_ms
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Destination(root=Path(folder), prefix=prefix, version="early")
+            self._make_channels(snapshot(self.dataset, valid_ms), None, scratch)
+            cascade = open_cascade(self._retrieval(scratch), scratch.root)
+            asked = next_items(self.dataset, "valid", history_limit=recipe.history_limit)
+            self.observe(PhaseStarted(phase="fitting the merge", total=len(asked)))
+            retrieved = []
+            for user in asked:
+                retrieved.append(retrieve(cascade, user.context))
+                self.observe(Advanced())
+        weights, ndcg = fitted_weights(asked, retrieved, {c.name: c.weight for c in recipe.channels})
+        channels = tuple(replace(channel, weight=weights[channel.name]) for channel in recipe.channels)
+        return replace(self, recipe=replace(recipe, channels=channels, fit_merge=False)), ndcg
 
     def _learn(self, test_ms: int, prefix: str) -> "_Learned":
         """Learn from the queries between the early moment and the test, where anything learns."""

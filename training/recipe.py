@@ -150,6 +150,8 @@ class Recipe:
     gate_model: GateTraining | None = None
     """None for a gate of rules alone."""
     merged: int = 400
+    fit_merge: bool = False
+    """Whether the channels' weights are fitted to what users of the valid split take next."""
     exclude_actions: tuple[str, ...] = ()
     """Items that the user's history holds with one of these actions are left out of the answer."""
     attributes: tuple[str, ...] = ("title",)
@@ -179,6 +181,8 @@ class Recipe:
             raise ValueError(
                 f"the gate cannot wait for {self.gate_model.channel!r}, which is no open channel"
             )
+        if self.fit_merge and (self.embeds or self.judges):
+            raise ValueError("fit_merge is for channels alone that need no training")
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
 
