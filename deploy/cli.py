@@ -31,6 +31,7 @@ _COMMANDS = {
     "events": _Command("events", "app", "Record what users do, for their next search."),
     "users": _Command("users", "app", "Fill a user store from a dataset."),
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
+    "recipes": _Command("recipes", "app", "List what can be trained."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
     "eval-next": _Command("evaluate_next", "evaluate_next", "Measure what users take next, without a query."),
     "gate": _Command("gate", "app", "Show what the query-selection gate saves and costs."),

@@ -32,10 +32,11 @@ from training.item_index import untuned_index
 from training.models.two_tower import TwoTower
 from training.programs import query_tower
 from training.recipe import Recipe
-from training.retrieval import RetrievalSet, recall_at, train_two_tower
+from training.retrieval import RetrievalSet, Towers, recall_at, train_two_tower
+from training.sequences import new_model, train_sequences, windows_of
 from training.snapshot import Requests, Snapshot
 from training.tensors import Tensors, as_tensors, rows_of
-from training.trainer import Observer, Seeded, ignore
+from training.trainer import FitConfig, Observer, Seeded, ignore
 
 RECALL_K = 100
 """Early stopping looks at recall among this many."""
@@ -43,11 +44,11 @@ RECALL_K = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """A trained two-tower model and what encodes its features."""
+    """A trained model of two towers and what encodes its features."""
 
-    model: TwoTower
+    model: Towers
     spec: FeatureSpec
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     encoder: RequestEncoder
     item: Tensors
     epochs: int
@@ -58,7 +59,7 @@ class Embedding:
 def train_embedding(
     recipe: Recipe,
     snapshot: Snapshot,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     requests: Requests,
     *,
     seeded: Seeded,
@@ -67,7 +68,7 @@ def train_embedding(
     observe: Observer = ignore,
     checkpoints: Checkpoints | None = None,
 ) -> Embedding:
-    """Train on `requests`, all of them from before the snapshot's moment.
+    """Train on `requests`, all of them from before the snapshot's moment, or on the snapshot's events.
 
     Stops early on the recall over `held_out`; without those it runs for `epochs`.
     """
@@ -77,21 +78,33 @@ def train_embedding(
     data = FittingData(contexts=requests.contexts, item_columns=columns)
     spec = fit_spec(recipe.features.two_tower, data)
     encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
-    model = TwoTower(recipe.two_tower.model, model_inputs(spec, tokenizer, len(items)))
     item = as_tensors(encoder.encode_items(columns))
-    training = recipe.two_tower
-    if epochs is not None:
-        training = replace(training, fit=replace(training.fit, epochs=epochs))
-    fitted = train_two_tower(
-        model,
-        training,
-        _examples(encoder, items, requests),
-        item,
-        generator,
-        evaluate=_recall(model, encoder, items, item, held_out) if held_out else None,
-        observe=observe,
-        checkpoint=(checkpoints or Checkpoints()).next("two_tower", generator),
-    )
+    checkpoint = (checkpoints or Checkpoints()).next("embedding", generator)
+    model: Towers
+    if recipe.sequences is not None:
+        model = new_model(recipe.sequences.model, spec, item)
+        fitted = train_sequences(
+            model,
+            replace(recipe.sequences, fit=_lasting(recipe.sequences.fit, epochs)),
+            windows_of(snapshot.events, snapshot.items, model.max_len),
+            len(items),
+            generator,
+            evaluate=_recall(model, encoder, items, item, held_out) if held_out else None,
+            observe=observe,
+            checkpoint=checkpoint,
+        )
+    else:
+        model = TwoTower(recipe.two_tower.model, model_inputs(spec, tokenizer, len(items)))
+        fitted = train_two_tower(
+            model,
+            replace(recipe.two_tower, fit=_lasting(recipe.two_tower.fit, epochs)),
+            _examples(encoder, items, requests),
+            item,
+            generator,
+            evaluate=_recall(model, encoder, items, item, held_out) if held_out else None,
+            observe=observe,
+            checkpoint=checkpoint,
+        )
     return Embedding(
         model=model,
         spec=spec,
@@ -101,6 +114,10 @@ def train_embedding(
         epochs=fitted.best_epoch,
         recall=fitted.best_metric,
     )
+
+
+def _lasting(fit: FitConfig, epochs: int | None) -> FitConfig:
+    return fit if epochs is None else replace(fit, epochs=epochs)
 
 
 def _examples(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) -> RetrievalSet:
@@ -114,7 +131,7 @@ def _examples(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) 
 
 
 def _recall(
-    model: TwoTower, encoder: RequestEncoder, items: ForwardIndex, item: Tensors, held_out: Requests
+    model: Towers, encoder: RequestEncoder, items: ForwardIndex, item: Tensors, held_out: Requests
 ) -> Callable[[], float]:
     examples = _examples(encoder, items, held_out)
     return lambda: recall_at(model, examples, item, RECALL_K)
@@ -149,7 +166,8 @@ def write_embedding(
     def fill(folder: Path) -> None:
         program.save(folder)
         (folder / FEATURES_FILE).write_bytes(embedding.spec.to_bytes())
-        embedding.tokenizer.save(folder / TOKENIZER_FILE)
+        if embedding.tokenizer is not None:
+            embedding.tokenizer.save(folder / TOKENIZER_FILE)
         pq.write_table(snapshot.items, folder / ITEMS_FILE)
         faiss.write_index(index, str(folder / INDEX_FILE))
         write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))

@@ -141,7 +141,7 @@ class Run:
         if not (self.recipe.embeds or self.recipe.judges):
             return _Learned()
         early = snapshot(self.dataset, self._ranking_from_ms(test_ms))
-        tokenizer = self._tokenizer(early)
+        tokenizer = self._tokenizer(early) if self.recipe.reads_texts else None
         requests = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
         with tempfile.TemporaryDirectory() as folder:
             scratch = Destination(root=Path(folder), prefix=prefix, version="early")
@@ -150,6 +150,7 @@ class Run:
             if not self.recipe.judges:
                 return _Learned(tokenizer=tokenizer, embedding=embedding)
             judgements, log = self._judgements(requests, scratch)
+        assert tokenizer is not None, "rankers and gates read texts"
         return _Learned(
             tokenizer=tokenizer,
             embedding=embedding,
@@ -210,7 +211,6 @@ class Run:
         requests = self._requests(0, known.now_ms, newest=newest)
         embedding = None
         if self.recipe.embeds:
-            assert tokenizer is not None, "what embeds has learned from queries"
             embedding = train_embedding(
                 self.recipe,
                 known,

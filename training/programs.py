@@ -18,8 +18,8 @@ from shards.three_tower import INTERACTION, USER_TOWER
 from shards.two_tower import QUERY_TOWER
 from training.models.mmoe_ranker import MMoERanker
 from training.models.three_tower import ThreeTower
-from training.models.two_tower import TwoTower
 from training.onnx_export import faster_onnx
+from training.retrieval import Towers
 from training.tensors import Tensors
 
 CROSS = "cross"
@@ -47,7 +47,7 @@ class Program:
             (folder / self.spec.onnx_file).write_bytes(self.onnx)
 
 
-def query_tower(model: TwoTower, request: Tensors) -> Program:
+def query_tower(model: Towers, request: Tensors) -> Program:
     """Return the query tower: request features [B, …] to "vector" [B, D]."""
     return _export(QUERY_TOWER, model, model.encode_query, request, tuple(request), output="vector")
 

@@ -20,6 +20,7 @@ from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
 from training.retrieval import TwoTowerTraining
+from training.sequences import SequenceTraining
 
 M = TypeVar("M")
 """The settings of a ranker's model."""
@@ -144,6 +145,8 @@ class Recipe:
     """What the rankers predict; those that there are predict all of them."""
     features: FeatureRecipe = field(default_factory=FeatureRecipe)
     two_tower: TwoTowerTraining = field(default_factory=TwoTowerTraining)
+    sequences: SequenceTraining | None = None
+    """Makes the two_tower channel a history transformer, trained on events in place of queries."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
     ranker: RankerRecipe[MMoERankerConfig] | None = None
     gate: GateRules = field(default_factory=GateRules)
@@ -190,6 +193,11 @@ class Recipe:
     def embeds(self) -> bool:
         """Return whether a channel is a two-tower model."""
         return any(channel.source == "two_tower" for channel in self.channels)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Return whether a model reads texts, so that there has to be a tokeniser."""
+        return self.judges or (self.embeds and self.sequences is None)
 
     @property
     def ranks(self) -> bool:

@@ -11,10 +11,14 @@ from torch import Tensor
 
 from training import losses
 from training.checkpoints import NOT_KEPT, Checkpoint
+from training.models.history_transformer import HistoryTransformer
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.samplers import MixedSampler, Sampled
 from training.tensors import Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, fit, ignore, shuffled_batches
+
+Towers = TwoTower | HistoryTransformer
+"""What encodes a request and an item into one space."""
 
 RetrievalLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -103,7 +107,7 @@ def _sampled_loss(training: TwoTowerTraining, logit_BM: Tensor, sampled: Sampled
     return LOSSES[training.loss](positive_B, logit_BM, sampled.masked_BM)
 
 
-def recall_at(model: TwoTower, examples: RetrievalSet, item: Tensors, k: int) -> float:
+def recall_at(model: Towers, examples: RetrievalSet, item: Tensors, k: int) -> float:
     """Return the share of requests whose item is among the k nearest of the whole catalogue."""
     item_ND = model.encode_item(item)
     found = 0

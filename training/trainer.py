@@ -26,6 +26,10 @@ class FitConfig:
     weight_decay: float = 1e-5
     patience: int = 2
     """Epochs without a better metric before training stops."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises to its full value."""
+    last_rate: float = 1.0
+    """The share of the learning rate that is left when the last epoch ends; it falls in a line."""
     precision: str = "float32"
     """"bfloat16" mixes precisions on a GPU, and changes nothing on a CPU."""
 
@@ -34,8 +38,16 @@ class FitConfig:
             raise ValueError("epochs, batch_size and patience must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be positive")
+        if self.warmup_steps < 0 or not 0 < self.last_rate <= 1:
+            raise ValueError("warmup_steps must not be negative and last_rate must be a share above 0")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, not {self.precision!r}")
+
+    def rate_at(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate of a step, counted from 0 over all epochs."""
+        risen = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        done = step / (self.epochs * steps_per_epoch)
+        return self.learning_rate * risen * (1.0 - (1.0 - self.last_rate) * done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +175,8 @@ class _Loop:
         if not progress.batches:
             progress.batches = batches()
         self.observe(PhaseStarted(phase=f"{self.name}, epoch {progress.epoch}", total=len(progress.batches)))
-        self.observe(Advanced(steps=progress.step))
+        if progress.step:
+            self.observe(Advanced(steps=progress.step))
         self.model.train()
         while progress.step < len(progress.batches):
             progress.total_loss += self._step(progress.batches[progress.step])
@@ -181,6 +194,10 @@ class _Loop:
         self.observe(ended)
 
     def _step(self, batch: Tensor) -> float:
+        per_epoch = len(self.progress.batches)
+        taken = (self.progress.epoch - 1) * per_epoch + self.progress.step
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate_at(taken, per_epoch)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.model, self.config.precision):
             value = self.loss(batch)

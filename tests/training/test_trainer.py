@@ -100,8 +100,25 @@ def test_batches_cover_everything_and_leave_out_a_lone_last_one() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"learning_rate": 0.0}, {"precision": "half"}],
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"patience": 0},
+        {"learning_rate": 0.0},
+        {"precision": "half"},
+        {"last_rate": 0.0},
+        {"warmup_steps": -1},
+    ],
 )
 def test_settings_that_cannot_train_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         FitConfig(**wrong)
+
+
+def test_the_learning_rate_rises_over_the_first_steps_and_falls_to_its_last_share() -> None:
+    config = FitConfig(epochs=10, learning_rate=0.1, warmup_steps=4, last_rate=0.2)
+    rates = [config.rate_at(step, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.025)
+    assert max(rates) == rates[3] == pytest.approx(0.1, rel=0.05)
+    assert rates[100] == pytest.approx(0.02)
+    assert {FitConfig(learning_rate=0.1).rate_at(step, 10) for step in range(100)} == {0.1}

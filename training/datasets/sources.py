@@ -1,12 +1,17 @@
 """The datasets by name: those that come with Headrace, and any folder of Parquet tables."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shards.errors import FieldViolation, InvalidInput
-from training.datasets import movielens, online_retail, parquet
+from training.datasets import amazon_beauty, movielens, online_retail, parquet
 from training.datasets.tables import Dataset
 
-NAMES = ("movielens", "online_retail")
+_IN_DATA_DIR: Mapping[str, Callable[[Path], Dataset]] = {
+    "amazon_beauty": amazon_beauty.load,
+    "online_retail": online_retail.load,
+}
+NAMES = ("movielens", *_IN_DATA_DIR)
 
 
 def load(source: str, *, cache_dir: Path, data_dir: Path | None, seed: int = 0) -> Dataset:
@@ -18,11 +23,11 @@ def load(source: str, *, cache_dir: Path, data_dir: Path | None, seed: int = 0) 
     """
     if source == "movielens":
         return movielens.load(cache_dir, seed=seed)
-    if source == "online_retail":
+    if source in _IN_DATA_DIR:
         if data_dir is None:
-            problem = "must be set for online_retail: the directory that holds online_retail/"
+            problem = f"must be set for {source}: the directory that holds {source}/"
             raise InvalidInput(FieldViolation("data_dir", problem))
-        return online_retail.load(data_dir)
+        return _IN_DATA_DIR[source](data_dir)
     if not Path(source).is_dir():
         problem = f"{source!r} is neither {' nor '.join(NAMES)} nor a folder of Parquet tables"
         raise InvalidInput(FieldViolation("dataset", problem))
