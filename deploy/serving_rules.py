@@ -40,6 +40,7 @@ class ShardRules:
     queue_standing_s: float | None = None
     queue_target_s: float | None = None
     queue_share: float | None = None
+    inline_s: float | None = None
     niceness: int | None = None
     max_message_bytes: int | None = None
     grace_s: float | None = None

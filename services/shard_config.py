@@ -13,9 +13,11 @@ class ShardConfig:
     `port` 0 takes the port of its life before, or any. `advertise_host` is where callers on other
     hosts reach it, and `node` the id of its Ray node; a shard under Ray learns both there. `threads`
     work on one request (torch, FAISS), `workers` requests are computed at a time, `max_queue` more may
-    wait. Once the queue was not empty for `queue_standing_s`, what will have to wait for
-    `queue_share` of its time is refused, but nothing that waits less than `queue_target_s`. Where a router
-    shares the cores, the shard gives way to it by `niceness`, 0 to 19.
+    wait. With one worker on a CPU, requests that usually take less than `inline_s` are computed on the event
+    loop, which hears nothing else for so long; 0 leaves them all to the worker. Once the queue was not empty
+    for `queue_standing_s`, what will have to wait for `queue_share` of its time is refused, but nothing that
+    waits less than `queue_target_s`. Where a router shares the cores, the shard gives way to it by
+    `niceness`, 0 to 19.
 
     Bundles may use `memory_bytes`, and `gpu_memory_bytes` on its GPU; 0 sets no limit. Those held on demand
     stay for `min_residence_s` once loaded and `min_idle_s` after their last request. One that fails to load
@@ -34,6 +36,7 @@ class ShardConfig:
     workers: int = 1
     threads: int = 1
     max_queue: int = 64
+    inline_s: float = 0.02
     queue_standing_s: float = 1.0
     queue_target_s: float = 0.02
     queue_share: float = 0.5
@@ -59,10 +62,14 @@ class ShardConfig:
             raise ValueError("niceness must be 0 to 19")
         if min(self.memory_bytes, self.gpu_memory_bytes, self.leak_limit_bytes) < 0:
             raise ValueError("memory_bytes, gpu_memory_bytes and leak_limit_bytes must be at least 0")
-        if (
-            self.load_attempts < 1
-            or min(self.min_idle_s, self.min_residence_s, self.load_backoff_s, self.leak_patience_s) < 0
-        ):
+        times_s = (
+            self.inline_s,
+            self.min_idle_s,
+            self.min_residence_s,
+            self.load_backoff_s,
+            self.leak_patience_s,
+        )
+        if self.load_attempts < 1 or min(times_s) < 0:
             raise ValueError("load_attempts must be at least 1, and times at least 0")
 
     @property

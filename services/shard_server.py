@@ -120,7 +120,9 @@ def _computing(config: ShardConfig) -> WorkerPool:
     queue = QueueSettings(
         standing_s=config.queue_standing_s, target_s=config.queue_target_s, share=config.queue_share
     )
-    return WorkerPool(workers=config.workers, max_queue=config.max_queue, queue=queue)
+    # Searches that wait for a GPU must let others join them.
+    inline_s = config.inline_s if config.device == "cpu" else 0.0
+    return WorkerPool(workers=config.workers, max_queue=config.max_queue, queue=queue, inline_s=inline_s)
 
 
 def _leak_limits(config: ShardConfig) -> LeakLimits:

@@ -91,12 +91,13 @@ class StageRunner:
         what the models raise.
         """
         with self._observer.watching(method, models, context) as watched:
-            timed = await self._run_all(models, compute, context)
+            timed = await self._run_all(method, models, compute, context)
             watched.timed(timed)
             return timed
 
     async def _run_all(
         self,
+        method: str,
         models: Sequence[tuple[ModelVersion, Stage]],
         compute: Callable[[Sequence[Servable], float, Interest], T],
         context: "grpc.aio.ServicerContext[Any, Any]",
@@ -111,6 +112,7 @@ class StageRunner:
                 lambda: compute(held, deadline, interest),
                 within_s=deadline - time.monotonic(),
                 interest=interest,
+                kind=(method, *models),
             )
 
     async def _take(self, model: ModelVersion, stage: Stage, deadline: float, taken: ExitStack) -> Servable:

@@ -1,13 +1,18 @@
-"""Threads that compute off the event loop, behind a queue that is bounded in length and in time."""
+"""Where a shard computes: threads behind a queue that is bounded in length and in time.
+
+What takes milliseconds is computed on the event loop itself. Two threads that want Python's lock all the time
+interrupt each other in the middle of what they do, and hand over at both ends of it.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from services import queue_delay
+from services.loop_turns import Turns
 from services.queue_delay import QueueSettings
 from shards.errors import DeadlineExceeded, Overloaded
 from shards.streaming_quantile import updated
@@ -16,6 +21,9 @@ T = TypeVar("T")
 
 _RETRY_AFTER_S = 0.1
 _QUEUE = QueueSettings()
+
+_MOST_KINDS = 1024
+"""A shard that has seen months of releases must not grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +52,26 @@ class Interest:
 
 
 class WorkerPool:
-    """`workers` threads, and room for `max_queue` computations that wait; made and used on one event loop."""
+    """`workers` threads, and room for `max_queue` computations that wait; made and used on one event loop.
 
-    def __init__(self, *, workers: int, max_queue: int, queue: QueueSettings = _QUEUE) -> None:
+    With one worker, a kind of computation that usually takes at most `inline_s` does without the thread.
+    """
+
+    def __init__(
+        self, *, workers: int, max_queue: int, queue: QueueSettings = _QUEUE, inline_s: float = 0.0
+    ) -> None:
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="compute")
         self._workers = workers
         self._limit = workers + max_queue
         self._settings = queue
+        self._inline_s = inline_s if workers == 1 else 0.0
+        self._turns = Turns()
         self._empty_at_s = time.monotonic()
         self._usual_s: float | None = None
+        self._kinds_s: dict[Hashable, float] = {}
+        """What each kind usually takes, noted only where some are inlined."""
         self._in_flight = 0
+        self._in_threads = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -69,9 +87,14 @@ class WorkerPool:
         return self._in_flight
 
     async def run(
-        self, compute: Callable[[], T], *, within_s: float, interest: Interest | None = None
+        self,
+        compute: Callable[[], T],
+        *,
+        within_s: float,
+        interest: Interest | None = None,
+        kind: Hashable = None,
     ) -> Timed[T]:
-        """Return what `compute` returns on one of the threads.
+        """Return what `compute` returns, and how long it waited and took; computations of a `kind` are alike.
 
         Raises `Overloaded` when the queue is full, or so long that the time would not do, and
         `DeadlineExceeded` when the answer does not come in time. What expires or grows old while it waits is
@@ -79,11 +102,39 @@ class WorkerPool:
         """
         queued = time.monotonic()
         self._admit(queued, within_s)
+        if not self._in_threads and self._is_short(kind):
+            timed = await self._inline(compute, queued, within_s)
+        else:
+            timed = await self._threaded(compute, queued, within_s, interest)
+        if kind is not None and self._inline_s:
+            self._note(kind, timed.compute_s)
+        return timed
+
+    def _is_short(self, kind: Hashable) -> bool:
+        return self._kinds_s.get(kind, self._inline_s) < self._inline_s
+
+    def _note(self, kind: Hashable, took_s: float) -> None:
+        if len(self._kinds_s) >= _MOST_KINDS and kind not in self._kinds_s:
+            self._kinds_s.clear()
+        self._kinds_s[kind] = updated(self._kinds_s.get(kind), took_s, quantile=0.5)
+
+    async def _inline(self, compute: Callable[[], T], queued: float, within_s: float) -> Timed[T]:
+        self._entered()
+        try:
+            await self._turns.turn()
+            return self._timed(compute, queued, within_s)
+        finally:
+            self._left()
+
+    async def _threaded(
+        self, compute: Callable[[], T], queued: float, within_s: float, interest: Interest | None
+    ) -> Timed[T]:
         loop = asyncio.get_running_loop()
         job = self._executor.submit(self._timed, compute, queued, within_s)
         self._entered()
+        self._in_threads += 1
         # The callback runs on a worker, or here when a caller that gave up takes the job out of the queue.
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._left))
+        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._left_thread))
         try:
             async with asyncio.timeout(within_s):
                 return await asyncio.wrap_future(job)
@@ -121,6 +172,10 @@ class WorkerPool:
     def _entered(self) -> None:
         self._in_flight += 1
         self._idle.clear()
+
+    def _left_thread(self) -> None:
+        self._in_threads -= 1
+        self._left()
 
     def _left(self) -> None:
         self._in_flight -= 1

@@ -131,3 +131,87 @@ def test_in_a_queue_that_stands_what_would_wait_too_long_is_refused_as_it_comes(
             await pool.run(lambda: None, within_s=0.4)
 
     asyncio.run(main())
+
+
+def test_a_short_kind_is_computed_on_the_event_loop_and_a_long_or_unknown_one_is_not() -> None:
+    async def main() -> None:
+        here = threading.get_ident()
+        async with WorkerPool(workers=1, max_queue=4, inline_s=0.05) as pool:
+
+            async def thread_of(kind: str | None, pause_s: float = 0.0) -> int:
+                def compute() -> int:
+                    time.sleep(pause_s)
+                    return threading.get_ident()
+
+                return (await pool.run(compute, within_s=10, kind=kind)).value
+
+            assert await thread_of("short") != here, "nobody knows yet how long it takes"
+            assert await thread_of("short") == here
+            assert await thread_of("long", 0.1) != here
+            assert await thread_of("long", 0.1) != here
+            assert await thread_of(None) != here
+            assert await thread_of(None) != here
+        async with WorkerPool(workers=2, max_queue=4, inline_s=0.05) as pool:
+            assert here not in [await thread_of("short") for _ in range(3)], "two workers compute beside it"
+
+    asyncio.run(main())
+
+
+def test_the_event_loop_goes_on_between_short_computations_in_their_order() -> None:
+    async def main() -> None:
+        seen: list[str] = []
+        async with WorkerPool(workers=1, max_queue=10, inline_s=0.05) as pool:
+            await pool.run(lambda: None, within_s=10, kind="short")
+
+            async def compute(name: str) -> None:
+                await pool.run(lambda: seen.append(name), within_s=10, kind="short")
+
+            jobs = [asyncio.create_task(compute(name)) for name in "abcd"]
+            await asyncio.sleep(0)
+            jobs[2].cancel()
+            while not all(job.done() for job in jobs):
+                seen.append("-")
+                await asyncio.sleep(0)
+            assert [name for name in seen if name != "-"] == ["a", "b", "d"]
+            between = "".join(seen)
+            assert "-b" in between, "the loop had a pass of its own before it"
+            assert "-d" in between, "and before the next"
+            assert pool.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_short_computation_whose_time_is_up_is_not_computed() -> None:
+    async def main() -> None:
+        computed: list[str] = []
+        async with WorkerPool(workers=1, max_queue=10, inline_s=0.05) as pool:
+            await pool.run(lambda: None, within_s=10, kind="short")
+            first = asyncio.create_task(pool.run(lambda: None, within_s=10, kind="short"))
+            slow = asyncio.create_task(pool.run(lambda: time.sleep(0.03), within_s=10, kind="short"))
+            late = asyncio.create_task(pool.run(lambda: computed.append("late"), within_s=0.01, kind="short"))
+            with pytest.raises(DeadlineExceeded):
+                await late
+            await asyncio.gather(first, slow)
+        assert computed == []
+
+    asyncio.run(main())
+
+
+def test_short_computations_wait_behind_a_thread_that_computes() -> None:
+    async def main() -> None:
+        release, order = threading.Event(), []
+        async with WorkerPool(workers=1, max_queue=10, inline_s=0.05) as pool:
+            await pool.run(lambda: None, within_s=10, kind="short")
+            long = asyncio.create_task(
+                pool.run(lambda: (release.wait(), order.append("long")), within_s=10, kind="new")
+            )
+            await asyncio.sleep(0)
+            short = asyncio.create_task(pool.run(lambda: order.append("short"), within_s=10, kind="short"))
+            await asyncio.sleep(0.05)
+            assert order == [], "one worker computes one at a time"
+            release.set()
+            await asyncio.gather(long, short)
+            assert order == ["long", "short"]
+            assert await pool.wait_idle(10) == 0
+
+    asyncio.run(main())
