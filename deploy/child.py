@@ -17,6 +17,7 @@ from deploy.failures import unwrapped
 from deploy.processes import die_with_parent
 from deploy.settings import ClusterSettings
 from deploy.telemetry import telemetry
+from services.grpc_waiting import wait_on_the_asking_thread
 from services.process_log import log_to
 from shards.errors import HeadraceError
 from shards.garbage import set_aside_what_stays
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 def enter() -> ClusterSettings:
     """Tie this process to the supervisor, set up logging and return the settings."""
     parent_pid, argument = sys.argv[1:]
+    wait_on_the_asking_thread()
     die_with_parent(int(parent_pid))
     settings = ClusterSettings.from_argument(argument)
     log_to(None, process=settings.process, as_json=telemetry(settings).logs.as_json)

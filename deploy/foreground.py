@@ -8,6 +8,7 @@ from deploy.child import Serve, until_told
 from deploy.failures import unwrapped
 from deploy.settings import ClusterSettings
 from deploy.telemetry import process_name, telemetry
+from services.grpc_waiting import wait_on_the_asking_thread
 from services.process_log import log_to
 
 
@@ -23,5 +24,6 @@ def run(name: str, settings: ClusterSettings, serve: Serve) -> None:
         sys.stdout.write(f"READY {name}={address}\n")
         sys.stdout.flush()
 
+    wait_on_the_asking_thread()
     with unwrapped():
         asyncio.run(until_told(serve(settings, announce), ends=(signal.SIGTERM, signal.SIGINT)))

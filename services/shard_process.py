@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Never
 
+from services.grpc_waiting import wait_on_the_asking_thread
 from services.priority import session_steps_back, step_back
 from services.process_log import log_to
 from services.shard_config import ShardConfig
@@ -97,6 +98,7 @@ class Vitals:
 def main() -> None:
     """Import, then fork serving processes until told to stop, or until the first of them cannot serve."""
     parent_pid, argument = sys.argv[1:]
+    wait_on_the_asking_thread()
     _die_with(int(parent_pid))
     config = config_of(argument)
     log_to(None, process=config.shard_id, as_json=config.telemetry.logs.as_json)
