@@ -199,12 +199,16 @@ def test_a_short_computation_whose_time_is_up_is_not_computed() -> None:
 
 def test_short_computations_wait_behind_a_thread_that_computes() -> None:
     async def main() -> None:
-        release, order = threading.Event(), []
+        release = threading.Event()
+        order: list[str] = []
         async with WorkerPool(workers=1, max_queue=10, inline_s=0.05) as pool:
             await pool.run(lambda: None, within_s=10, kind="short")
-            long = asyncio.create_task(
-                pool.run(lambda: (release.wait(), order.append("long")), within_s=10, kind="new")
-            )
+
+            def hold() -> None:
+                release.wait()
+                order.append("long")
+
+            long = asyncio.create_task(pool.run(hold, within_s=10, kind="new"))
             await asyncio.sleep(0)
             short = asyncio.create_task(pool.run(lambda: order.append("short"), within_s=10, kind="short"))
             await asyncio.sleep(0.05)
