@@ -17,6 +17,7 @@ from typing import Any
 from deploy.folders import cache_dir
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
+from tests.bench import sequences
 from tests.bench.result import Check, at_least, publish
 from training.datasets import sources
 from training.evaluation.baselines import NEXT_BASELINES
@@ -58,7 +59,12 @@ def next_purchase(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
     ]
 
 
-PARTS: Mapping[str, Part] = {"next_purchase": next_purchase}
+def log_q(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+    """LogQ correction against none, by one seed."""
+    return sequences.log_q(data_dir, seeds=1)
+
+
+PARTS: Mapping[str, Part] = {"next_purchase": next_purchase, "log_q": log_q}
 
 
 def main() -> int:
