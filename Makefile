@@ -57,8 +57,8 @@ bench-cascade: setup  ## train both recipes and rank their held-out queries thro
 chaos: setup  ## faults and operations on a real cluster under load, 100,000 searches (20+ minutes); SEED=
 	$(BIN)/python -m tests.chaos --requests 100000 $(if $(SEED),--seed $(SEED))
 
-bench-overload: setup  ## three times the load that a cluster can carry, and sick shards (6 minutes; WORKLOAD= a trained workspace)
-	$(BIN)/python -m tests.bench.overload $(if $(WORKLOAD),--workspace $(WORKLOAD))
+bench-overload: setup  ## three times the load that a cluster can carry, and sick shards (6 minutes; WORKLOAD= a trained workspace, ARGS=)
+	$(BIN)/python -m tests.bench.overload $(if $(WORKLOAD),--workspace $(WORKLOAD)) $(ARGS)
 
 bench-search: setup  ## Headrace, Ray Serve and one process serve the same searches, side by side (12 minutes); ARGS=
 	$(BIN)/python -m tests.bench.search $(ARGS)

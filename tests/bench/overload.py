@@ -39,6 +39,9 @@ GENERATORS = 2
 AT_ONCE = (4, 8, 16, 32, 64)
 OVERLOAD = 3.0
 
+CLUSTER = "--routers 1 --shards 1"
+"""One busy process for each of two cores: more of them only interrupt each other (docs/robustness.md)."""
+
 SERVING = {"shard": {"niceness": 5}}
 """As docs/robustness.md advises where routers and shards share cores."""
 
@@ -67,11 +70,12 @@ def main() -> int:
         "--workspace", type=Path, help="workspace with a trained movielens; without one it is trained first"
     )
     parser.add_argument("--short", action="store_true", help="a few seconds of each phase")
+    parser.add_argument("--cluster", default=CLUSTER, help=f"options of `headrace up`; default: {CLUSTER}")
     options = parser.parse_args()
     short = options.short
     lengths = Lengths(closed_s=2.0, before_s=2.0, overload_s=6.0, after_s=5.0) if short else Lengths()
     figures: Figures = {
-        "overload": measure(lengths, options.workspace),
+        "overload": measure(lengths, options.workspace, options.cluster),
         "sick": sick_shards.measure(short=short),
     }
     checks = [*checks_of(figures["overload"]), *sick_shards.checks_of(figures["sick"])]
@@ -79,6 +83,7 @@ def main() -> int:
         "deadline_s": DEADLINE_S,
         "generators": GENERATORS,
         "overload": OVERLOAD,
+        "cluster": options.cluster,
         "serving": SERVING,
         "short": short,
     }
@@ -86,8 +91,8 @@ def main() -> int:
     return 0 if all(check.ok for check in checks) else 1
 
 
-def measure(lengths: Lengths, trained: Path | None) -> Figures:
-    """Return what a cluster made of the loads."""
+def measure(lengths: Lengths, trained: Path | None, cluster_options: str = CLUSTER) -> Figures:
+    """Return what a cluster, started with these options, made of the loads."""
     with (
         Generators(GENERATORS) as generators,
         tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
@@ -95,7 +100,8 @@ def measure(lengths: Lengths, trained: Path | None) -> Figures:
         workspace = _workspace(Path(folder) / "workspace", trained)
         serving = Path(folder) / "serving.json"
         serving.write_text(json.dumps(SERVING))
-        with running_cluster(workspace, "--serving", str(serving)) as cluster:
+        options = (*cluster_options.split(), "--serving", str(serving))
+        with running_cluster(workspace, *options) as cluster:
             _closed(generators, cluster.router, at_once=8, seconds=lengths.before_s)
             closed = {
                 at_once: _closed(generators, cluster.router, at_once=at_once, seconds=lengths.closed_s)
