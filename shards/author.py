@@ -10,11 +10,9 @@ Files: index.parquet with columns key (the author), item_id, score; items.parque
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from shards.bundle import Bundle
-from shards.candidates import SCORE, Candidates
-from shards.catalogue import answer, best_first, open_items, read_params
+from shards.candidates import Candidates
+from shards.catalogue import best_allowed, open_items, read_params
 from shards.column_encoder import text_of
 from shards.event_weights import EventWeights, Weights
 from shards.forward_index import ForwardIndex
@@ -65,12 +63,7 @@ class Author:
     ) -> Candidates:
         """Return the best `k` allowed items of the user's authors, ties in the order of the items."""
         rows, scores = self.table.sums(self._weights(context), len(self.items))
-        if allowed:
-            kept = self.items.allowed(allowed)[rows]
-            rows, scores = rows[kept], scores[kept]
-        score = scores.astype(np.float32)
-        order = best_first(score, k)
-        return answer(self.items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
+        return best_allowed(self.items, rows, scores, k, allowed, attributes, attribute_count)
 
     def _weights(self, context: SearchContext) -> Weights:
         followed = context.user.features.get(self.params.followed, ())

@@ -4,13 +4,16 @@ Legend: N = items, C = candidates.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from shards.bundle import Bundle
-from shards.candidates import Candidates, Floats
+from shards.candidates import SCORE, Candidates, Floats
 from shards.errors import CorruptBundle, MismatchedBundle, Unavailable
 from shards.feature_encoder import RequestEncoder
 from shards.features import FEATURES_FILE
@@ -18,6 +21,7 @@ from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.gathering import CATALOGUE_ROW, row_keys
 from shards.json_codec import from_json
 from shards.manifest import MANIFEST_FILE
+from shards.search_context import Filter
 
 Rows = NDArray[np.int64]
 P = TypeVar("P")
@@ -72,6 +76,24 @@ def read_params(kind: type[P], bundle: Bundle) -> P:
         raise MismatchedBundle(MANIFEST_FILE, str(error)) from error
 
 
+def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
+    """Return the columns of the schema in a Parquet file; CorruptBundle where they cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=schema.names, use_threads=False).select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+
+
+def item_rows_of(table: pa.Table, items: ForwardIndex, path: Path) -> Rows:
+    """Return the row of each line's item; MismatchedBundle where the bundle's items lack one."""
+    rows = items.rows_of(table.column("item_id").to_pylist())
+    if (rows < 0).any():
+        unknown = table.column("item_id")[int(np.argmin(rows))].as_py()
+        raise MismatchedBundle(path.name, f"holds item {unknown!r}, which {ITEMS_FILE} does not")
+    return rows
+
+
 def known_rows(items: ForwardIndex, candidates: Candidates) -> tuple[Rows, Candidates]:
     """Return the candidates that the bundle knows, in their order, and their rows [C]."""
     rows = items.rows_of(candidates.item_ids)
@@ -107,6 +129,24 @@ def answer(
         columns=columns,
         attributes=items.attributes(rows[:attribute_count].tolist(), attributes) if attributes else {},
     )
+
+
+def best_allowed(
+    items: ForwardIndex,
+    rows: Rows,
+    scores: NDArray[np.float64],
+    k: int,
+    allowed: Filter,
+    attributes: Sequence[str],
+    attribute_count: int,
+) -> Candidates:
+    """Return the best `k` of the items at `rows` [C] that the filter allows, equal scores in their order."""
+    if allowed:
+        kept = items.allowed(allowed)[rows]
+        rows, scores = rows[kept], scores[kept]
+    score = scores.astype(np.float32)
+    order = best_first(score, k)
+    return answer(items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
 
 
 def check_finite(values: NDArray[np.floating[Any]], bundle: Bundle) -> None:

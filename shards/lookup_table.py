@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from shards.bundle import Bundle
-from shards.candidates import SCORE, Candidates
-from shards.catalogue import Rows, answer, best_first, open_items, read_params
-from shards.errors import CorruptBundle, MismatchedBundle
+from shards.candidates import Candidates
+from shards.catalogue import Rows, best_allowed, item_rows_of, open_items, read_params, read_rows
+from shards.errors import MismatchedBundle
 from shards.event_weights import EventWeights, Weights
 from shards.forward_index import ForwardIndex
+from shards.grouped_rows import entries_of
 from shards.search_context import Filter, SearchContext
 from shards.words import normalised, words
 
@@ -103,10 +103,7 @@ class Table:
 
     def sums_at(self, at: Rows, weight_K: Floats, item_count: int) -> tuple[Rows, Floats]:
         """Return the same for keys by their number, each with its weight [K]."""
-        counts = self.starts[at + 1] - self.starts[at]
-        # Positions of all rows, group after group: each group's start, then on by one.
-        ends = np.cumsum(counts)
-        rows_E = np.arange(int(counts.sum())) + np.repeat(self.starts[at] - (ends - counts), counts)
+        rows_E, counts = entries_of(self.starts, at)
         weight_E = np.repeat(weight_K, counts)
         items_E = self.item_rows[rows_E]
         scores_E = weight_E * self.scores[rows_E]
@@ -135,12 +132,7 @@ class LookupTable:
     ) -> Candidates:
         """Return the best `k` allowed items under the keys of the search, ties in the order of the items."""
         rows, scores = self._look_up(self.params.weights(context))
-        if allowed:
-            kept = self.items.allowed(allowed)[rows]
-            rows, scores = rows[kept], scores[kept]
-        score = scores.astype(np.float32)
-        order = best_first(score, k)
-        return answer(self.items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
+        return best_allowed(self.items, rows, scores, k, allowed, attributes, attribute_count)
 
     def _look_up(self, weights: Weights) -> tuple[Rows, Floats]:
         if self.table is not None:
@@ -162,18 +154,11 @@ def open_lookup_table(bundle: Bundle, _device: str) -> LookupTable:
 def read_table(path: Path, items: ForwardIndex) -> Table:
     """Return the table in a Parquet file; BundleError where it is none or names items that are not there."""
     schema = pa.schema([("key", pa.string()), ("item_id", pa.string()), ("score", pa.float64())])
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=schema.names, use_threads=False).select(schema.names).cast(schema)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    table = read_rows(path, schema)
     scores_M = table.column("score").to_numpy()
     if table.column("key").null_count or not np.isfinite(scores_M).all():
         raise MismatchedBundle(path.name, "holds a missing key or a score that is not a finite number")
-    item_rows_M = items.rows_of(table.column("item_id").to_pylist())
-    if (item_rows_M < 0).any():
-        unknown = table.column("item_id")[int(np.argmin(item_rows_M))].as_py()
-        raise MismatchedBundle(path.name, f"holds item {unknown!r}, which items.parquet does not")
+    item_rows_M = item_rows_of(table, items, path)
     keys = table.column("key").combine_chunks().dictionary_encode()
     numbers = {key: i for i, key in enumerate(keys.dictionary.to_pylist())}
     return Table.grouped(numbers, keys.indices.to_numpy().astype(np.int64), item_rows_M, scores_M)

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from shards.bundle import Bundle
-from shards.candidates import SCORE, Candidates
-from shards.catalogue import answer, best_first, open_items, read_params
-from shards.errors import CorruptBundle, MismatchedBundle
+from shards.candidates import Candidates
+from shards.catalogue import best_allowed, best_first, item_rows_of, open_items, read_params, read_rows
+from shards.errors import MismatchedBundle
 from shards.event_weights import EventWeights
 from shards.forward_index import ForwardIndex
 from shards.lookup_table import Floats, Table
@@ -74,13 +73,8 @@ class UserCF:
         /,
     ) -> Candidates:
         """Return the best `k` allowed items of similar users, ties in the order of the items."""
-        rows, scores = self._liked_by(*self._similar(context))
-        if allowed:
-            kept = self.items.allowed(allowed)[rows]
-            rows, scores = rows[kept], scores[kept]
-        score = scores.astype(np.float32)
-        order = best_first(score, k)
-        return answer(self.items, rows[order], {SCORE: score[order]}, attributes, attribute_count)
+        rows, scores = self.items_of.sums_at(*self._similar(context), len(self.items))
+        return best_allowed(self.items, rows, scores, k, allowed, attributes, attribute_count)
 
     def _similar(self, context: SearchContext) -> tuple[NDArray[np.int64], Floats]:
         """Return the rows of the most similar users, and how similar they are."""
@@ -93,9 +87,6 @@ class UserCF:
         nearest = best_first(similarity, self.params.neighbours)
         nearest = nearest[similarity[nearest] > 0]
         return users[nearest], similarity[nearest]
-
-    def _liked_by(self, users: NDArray[np.int64], similarity: Floats) -> tuple[NDArray[np.int64], Floats]:
-        return self.items_of.sums_at(users, similarity, len(self.items))
 
 
 def open_user_cf(bundle: Bundle, _device: str) -> UserCF:
@@ -138,16 +129,8 @@ def _read(path: Path, items: ForwardIndex) -> tuple[pa.Table, NDArray[np.int64]]
             ("first_days", pa.float64()),
         ]
     )
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=schema.names, use_threads=False).select(schema.names).cast(schema)
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    table = read_rows(path, schema)
     finite = all(np.isfinite(table.column(name).to_numpy()).all() for name in ("newest_days", "first_days"))
     if table.column("user_id").null_count or not finite:
         raise MismatchedBundle(path.name, "holds a missing user or an age that is not a finite number")
-    item_E = items.rows_of(table.column("item_id").to_pylist())
-    if (item_E < 0).any():
-        unknown = table.column("item_id")[int(np.argmin(item_E))].as_py()
-        raise MismatchedBundle(path.name, f"holds item {unknown!r}, which items.parquet does not")
-    return table, item_E
+    return table, item_rows_of(table, items, path)

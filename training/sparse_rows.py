@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.grouped_rows import entries_of
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -40,13 +42,13 @@ class SparseRows:
 
     def weighted_sum(self, rows: Ints, weights: Floats) -> Floats:
         """Return the sum of some rows, each times its weight, as one dense row [W]."""
-        at, counts = self._entries(rows)
+        at, counts = entries_of(self.starts, rows)
         values = self.value_E[at] * np.repeat(weights, counts)
         return np.bincount(self.column_E[at], weights=values, minlength=self.width).astype(np.float64)
 
     def dense(self, rows: Ints) -> NDArray[np.float32]:
         """Return some rows in full [len(rows), W]."""
-        at, counts = self._entries(rows)
+        at, counts = entries_of(self.starts, rows)
         found = np.zeros((len(rows), self.width), np.float32)
         found[np.repeat(np.arange(len(rows)), counts), self.column_E[at]] = self.value_E[at]
         return found
@@ -54,12 +56,6 @@ class SparseRows:
     def norms(self) -> Floats:
         """Return the Euclidean length of each row [R]."""
         return np.sqrt(np.bincount(self.entry_rows, weights=self.value_E**2, minlength=len(self)))
-
-    def _entries(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Return where the entries of some rows are, row after row, and how many each has."""
-        counts = self.starts[rows + 1] - self.starts[rows]
-        ends = np.cumsum(counts)
-        return np.arange(int(counts.sum())) + np.repeat(self.starts[rows] - (ends - counts), counts), counts
 
 
 def sparse_rows(row_E: Ints, column_E: Ints, value_E: Floats, *, rows: int, width: int) -> SparseRows:
