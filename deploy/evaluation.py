@@ -6,9 +6,9 @@ router's retrieval proxy, so that "a channel alone" means the same in both evalu
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc.aio
 import numpy as np
@@ -21,11 +21,15 @@ from services.codec import Retrieval, retrieve_to_proto
 from services.status import from_rpc_error
 from shards.errors import Unavailable
 from shards.release import Release, ReleaseChannel
+from shards.search_context import SearchContext
 from training.evaluation.judgements import Judged
 from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Difference, Ranks, rank_of
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 ATTEMPTS = 3
 """A degraded answer is asked for again: this compares scores, not speed."""
@@ -81,20 +85,46 @@ async def run_online(
 
     Raises `Unavailable` if the router serves another release, and what a search or a retrieval raises.
     """
-    limit = asyncio.Semaphore(options.concurrency)
     async with (
         HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client,
         caller_channel(target, options.token) as channel,
     ):
         replay = _Replay(client, RetrievalServiceStub(channel), release, options.timeout_s)
+        return _as_run(judged, await _all(judged, replay.answer, options.concurrency, on_query))
 
-        async def answer(query: Judged) -> _Answered:
-            async with limit:
-                answered = await replay.answer(query)
-            on_query()
-            return answered
 
-        return _as_run(judged, await _all([answer(query) for query in judged]))
+async def browse_online(
+    target: str,
+    release: Release,
+    contexts: Sequence[SearchContext],
+    options: OnlineOptions,
+    *,
+    page_size: int,
+    on_page: Callable[[], None] = lambda: None,
+) -> list[tuple[str, ...]]:
+    """Return the first items that the router at `target` answers each user with, who asks without a query.
+
+    Raises what `run_online` raises.
+    """
+    async with HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client:
+
+        async def page(context: SearchContext) -> tuple[str, ...]:
+            result = await client.search(
+                release.surface,
+                "",
+                user_id=context.user.user_id,
+                page_size=page_size,
+                now_ms=context.now_ms,
+            )
+            _check_release(result, release)
+            return tuple(item.item_id for item in result.items)
+
+        return await _all(contexts, page, options.concurrency, on_page)
+
+
+def _check_release(result: SearchResult, release: Release) -> None:
+    if result.release != release.version:
+        raise Unavailable(f"the router serves release {result.release}, not {release.version}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +134,21 @@ class _Answered:
     opened: bool
 
 
-async def _all(answers: Sequence[Coroutine[None, None, _Answered]]) -> list[_Answered]:
-    """Await all of them; the first to fail ends the others, and is what is raised."""
+async def _all(
+    asked: Sequence[Q], ask: Callable[[Q], Awaitable[A]], concurrency: int, on_answer: Callable[[], None]
+) -> list[A]:
+    """Ask for all, so many at once; the first to fail ends the others, and is what is raised."""
+    limit = asyncio.Semaphore(concurrency)
+
+    async def answer(each: Q) -> A:
+        async with limit:
+            answered = await ask(each)
+        on_answer()
+        return answered
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer) for answer in answers]
+            tasks = [group.create_task(answer(each)) for each in asked]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -145,8 +185,7 @@ class _Replay:
                 now_ms=context.now_ms,
                 explain=True,
             )
-            if result.release != self.release.version:
-                raise Unavailable(f"the router serves release {result.release}, not {self.release.version}")
+            _check_release(result, self.release)
             if result.complete:
                 break
         return result

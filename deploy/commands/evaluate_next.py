@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Literal
 
@@ -19,23 +19,18 @@ from deploy.commands.options import (
     SurfaceOption,
     WorkspaceOption,
 )
+from deploy.evaluation import OnlineOptions, browse_online
 from deploy.folders import cache_dir
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
-from router.client import HeadraceClient
-from shards.errors import Unavailable
-from shards.release import Release
 from training.datasets import sources
 from training.evaluation.baselines import NEXT_BASELINES
-from training.evaluation.next_items import DEPTH, NextFigures, NextItems, figures_of, next_items, recommend
+from training.evaluation.next_items import DEPTH, NextFigures, next_items, recommend, summary
 from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
 from training.recipes import dataset_of
-
-_CONCURRENCY = 4
-_TIMEOUT_S = 10.0
 
 
 def evaluate_next(
@@ -66,10 +61,14 @@ def evaluate_next(
     if online:
         target = folders.running().router if online == WORKSPACE_ROUTER else online
         with query_progress(f"through {target}", len(asked)) as on_user:
-            pages = asyncio.run(_pages(target, release, asked, on_user))
+            contexts = [user.context for user in asked]
+            options = OnlineOptions(token=caller_token())
+            pages = asyncio.run(
+                browse_online(target, release, contexts, options, page_size=DEPTH, on_page=on_user)
+            )
         differing = sum(page != here for page, here in zip(pages, lists[HYBRID], strict=True))
         lists[f"{HYBRID}, through the cluster"] = pages
-    figures = {ranking: figures_of(asked, found) for ranking, found in lists.items()}
+    figures = summary(asked, lists)
     if as_json:
         document = {"dataset": data.name, "split": split, "release": release.name, "differing": differing}
         typer.echo(json.dumps(document | {"rankings": {k: asdict(v) for k, v in figures.items()}}, indent=2))
@@ -80,32 +79,6 @@ def evaluate_next(
             f"{differing} of {len(asked)} pages are not those of the evaluation in one process", err=True
         )
         raise typer.Exit(1)
-
-
-async def _pages(
-    target: str, release: Release, asked: Sequence[NextItems], on_user: Callable[[], None]
-) -> list[tuple[str, ...]]:
-    """Return the first items that the router answers each user with."""
-    limit = asyncio.Semaphore(_CONCURRENCY)
-    async with HeadraceClient(target, caller_token(), timeout_s=_TIMEOUT_S) as client:
-
-        async def page(user: NextItems) -> tuple[str, ...]:
-            async with limit:
-                found = await client.search(
-                    release.surface,
-                    "",
-                    user_id=user.context.user.user_id,
-                    page_size=DEPTH,
-                    now_ms=user.context.now_ms,
-                )
-            if found.release != release.version:
-                raise Unavailable(f"the router serves release {found.release}, not {release.version}")
-            on_user()
-            return tuple(item.item_id for item in found.items)
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(page(user)) for user in asked]
-    return [task.result() for task in tasks]
 
 
 def _table(title: str, figures: Mapping[str, NextFigures], dataset: str, split: str) -> Table:

@@ -21,7 +21,7 @@ from tests.bench import sequences
 from tests.bench.result import Check, at_least, publish
 from training.datasets import sources
 from training.evaluation.baselines import NEXT_BASELINES
-from training.evaluation.next_items import figures_of, next_items, recommend
+from training.evaluation.next_items import next_items, recommend, summary
 from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
 from training.recipes import RECIPES
@@ -41,7 +41,7 @@ def next_purchase(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
         seconds = time.perf_counter() - started
         asked = next_items(data, "test", history_limit=trained.release.history_limit)
         lists = recommend(open_cascade(trained.release, workspace.models_dir), asked)
-    rankings = {name: asdict(figures_of(asked, found)) for name, found in lists.items()}
+    rankings = {name: asdict(figures) for name, figures in summary(asked, lists).items()}
     best = rankings[HYBRID]
     figures = {
         "users": len(asked),
@@ -72,6 +72,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(PARTS), help="repeatable")
     chosen = parser.parse_args().only or list(PARTS)
+    if "HEADRACE_DATA_DIR" not in os.environ:
+        parser.error("HEADRACE_DATA_DIR must name the folder of the data sets")
     data_dir = Path(os.environ["HEADRACE_DATA_DIR"])
     figures: dict[str, Any] = {}
     checks: list[Check] = []
