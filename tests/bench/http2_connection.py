@@ -20,6 +20,9 @@ _FIRST_WINDOW = 65_535
 _FRAME_HEAD = 9
 _LARGEST_FRAME = 16_384
 _READ_BYTES = 1 << 18
+REFUSED_S = 0.05
+"""For how long a caller in a closed loop rests once it was refused, as nobody sane asks again at once."""
+
 _OK = b"grpc-status\x010"
 """The literal field that a server without a table sends for the status OK."""
 

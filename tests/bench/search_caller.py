@@ -20,7 +20,7 @@ from typing import Any
 
 from deploy.settings import PROJECT_ROOT
 from protos.headrace.v1.search_service_pb2 import SearchResponse
-from tests.bench.http2_connection import Http2Connection, Reply
+from tests.bench.http2_connection import REFUSED_S, Http2Connection, Reply
 from tests.bench.search_requests import read_requests
 
 METHOD = "/headrace.v1.SearchService/Search"
@@ -29,8 +29,6 @@ _COMPLETE = b'"\x02\x08\x01'
 """Field 4 of a SearchResponse, `coverage`, with nothing but `complete`: cheaper than reading the message."""
 
 _MOST_CONNECTIONS = 8
-_REFUSED_S = 0.05
-"""Whoever was refused does not ask again at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +164,7 @@ class _Loop:
             for connection in islice(cycle(self._connections), self._load.in_flight):
                 self._send(connection)
             while self._sent_s or self._resting:
-                for key, _ in selector.select(_REFUSED_S if self._resting else None):
+                for key, _ in selector.select(REFUSED_S if self._resting else None):
                     for reply in key.data.receive():
                         now_s = time.perf_counter()
                         self._note(key.data, reply, now_s, counts=from_s <= now_s < until_s)
@@ -179,7 +177,7 @@ class _Loop:
         if reply.ok:
             self._send(connection)
         else:
-            self._resting.append((now_s + _REFUSED_S, connection))
+            self._resting.append((now_s + REFUSED_S, connection))
 
     def _wake(self, now_s: float, until_s: float) -> None:
         while self._resting and self._resting[0][0] <= now_s:

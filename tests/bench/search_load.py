@@ -17,7 +17,7 @@ from typing import Self
 
 from deploy.settings import PROJECT_ROOT
 from protos.headrace.v1 import search_service_pb2 as pb
-from tests.bench.http2_connection import Http2Connection, Reply
+from tests.bench.http2_connection import REFUSED_S, Http2Connection, Reply
 
 SEARCH = "/headrace.v1.SearchService/Search"
 
@@ -86,15 +86,16 @@ class Generators:
             process.communicate()
 
     def send(self, order: Order) -> Sent:
-        """Return what became of the searches of all generators."""
+        """Return what became of the searches of all generators, each of which has queries of its own."""
         share = {
             "in_flight": order.in_flight // self._count,
             "rates": [(rate / self._count, seconds) for rate, seconds in order.rates],
             "starts_s": time.monotonic() + 0.5,
         }
-        for process in self._processes:
+        for number, process in enumerate(self._processes):
             assert process.stdin is not None
-            process.stdin.write(json.dumps(asdict(order) | share) + "\n")
+            queries = order.queries[number :: self._count]
+            process.stdin.write(json.dumps(asdict(order) | share | {"queries": queries}) + "\n")
             process.stdin.flush()
         sent = Sent()
         for process in self._processes:
@@ -105,11 +106,11 @@ class Generators:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """A search that is under way; `done` is set when it ends, where somebody waits for that."""
+    """A search that is under way; `done` gets its code when it ends, where somebody waits for that."""
 
     due_s: float
     sent_s: float
-    done: "asyncio.Future[None] | None"
+    done: "asyncio.Future[int] | None"
 
 
 class Generator:
@@ -155,9 +156,10 @@ class Generator:
         async def again_and_again() -> None:
             loop = asyncio.get_running_loop()
             while time.monotonic() < until_s:
-                done: asyncio.Future[None] = loop.create_future()
+                done: asyncio.Future[int] = loop.create_future()
                 self._search(time.monotonic(), done)
-                await done
+                if await done != OK:
+                    await asyncio.sleep(REFUSED_S)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(self._order.in_flight):
@@ -178,7 +180,7 @@ class Generator:
         for search in self._under_way.values():
             self._rows.append((search, time.monotonic() - search.sent_s, LOST, b""))
 
-    def _search(self, due_s: float, done: "asyncio.Future[None] | None" = None) -> None:
+    def _search(self, due_s: float, done: "asyncio.Future[int] | None" = None) -> None:
         connection = self._connections[self._count % len(self._connections)]
         request = self._requests[self._count % len(self._requests)]
         self._count += 1
@@ -193,7 +195,7 @@ class Generator:
         code = LOST if reply.code is None else reply.code
         self._rows.append((search, time.monotonic() - search.sent_s, code, reply.message))
         if search.done is not None:
-            search.done.set_result(None)
+            search.done.set_result(code)
 
     def _sent(self, cpu_s: float) -> Sent:
         """Return the rows; an answer that comes after the deadline is none."""
