@@ -25,11 +25,11 @@ from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
+from router.gate import decide
 from training.datasets import sources
 from training.evaluation.baselines import NEXT_BASELINES
 from training.evaluation.next_items import DEPTH, NextFigures, next_items, recommend, summary
 from training.evaluation.offline import open_cascade
-from training.evaluation.report import HYBRID
 from training.recipes import dataset_of
 
 
@@ -56,8 +56,10 @@ def evaluate_next(
     asked = next_items(data, split, history_limit=release.history_limit)
     cascade = open_cascade(release, folders.models_dir)
     with query_progress("in one process", len(asked)) as on_user:
-        lists = recommend(cascade, asked, on_user=on_user)
-    differing = 0
+        lists = recommend(
+            cascade, asked, gate=lambda context, _: decide(release.gate, context).open, on_user=on_user
+        )
+    differing, last = 0, list(lists)[-1]
     if online:
         target = folders.running().router if online == WORKSPACE_ROUTER else online
         with query_progress(f"through {target}", len(asked)) as on_user:
@@ -66,8 +68,8 @@ def evaluate_next(
             pages = asyncio.run(
                 browse_online(target, release, contexts, options, page_size=DEPTH, on_page=on_user)
             )
-        differing = sum(page != here for page, here in zip(pages, lists[HYBRID], strict=True))
-        lists[f"{HYBRID}, through the cluster"] = pages
+        differing = sum(page != here for page, here in zip(pages, lists[last], strict=True))
+        lists[f"{last}, through the cluster"] = pages
     figures = summary(asked, lists)
     if as_json:
         document = {"dataset": data.name, "split": split, "release": release.name, "differing": differing}

@@ -19,7 +19,7 @@ from services.chassis import channel_options
 from services.codec import model_version_to_proto
 from services.shard_config import ShardConfig
 from services.shard_server import ShardServer
-from shards.release import GateRules
+from shards.release import GateRules, Release
 from tests.router.running_router import placed, running
 from tests.shards import bundles
 from training.datasets import parquet
@@ -96,17 +96,17 @@ def write_workspace(root: Path) -> None:
 
 
 @asynccontextmanager
-async def serving(root: Path) -> AsyncIterator[str]:
+async def serving(root: Path, release: Release = RELEASE) -> AsyncIterator[str]:
     """Serve the workspace's models and users; gives the router's address."""
     config = ShardConfig(shard_id="shard-0", state_dir=root / "state")
     async with ShardServer(config) as shard, shard_stub(shard.address) as stub:
-        for model in RELEASE.models():
+        for model in release.models():
             request = shard_service_pb2.LoadModelRequest(
                 model=model_version_to_proto(model), path=str(root / "models" / model.model / model.version)
             )
             await stub.LoadModel(request, timeout=30)
-        holders = {str(model): ["shard-0"] for model in RELEASE.models()}
-        placement = placed([RELEASE], holders, {"shard-0": shard.address})
+        holders = {str(model): ["shard-0"] for model in release.models()}
+        placement = placed([release], holders, {"shard-0": shard.address})
         async with running(placement, root / "state", users=root / "users.lmdb") as router:
             yield router.address
 

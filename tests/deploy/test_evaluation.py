@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.evaluation import OnlineOptions, run_online
+from deploy.release_files import write_release
 from deploy.user_loading import load_users
 from deploy.workspace import Running, Workspace
 from router.client import SearchError
@@ -122,8 +123,8 @@ async def headrace(*arguments: str) -> Finished:
     return Finished(process.returncode, stdout.decode(), stderr.decode())
 
 
-def eval_online(workspace: Path) -> Finished:
-    """Run `headrace eval` beside the running cluster of the workspace."""
+def eval_online(workspace: Path, command: str = "eval") -> Finished:
+    """Run `headrace eval`, or another such command, beside the running cluster of the workspace."""
 
     async def main() -> Finished:
         folders = Workspace(workspace)
@@ -132,7 +133,7 @@ def eval_online(workspace: Path) -> Finished:
                 folders.note(Running(pid=os.getpid(), router=router, controller=router))
                 data = str(workspace / "data")
                 asked = ("--workspace", str(workspace), "--dataset", data, "--online", "up", "--json")
-                return await headrace("eval", *asked)
+                return await headrace(command, *asked)
 
     return asyncio.run(main())
 
@@ -158,6 +159,30 @@ def test_eval_command_fails_when_the_cluster_knows_another_past(workspace: Path)
     document = json.loads(result.stdout)
     assert document["agree"] is False
     assert any(sentence.startswith("again: ") for sentence in document["disagreements"])
+
+
+def test_eval_next_through_a_running_cluster_answers_the_same_pages(workspace: Path) -> None:
+    release = dataclasses.replace(RELEASE, exclude_actions=("purchase",))
+    write_release(Workspace(workspace), release)
+
+    async def main() -> Finished:
+        folders = Workspace(workspace)
+        async with serving(workspace, release) as router:
+            with folders.claim():
+                folders.note(Running(pid=os.getpid(), router=router, controller=router))
+                data = str(workspace / "data")
+                asked = ("--workspace", str(workspace), "--dataset", data, "--online", "up", "--json")
+                return await headrace("eval-next", *asked)
+
+    result = asyncio.run(main())
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["differing"] == 0
+    rankings = document["rankings"]
+    assert list(rankings) == [*RANKINGS, f"{RANKED}, through the cluster"]
+    assert rankings["again"]["hit_rate_20"] == 0.0, "what was bought before is left out"
+    assert rankings[RANKED] == rankings[f"{RANKED}, through the cluster"]
+    assert rankings[RANKED]["users"] > 0
 
 
 def test_eval_command_offline_prints_a_table(workspace: Path) -> None:

@@ -18,8 +18,7 @@ from training.datasets.contexts import Histories, raw_features
 from training.datasets.splits import SPLITS, split_of
 from training.datasets.tables import Dataset
 from training.evaluation import metrics
-from training.evaluation.offline import Cascade, merged, retrieve
-from training.evaluation.report import HYBRID
+from training.evaluation.offline import Cascade, GateRule, retrieve, staged
 
 DEPTH = 20
 """Places of a list that are judged."""
@@ -76,14 +75,21 @@ def _span_ms(dataset: Dataset, split: str) -> tuple[int, int]:
 
 
 def recommend(
-    cascade: Cascade, asked: Sequence[NextItems], *, on_user: Callable[[], None] = lambda: None
+    cascade: Cascade,
+    asked: Sequence[NextItems],
+    *,
+    gate: GateRule = lambda *_: True,
+    on_user: Callable[[], None] = lambda: None,
 ) -> dict[str, list[tuple[str, ...]]]:
-    """Return for every channel alone and for all of them merged the first items for each user."""
+    """Return the first items for each user: of every channel alone, merged, and as far as the stages go.
+
+    The last ranking is the page that the release answers.
+    """
     found: dict[str, list[tuple[str, ...]]] = {}
     for user in asked:
         retrieved = retrieve(cascade, user.context)
         lists = {name: candidates.item_ids for name, candidates in retrieved.items()}
-        lists[HYBRID] = merged(cascade.release, retrieved, gate_open=True).item_ids
+        lists |= staged(cascade, user.context, retrieved, gate_open=gate(user.context, retrieved))
         for name, item_ids in lists.items():
             found.setdefault(name, []).append(item_ids[:DEPTH])
         on_user()
