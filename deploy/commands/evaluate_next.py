@@ -26,6 +26,7 @@ from deploy.release_files import only_surface, read_release
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.gate import decide
+from shards.errors import FieldViolation, InvalidInput
 from training.datasets import sources
 from training.evaluation.baselines import NEXT_BASELINES
 from training.evaluation.next_items import DEPTH, NextFigures, next_items, recommend, summary
@@ -54,6 +55,8 @@ def evaluate_next(
     name = dataset or dataset_of(release.surface)
     data = sources.load(name, cache_dir=cache_dir(), data_dir=data_dir, seed=0)
     asked = next_items(data, split, history_limit=release.history_limit)
+    if not asked:
+        raise InvalidInput(FieldViolation("split", f"no user takes anything new in {split} of {data.name}"))
     cascade = open_cascade(release, folders.models_dir)
     with query_progress("in one process", len(asked)) as on_user:
         lists = recommend(

@@ -15,7 +15,12 @@ from deploy.workspace import Running, Workspace
 from router.client import SearchError
 from router.gate import decide
 from shards.errors import Unavailable
+from shards.release import Release
 from tests.deploy.small_cluster import QUERIES, RELEASE, serving, shop, write_workspace
+from tests.shards import bundles
+from training.datasets import parquet
+from training.datasets.splits import TimeSplit
+from training.datasets.tables import timestamps_ms
 from training.evaluation.judgements import Judged, judged_queries
 from training.evaluation.offline import evaluate as evaluate_offline
 from training.evaluation.offline import open_cascade
@@ -123,17 +128,18 @@ async def headrace(*arguments: str) -> Finished:
     return Finished(process.returncode, stdout.decode(), stderr.decode())
 
 
-def eval_online(workspace: Path, command: str = "eval") -> Finished:
+def eval_online(
+    workspace: Path, command: str = "eval", *, data: str = "data", release: Release = RELEASE
+) -> Finished:
     """Run `headrace eval`, or another such command, beside the running cluster of the workspace."""
 
     async def main() -> Finished:
         folders = Workspace(workspace)
-        async with serving(workspace) as router:
+        async with serving(workspace, release) as router:
             with folders.claim():
                 folders.note(Running(pid=os.getpid(), router=router, controller=router))
-                data = str(workspace / "data")
-                asked = ("--workspace", str(workspace), "--dataset", data, "--online", "up", "--json")
-                return await headrace(command, *asked)
+                asked = ("--workspace", str(workspace), "--dataset", str(workspace / data))
+                return await headrace(command, *asked, "--online", "up", "--json")
 
     return asyncio.run(main())
 
@@ -161,20 +167,21 @@ def test_eval_command_fails_when_the_cluster_knows_another_past(workspace: Path)
     assert any(sentence.startswith("again: ") for sentence in document["disagreements"])
 
 
+def save_split(workspace: Path) -> None:
+    """Save the shop as the dataset `split`, whose test is the second half of its month."""
+    dataset = shop()
+    half_ms = bundles.NOW_MS - 15 * bundles.DAY_MS
+    labels = TimeSplit(valid_from_ms=half_ms, test_from_ms=half_ms).labels(timestamps_ms(dataset.queries))
+    at = dataset.queries.column_names.index("split")
+    queries = dataset.queries.set_column(at, "split", labels)
+    parquet.save(dataclasses.replace(dataset, queries=queries), workspace / "split")
+
+
 def test_eval_next_through_a_running_cluster_answers_the_same_pages(workspace: Path) -> None:
     release = dataclasses.replace(RELEASE, exclude_actions=("purchase",))
     write_release(Workspace(workspace), release)
-
-    async def main() -> Finished:
-        folders = Workspace(workspace)
-        async with serving(workspace, release) as router:
-            with folders.claim():
-                folders.note(Running(pid=os.getpid(), router=router, controller=router))
-                data = str(workspace / "data")
-                asked = ("--workspace", str(workspace), "--dataset", data, "--online", "up", "--json")
-                return await headrace("eval-next", *asked)
-
-    result = asyncio.run(main())
+    save_split(workspace)
+    result = eval_online(workspace, "eval-next", data="split", release=release)
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["differing"] == 0
@@ -183,6 +190,14 @@ def test_eval_next_through_a_running_cluster_answers_the_same_pages(workspace: P
     assert rankings["again"]["hit_rate_20"] == 0.0, "what was bought before is left out"
     assert rankings[RANKED] == rankings[f"{RANKED}, through the cluster"]
     assert rankings[RANKED]["users"] > 0
+
+
+def test_eval_next_without_anybody_to_ask_says_so(workspace: Path) -> None:
+    data = str(workspace / "data")
+    result = asyncio.run(headrace("eval-next", "--workspace", str(workspace), "--dataset", data))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("headrace: ")
+    assert "split: no user takes anything new in test of data" in result.stderr
 
 
 def test_eval_command_offline_prints_a_table(workspace: Path) -> None:

@@ -1,38 +1,21 @@
 """The recipes of history transformers: trained, exported, loaded on a real shard and asked over gRPC."""
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from services import codec
 from shards.golden import GOLDEN_FILE, read_golden
 from shards.release import ModelVersion
 from shards.search_context import SearchContext
-from tests.services.process_shards import process_shards
-from tests.services.shard_client import connect
 from tests.training.beauty_slice import real_slice, rounds, small
+from tests.training.shard_answers import asked
 from training.channels import Destination
 from training.datasets.tables import Dataset
 from training.evaluation.judgements import Judged, judged_queries
 from training.pipeline import Run
 from training.recipe import Recipe
 from training.trainer import Advanced, EpochEnded, PhaseStarted
-
-
-async def asked(
-    root: Path, state_dir: Path, model: ModelVersion, contexts: list[SearchContext]
-) -> list[codec.StageAnswer]:
-    """Return what a real shard process that holds the bundle answers."""
-    async with process_shards(state_dir) as host:
-        await host.start("shard-0")
-        async with connect(await host.address("shard-0")) as client:
-            await client.load(model, root / model.model / model.version)
-            return [
-                await client.retrieve(codec.Retrieval(model=model, context=context, k=20))
-                for context in contexts
-            ]
 
 
 def train(recipe: Recipe, dataset: Dataset, root: Path) -> tuple[ModelVersion, list[EpochEnded]]:
@@ -61,10 +44,10 @@ def test_a_recipe_answers_on_a_shard_as_its_goldens_say(tmp_path: Path) -> None:
     model, _ = train(small("pinnerformer", epochs=6), rounds(), tmp_path / "models")
     golden = read_golden(tmp_path / "models" / model.model / model.version / GOLDEN_FILE)
     stranger = SearchContext(now_ms=golden.contexts[0].now_ms)
-    answers = asyncio.run(asked(tmp_path / "models", tmp_path / "state", model, [*golden.contexts, stranger]))
+    answers = asked(tmp_path / "models", tmp_path / "state", model, [*golden.contexts, stranger])
     for answer, item_ids in zip(answers, golden.item_ids, strict=False):
-        assert answer.candidates.item_ids[: len(item_ids)] == item_ids
-    assert len(answers[-1].candidates) == 12, "somebody without a history is answered too"
+        assert answer[: len(item_ids)] == item_ids
+    assert len(answers[-1]) == 12, "somebody without a history is answered too"
 
 
 @pytest.mark.data
@@ -73,10 +56,6 @@ def test_a_slice_of_the_real_data_is_learned_and_answered_for_on_a_shard(tmp_pat
     model, epochs = train(small("sasrec", epochs=8), dataset, tmp_path / "models")
     assert epochs[-1].loss < 0.8 * epochs[0].loss
     judged = judged_queries(dataset, "test", limit=250, history_limit=50)
-    answers = asyncio.run(
-        asked(tmp_path / "models", tmp_path / "state", model, [query.context for query in judged])
-    )
-    found = np.mean(
-        [query.relevant in answer.candidates.item_ids for query, answer in zip(judged, answers, strict=True)]
-    )
+    answers = asked(tmp_path / "models", tmp_path / "state", model, [query.context for query in judged])
+    found = np.mean([query.relevant in answer for query, answer in zip(judged, answers, strict=True)])
     assert found > popular(dataset, judged, 20)

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shards.errors import FieldViolation, InvalidInput
-from training.datasets import amazon_beauty, movielens, online_retail, parquet
+from training.datasets import amazon_beauty, gowalla, movielens, online_retail, parquet
 from training.datasets.tables import Dataset
 
 _IN_DATA_DIR: Mapping[str, Callable[[Path], Dataset]] = {
     "amazon_beauty": amazon_beauty.load,
+    "gowalla_poi": gowalla.load,
     "online_retail": online_retail.load,
 }
 NAMES = ("movielens", *_IN_DATA_DIR)

@@ -89,7 +89,8 @@ def recommend(
     for user in asked:
         retrieved = retrieve(cascade, user.context)
         lists = {name: candidates.item_ids for name, candidates in retrieved.items()}
-        lists |= staged(cascade, user.context, retrieved, gate_open=gate(user.context, retrieved))
+        gate_open = gate(user.context, retrieved)
+        lists |= staged(cascade, user.context, retrieved, gate_open=gate_open, depth=DEPTH)
         for name, item_ids in lists.items():
             found.setdefault(name, []).append(item_ids[:DEPTH])
         on_user()

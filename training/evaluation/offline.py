@@ -112,20 +112,28 @@ def rankings(
 
 
 def staged(
-    cascade: Cascade, context: SearchContext, retrieved: Mapping[str, Candidates], *, gate_open: bool
+    cascade: Cascade,
+    context: SearchContext,
+    retrieved: Mapping[str, Candidates],
+    *,
+    gate_open: bool,
+    depth: int = DEPTH,
 ) -> dict[str, tuple[str, ...]]:
-    """Return the item ids of what the gate lets through merged, pre-ranked and ranked, best first."""
+    """Return the item ids of what the gate lets through merged, pre-ranked and ranked, best first.
+
+    The search is for a page of `depth` items, so no stage takes in or keeps fewer.
+    """
     release = cascade.release
-    best = merged(release, retrieved, gate_open=gate_open)
+    best = merged(release, retrieved, gate_open=gate_open, depth=depth)
     found = {HYBRID: best.item_ids}
     if cascade.pre_ranker and release.pre_ranker:
-        asked = best.first(max(release.pre_ranker.candidates, DEPTH))
-        keep = max(release.ranker.candidates, DEPTH) if release.ranker else 0
+        asked = best.first(max(release.pre_ranker.candidates, depth))
+        keep = max(release.ranker.candidates, depth) if release.ranker else 0
         scored = cascade.pre_ranker.score(context, asked, keep, {}, (), 0)
         best = with_columns(asked, PREFIXES[Stage.PRE_RANKING], scored) or best
         found[PRE_RANKED] = best.item_ids
     if cascade.ranker and release.ranker:
-        asked = best.first(max(release.ranker.candidates, DEPTH))
+        asked = best.first(max(release.ranker.candidates, depth))
         scored = cascade.ranker.score(context, asked, 0, release.task_exponents, (), 0)
         best = with_columns(asked, PREFIXES[Stage.RANKING], scored) or best
         found[RANKED] = best.item_ids
@@ -141,10 +149,12 @@ def retrieve(cascade: Cascade, context: SearchContext) -> dict[str, Candidates]:
     }
 
 
-def merged(release: Release, retrieved: Mapping[str, Candidates], *, gate_open: bool) -> Candidates:
-    """Return the one list of the channels that the gate lets through."""
+def merged(
+    release: Release, retrieved: Mapping[str, Candidates], *, gate_open: bool, depth: int = DEPTH
+) -> Candidates:
+    """Return the one list of the channels that the gate lets through, for a page of `depth` items."""
     passed = [_as_result(c, retrieved[c.name]) for c in release.channels if gate_open or not c.gated]
-    return merge(passed, limit=max(release.merged, DEPTH))
+    return merge(passed, limit=max(release.merged, depth))
 
 
 def _as_result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:

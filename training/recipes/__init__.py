@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from training.recipe import Recipe
 from training.recipes.card import Card
+from training.recipes.gowalla import GOWALLA
 from training.recipes.movielens import MOVIELENS
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.recipes.online_retail_next import ONLINE_RETAIL_NEXT
@@ -30,6 +31,12 @@ CARDS: tuple[Card, ...] = (
         systems=("C1", "C2", "C3", "C8"),
         source="item CF, Linden et al. 2003; Swing, arXiv 2010.05525; user CF, GroupLens 1994",
         effect="each finds relevant items that the others miss",
+    ),
+    Card(
+        recipe=GOWALLA,
+        systems=("C3", "C5", "C8"),
+        source="geohash, Niemeyer 2008; check-ins, Cho et al., KDD 2011",
+        effect="where people go next is near where they go: near beats popular",
     ),
     Card(
         recipe=SASREC,
