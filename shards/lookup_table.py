@@ -26,7 +26,7 @@ from shards.words import normalised, words
 TABLE_FILE = "index.parquet"
 GLOBAL_KEY = ""
 
-_KEYS = ("query", "query_token", "history", "user_items", "global")
+_KEYS = ("query", "query_token", "history", "user_items", "user", "global")
 
 Floats = NDArray[np.float64]
 
@@ -37,8 +37,8 @@ class LookupParams:
 
     "query": the normalised query (`shards.words.normalised`). "query_token": each of its distinct words,
     scores added up. "history": each item of the user's history, scores added up. "user_items": no table;
-    the user's own items, scored by their events. "global": one key, the empty text. Which events count, and
-    how much, is told by `EventWeights`.
+    the user's own items, scored by their events. "user": the user's id, for what was computed before.
+    "global": one key, the empty text. Which events count, and how much, is told by `EventWeights`.
     """
 
     key: str
@@ -61,6 +61,8 @@ class LookupParams:
                 return {query: 1.0} if query else {}
             case "query_token":
                 return dict.fromkeys(words(context.query), 1.0)
+            case "user":
+                return {context.user.user_id: 1.0} if context.user.user_id else {}
             case "global":
                 return {GLOBAL_KEY: 1.0}
         return self._events().of(context.user.history, context.now_ms)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from shards.author import open_author
 from shards.bundle import Bundle
+from shards.deep_retrieval import open_deep_retrieval
 from shards.errors import MismatchedBundle
 from shards.geo import open_geo
 from shards.lexical import open_lexical
@@ -18,6 +19,7 @@ from shards.user_cf import open_user_cf
 
 RETRIEVAL_ENGINES: Mapping[str, Callable[[Bundle, str], Retriever]] = {
     "author": open_author,
+    "deep_retrieval": open_deep_retrieval,
     "geo": open_geo,
     "lexical": open_lexical,
     "table": open_lookup_table,

@@ -70,9 +70,14 @@ def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
     return TwoTower(
         items=items,
         encoder=open_encoder(bundle, items),
-        vectors=QueryVectors(_encoder(bundle, open_runner(bundle, QUERY_TOWER, device), device)),
+        vectors=open_query_vectors(bundle, device),
         ann=ann,
     )
+
+
+def open_query_vectors(bundle: Bundle, device: str) -> QueryVectors:
+    """Return what makes the vector of a search by the query tower; MismatchedBundle where there is none."""
+    return QueryVectors(_encoder(bundle, open_runner(bundle, QUERY_TOWER, device), device))
 
 
 def _encoder(bundle: Bundle, query_tower: Runner, device: str) -> Callable[[Arrays], Floats]:

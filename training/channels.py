@@ -17,7 +17,7 @@ from shards.release import ModelVersion, ReleaseChannel, Stage
 from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.stages import Retriever
-from training.channel_contents import contents_of
+from training.channel_contents import Contents
 from training.recipe import ChannelRecipe
 from training.snapshot import Snapshot
 
@@ -51,14 +51,16 @@ def release_channel(channel: ChannelRecipe, destination: Destination) -> Release
 
 
 def write_channel(
-    channel: ChannelRecipe, snapshot: Snapshot, contexts: Sequence[SearchContext], destination: Destination
+    model: ModelVersion,
+    contents: Contents,
+    snapshot: Snapshot,
+    contexts: Sequence[SearchContext],
+    root: Path,
 ) -> None:
-    """Write the bundle of a channel that has nothing to train; its goldens answer `contexts`.
+    """Write the bundle of a channel by what it holds; its goldens answer `contexts`.
 
     The engine itself answers them first, from a bundle without goldens: it is what rankers train on.
     """
-    model = destination.model(channel.name)
-    contents = contents_of(channel, snapshot)
     rows = sum(map(len, contents.tables.values()))
     manifest = Manifest(
         name=model.model,
@@ -81,7 +83,7 @@ def write_channel(
         fill(folder)
         write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
 
-    write_bundle(destination.root, manifest, fill_with_golden)
+    write_bundle(root, manifest, fill_with_golden)
 
 
 def _answers(

@@ -3,7 +3,8 @@
 Legend: Q = requests, N = items, D = width of a vector, K = items of a golden.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,29 @@ import torch
 
 from shards.ann_index import AnnIndex
 from shards.bundle import write_bundle
-from shards.candidates import SCORE, Candidates
+from shards.candidates import Candidates, Floats
 from shards.feature_encoder import RequestEncoder
 from shards.features import FEATURES_FILE, FeatureSpec
 from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
 from shards.manifest import Manifest
-from shards.release import Stage
+from shards.program_inputs import Arrays
+from shards.query_vectors import QueryVectors
+from shards.release import ModelVersion, Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 from shards.two_tower import INDEX_FILE
+from shards.two_tower import TwoTower as TwoTowerEngine
 from training.channels import GOLDEN_K, Destination
 from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.item_index import untuned_index
 from training.models.two_tower import TwoTower
+from training.paths import PathLearner, path_recall
+from training.prod2vec import train_prod2vec
 from training.programs import query_tower
 from training.recipe import Recipe
-from training.retrieval import RetrievalSet, Towers, recall_at, train_two_tower
+from training.retrieval import RetrievalSet, Towers, encoded, recall_at, train_two_tower
 from training.sequences import new_model, train_sequences, windows_of
 from training.snapshot import Requests, Snapshot
 from training.tensors import Tensors, as_tensors, rows_of
@@ -54,6 +60,8 @@ class Embedding:
     epochs: int
     recall: float
     """Recall@100 on the requests that training did not see; NaN where there were none."""
+    paths: PathLearner | None = None
+    """Paths that were learned with the model."""
 
 
 def train_embedding(
@@ -79,8 +87,29 @@ def train_embedding(
     spec = fit_spec(recipe.features.two_tower, data)
     encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
     item = as_tensors(encoder.encode_items(columns))
-    checkpoint = (checkpoints or Checkpoints()).next("embedding", generator)
+    checkpoints = checkpoints or Checkpoints()
+    if recipe.prod2vec is not None:
+        vectors = train_prod2vec(
+            recipe.prod2vec,
+            spec,
+            snapshot.items,
+            snapshot.events,
+            generator,
+            observe=observe,
+            checkpoints=checkpoints,
+        )
+        return Embedding(
+            model=vectors,
+            spec=spec,
+            tokenizer=None,
+            encoder=encoder,
+            item=item,
+            epochs=recipe.prod2vec.fit.epochs,
+            recall=_recall(vectors, encoder, items, item, held_out)() if held_out else math.nan,
+        )
+    checkpoint = checkpoints.next("embedding", generator)
     model: Towers
+    paths = None
     if recipe.sequences is not None:
         model = new_model(recipe.sequences.model, spec, item)
         fitted = train_sequences(
@@ -95,15 +124,19 @@ def train_embedding(
         )
     else:
         model = TwoTower(recipe.two_tower.model, model_inputs(spec, tokenizer, len(items)))
+        if recipe.paths is not None:
+            width = recipe.two_tower.model.width
+            paths = PathLearner(recipe.paths, width=width, items=len(items), generator=generator)
         fitted = train_two_tower(
             model,
             replace(recipe.two_tower, fit=_lasting(recipe.two_tower.fit, epochs)),
-            _examples(encoder, items, requests),
+            examples_of(encoder, items, requests),
             item,
             generator,
-            evaluate=_recall(model, encoder, items, item, held_out) if held_out else None,
+            evaluate=_recall(model, encoder, items, item, held_out, paths) if held_out else None,
             observe=observe,
             checkpoint=checkpoint,
+            paths=paths,
         )
     return Embedding(
         model=model,
@@ -113,6 +146,7 @@ def train_embedding(
         item=item,
         epochs=fitted.best_epoch,
         recall=fitted.best_metric,
+        paths=paths,
     )
 
 
@@ -120,7 +154,8 @@ def _lasting(fit: FitConfig, epochs: int | None) -> FitConfig:
     return fit if epochs is None else replace(fit, epochs=epochs)
 
 
-def _examples(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) -> RetrievalSet:
+def examples_of(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) -> RetrievalSet:
+    """Return requests as training and recall take them; those of one user have one owner."""
     users = {context.user.user_id for context in requests.contexts if context.user.user_id}
     numbers = {user: number for number, user in enumerate(sorted(users))}
     return RetrievalSet(
@@ -131,10 +166,25 @@ def _examples(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) 
 
 
 def _recall(
-    model: Towers, encoder: RequestEncoder, items: ForwardIndex, item: Tensors, held_out: Requests
+    model: Towers,
+    encoder: RequestEncoder,
+    items: ForwardIndex,
+    item: Tensors,
+    held_out: Requests,
+    paths: PathLearner | None = None,
 ) -> Callable[[], float]:
-    examples = _examples(encoder, items, held_out)
-    return lambda: recall_at(model, examples, item, RECALL_K)
+    """Return what measures recall on requests: over the whole catalogue, or over what lies on their paths."""
+    examples = examples_of(encoder, items, held_out)
+    if paths is None:
+        return lambda: recall_at(model, examples, item, RECALL_K)
+    return lambda: path_recall(
+        paths.index(),
+        encoded(model, examples),
+        examples.row_Q,
+        model.encode_item(item),
+        beam=paths.training.beam,
+        k=RECALL_K,
+    )[0]
 
 
 def write_embedding(
@@ -145,19 +195,68 @@ def write_embedding(
     destination: Destination,
 ) -> None:
     """Write the bundle; its goldens are the answers to `contexts` from the eager model's vectors."""
-    model = destination.model(name)
-    with torch.inference_mode():
-        vector_ND = embedding.model.encode_item(embedding.item).numpy()
-    request = as_tensors(embedding.encoder.encode_requests(contexts))
+    vector_ND = item_vectors(embedding)
     index = untuned_index(vector_ND)
-    answers = _answers(embedding, index, request, snapshot.items.column("item_id").to_pylist())
+    engine = TwoTowerEngine(
+        items=ForwardIndex(snapshot.items),
+        encoder=embedding.encoder,
+        vectors=query_vectors(embedding),
+        ann=AnnIndex(index),
+    )
+    write_with_query_tower(
+        destination.model(name),
+        embedding,
+        snapshot,
+        contexts,
+        [engine.retrieve(context, GOLDEN_K, (), (), 0) for context in contexts],
+        destination.root,
+        engine="two_tower",
+        sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1]},
+        add=lambda folder: faiss.write_index(index, str(folder / INDEX_FILE)),
+    )
+
+
+def item_vectors(embedding: Embedding) -> Floats:
+    """Return the vectors of all items [N, D]."""
+    with torch.inference_mode():
+        vector_ND: Floats = embedding.model.encode_item(embedding.item).numpy()
+    return vector_ND
+
+
+def query_vectors(embedding: Embedding) -> QueryVectors:
+    """Return what makes the vector of a search by the eager model, for engines that no shard opened."""
+
+    def encode(features: Arrays) -> Floats:
+        with torch.inference_mode():
+            vector_1D: Floats = embedding.model.encode_query(as_tensors(features)).numpy()
+        return vector_1D
+
+    return QueryVectors(encode)
+
+
+def write_with_query_tower(
+    model: ModelVersion,
+    embedding: Embedding,
+    snapshot: Snapshot,
+    contexts: Sequence[SearchContext],
+    answers: Sequence[Candidates],
+    root: Path,
+    *,
+    engine: str,
+    sizes: Mapping[str, int],
+    add: Callable[[Path], None],
+    params: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a bundle of the query tower with what it needs, the goldens, and what `add` puts beside them."""
+    request = as_tensors(embedding.encoder.encode_requests(contexts))
     program = query_tower(embedding.model, rows_of(request, torch.arange(2)))
     manifest = Manifest(
         name=model.model,
         version=model.version,
         stage=Stage.RETRIEVAL,
-        engine="two_tower",
-        sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1]},
+        engine=engine,
+        sizes=sizes,
+        params=params or {},
         programs={program.name: program.spec},
         metrics={} if np.isnan(embedding.recall) else {f"recall_{RECALL_K}": embedding.recall},
         training_range=snapshot.training_range,
@@ -169,19 +268,7 @@ def write_embedding(
         if embedding.tokenizer is not None:
             embedding.tokenizer.save(folder / TOKENIZER_FILE)
         pq.write_table(snapshot.items, folder / ITEMS_FILE)
-        faiss.write_index(index, str(folder / INDEX_FILE))
         write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
+        add(folder)
 
-    write_bundle(destination.root, manifest, fill)
-
-
-def _answers(embedding: Embedding, index: Any, request: Tensors, item_ids: Sequence[str]) -> list[Candidates]:
-    """Return what the index finds nearest to the eager model's vectors, best first."""
-    with torch.inference_mode():
-        query_QD = embedding.model.encode_query(request).numpy()
-    ann = AnnIndex(index)
-    found = [ann.search(vector_D[np.newaxis], GOLDEN_K) for vector_D in query_QD]
-    return [
-        Candidates(item_ids=tuple(item_ids[row] for row in rows.tolist()), columns={SCORE: scores})
-        for scores, rows in found
-    ]
+    write_bundle(root, manifest, fill)

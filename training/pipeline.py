@@ -19,6 +19,7 @@ from shards.gate_knowledge import GateKnowledge
 from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
+from training.channel_contents import Contents, contents_of
 from training.channels import Destination, release_channel, write_channel
 from training.checkpoints import Checkpoints
 from training.datasets.splits import known_until_ms, split_of
@@ -31,10 +32,12 @@ from training.gate import GateLog, GateTraining, TrainedGate, gain, kept_lexical
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
 from training.merge_weights import fitted_weights
+from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
-from training.recipe import M, RankerRecipe, Recipe
+from training.recipe import ChannelRecipe, M, RankerRecipe, Recipe
 from training.snapshot import Requests, Snapshot, browsing_at, requests_between, snapshot, task_labels
+from training.trained_contents import neural_cf_contents
 from training.trainer import Advanced, Observer, PhaseStarted, Seeded, ignore
 
 GOLDENS = 8
@@ -228,10 +231,19 @@ class Run:
             if channel.source == "two_tower":
                 assert embedding is not None
                 write_embedding(channel.name, embedding, known, contexts, destination)
+            elif channel.source == "deep_retrieval":
+                assert embedding is not None
+                write_paths(channel.name, embedding, known, contexts, destination)
             else:
-                write_channel(channel, known, contexts, destination)
+                model, contents = destination.model(channel.name), self._contents(channel, known)
+                write_channel(model, contents, known, contexts, destination.root)
             self.observe(Advanced())
         return embedding
+
+    def _contents(self, channel: ChannelRecipe, known: Snapshot) -> Contents:
+        if channel.source == "neural_cf":
+            return neural_cf_contents(channel, known, self._seeded(), self.observe, self.checkpoints)
+        return contents_of(channel, known)
 
     def _browsing(self, known: Snapshot) -> Requests:
         return browsing_at(

@@ -18,6 +18,9 @@ from shards.release import GateRules
 from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
+from training.neural_cf import NeuralCFTraining
+from training.paths import PathTraining
+from training.prod2vec import Prod2VecTraining
 from training.ranking import RankingTraining
 from training.retrieval import TwoTowerTraining
 from training.sequences import SequenceTraining
@@ -27,6 +30,7 @@ M = TypeVar("M")
 
 Source = Literal[
     "two_tower",
+    "deep_retrieval",
     "lexical",
     "query_memory",
     "token_memory",
@@ -38,10 +42,14 @@ Source = Literal[
     "author",
     "own",
     "cached",
+    "neural_cf",
     "popular",
     "trending",
     "new",
 ]
+
+EMBEDDING_SOURCES: tuple[Source, ...] = ("two_tower", "deep_retrieval")
+"""Those that a trained embedding serves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +71,7 @@ class ChannelRecipe:
     text: tuple[str, ...] = ("title",)
     """The item columns whose words "title_popularity" goes by."""
     actions: tuple[str, ...] = ()
-    """The events that "item_cf", "swing", "author" and "cached" go by; all if none are named."""
+    """The events that "item_cf", "swing", "author", "cached" and "neural_cf" go by; all if none are named."""
     like_half_life_days: float | None = None
     """How fast likes fade in "item_cf", "swing", "user_cf" and "author"; None: never."""
     interest_half_life_days: float | None = None
@@ -91,6 +99,7 @@ class ChannelRecipe:
     """The user feature that lists the authors that a user follows, for "author"."""
     similar_weight: float = 0.3
     """What an item of a similar author counts for "author", beside 1 for one of the author's own."""
+    neural_cf: NeuralCFTraining = field(default_factory=NeuralCFTraining)
     geo: GeoParams = field(default_factory=GeoParams)
     lexical: LexicalParams = field(default_factory=LexicalParams)
 
@@ -147,6 +156,10 @@ class Recipe:
     two_tower: TwoTowerTraining = field(default_factory=TwoTowerTraining)
     sequences: SequenceTraining | None = None
     """Makes the two_tower channel a history transformer, trained on events in place of queries."""
+    prod2vec: Prod2VecTraining | None = None
+    """Makes the two_tower channel vectors of items learned from sessions."""
+    paths: PathTraining | None = None
+    """Paths that are learned with the two-tower model, for a deep_retrieval channel."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
     ranker: RankerRecipe[MMoERankerConfig] | None = None
     gate: GateRules = field(default_factory=GateRules)
@@ -177,6 +190,12 @@ class Recipe:
             raise ValueError("the first task of rankers must be about the item that the query led to")
         if sum(channel.source == "two_tower" for channel in self.channels) > 1:
             raise ValueError("at most one channel can be a two_tower")
+        follows_paths = any(channel.source == "deep_retrieval" for channel in self.channels)
+        others = self.sequences is not None or self.prod2vec is not None
+        if follows_paths != (self.paths is not None) or (follows_paths and others):
+            raise ValueError("paths are for a deep_retrieval channel and go with a two-tower model")
+        if self.sequences is not None and self.prod2vec is not None:
+            raise ValueError("sequences and prod2vec are two models for one channel")
         if self.gate_model is None and self.gate.learned:
             raise ValueError(f"gate mode {self.gate.mode!r} needs a gate_model")
         open_channels = {channel.name for channel in self.channels if not channel.gated}
@@ -191,13 +210,13 @@ class Recipe:
 
     @property
     def embeds(self) -> bool:
-        """Return whether a channel is a two-tower model."""
-        return any(channel.source == "two_tower" for channel in self.channels)
+        """Return whether a channel is a two-tower model, or follows paths learned with one."""
+        return any(channel.source in EMBEDDING_SOURCES for channel in self.channels)
 
     @property
     def reads_texts(self) -> bool:
         """Return whether a model reads texts, so that there has to be a tokeniser."""
-        return self.judges or (self.embeds and self.sequences is None)
+        return self.judges or (self.embeds and self.sequences is None and self.prod2vec is None)
 
     @property
     def ranks(self) -> bool:

@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training import losses
 from training.checkpoints import NOT_KEPT, Checkpoint
 from training.models.history_transformer import HistoryTransformer
+from training.models.prod2vec import Prod2Vec
 from training.models.two_tower import TwoTower, TwoTowerConfig
+from training.paths import PathLearner
 from training.samplers import MixedSampler, Sampled
 from training.tensors import Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, fit, ignore, shuffled_batches
 
-Towers = TwoTower | HistoryTransformer
+Towers = TwoTower | HistoryTransformer | Prod2Vec
 """What encodes a request and an item into one space."""
 
 RetrievalLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -74,8 +76,12 @@ def train_two_tower(
     evaluate: Callable[[], float] | None = None,
     observe: Observer = ignore,
     checkpoint: Checkpoint = NOT_KEPT,
+    paths: PathLearner | None = None,
 ) -> Fitted:
-    """Train in place on the examples; `item` holds the features of the whole catalogue [N, …]."""
+    """Train in place on the examples; `item` holds the features of the whole catalogue [N, …].
+
+    `paths` learn at the same time; items move on them between epochs.
+    """
     items = len(next(iter(item.values())))
     sampler = MixedSampler(
         torch.bincount(examples.row_Q, minlength=items),
@@ -84,20 +90,39 @@ def train_two_tower(
     )
 
     def loss(batch_B: Tensor) -> Tensor:
-        sampled = sampler.sample(examples.row_Q[batch_B], examples.owner_Q[batch_B], generator)
-        logit_BM = model(rows_of(examples.request, batch_B), rows_of(item, sampled.row_M))
-        return _sampled_loss(training, logit_BM, sampled)
+        row_B = examples.row_Q[batch_B]
+        sampled = sampler.sample(row_B, examples.owner_Q[batch_B], generator)
+        vector_BD = model.encode_query(rows_of(examples.request, batch_B))
+        value = _sampled_loss(training, model.compare(vector_BD, rows_of(item, sampled.row_M)), sampled)
+        return value if paths is None else value + paths.loss(vector_BD, row_B)
+
+    def batches() -> list[Tensor]:
+        if paths is not None:
+            _move(paths, model, examples, item)
+        return shuffled_batches(len(examples), training.fit.batch_size, generator)
 
     return fit(
         "two_tower",
-        model,
+        model if paths is None else nn.ModuleList([model, paths.model]),
         training.fit,
-        batches=lambda: shuffled_batches(len(examples), training.fit.batch_size, generator),
+        batches=batches,
         loss=loss,
         evaluate=evaluate,
         observe=observe,
         checkpoint=checkpoint,
     )
+
+
+@torch.inference_mode()
+def _move(paths: PathLearner, model: TwoTower, examples: RetrievalSet, item: Tensors) -> None:
+    model.eval()
+    paths.move(encoded(model, examples), examples.row_Q, model.encode_item(item))
+
+
+def encoded(model: Towers, examples: RetrievalSet) -> Tensor:
+    """Return the vectors of all requests [Q, D]."""
+    batches = torch.arange(len(examples)).split(_EVALUATION_BATCH)  # type: ignore[no-untyped-call]
+    return torch.cat([model.encode_query(rows_of(examples.request, batch_B)) for batch_B in batches])
 
 
 def _sampled_loss(training: TwoTowerTraining, logit_BM: Tensor, sampled: Sampled) -> Tensor:

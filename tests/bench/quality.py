@@ -18,6 +18,9 @@ from deploy.folders import cache_dir
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
 from tests.bench import sequences
+from tests.bench.quality_cross_shop import cross_shop
+from tests.bench.quality_deep_retrieval import deep_retrieval
+from tests.bench.quality_neural_cf import neural_cf
 from tests.bench.result import Check, at_least, publish
 from training.datasets import sources
 from training.evaluation.baselines import NEXT_BASELINES
@@ -64,7 +67,13 @@ def log_q(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
     return sequences.log_q(data_dir, seeds=1)
 
 
-PARTS: Mapping[str, Part] = {"next_purchase": next_purchase, "log_q": log_q}
+PARTS: Mapping[str, Part] = {
+    "cross_shop": cross_shop,
+    "deep_retrieval": deep_retrieval,
+    "log_q": log_q,
+    "neural_cf": neural_cf,
+    "next_purchase": next_purchase,
+}
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from shards.golden import GOLDEN_FILE, read_golden
 from shards.search_context import SearchContext
 from tests.services.shard_client import connect
 from tests.training.shop_dataset import shop_dataset
+from training.channel_contents import contents_of
 from training.channels import Destination, write_channel
 from training.datasets.tables import Dataset, timestamps_ms
 from training.recipe import ChannelRecipe
@@ -65,8 +66,8 @@ def test_a_channel_loads_on_a_shard_and_answers_as_in_training(
     now_ms = int(timestamps_ms(dataset.events).max()) + 1
     destination = Destination(root=tmp_path / "models", prefix="shop", version="1")
     asked = contexts(dataset, now_ms)
-    write_channel(channel, snapshot(dataset, now_ms), asked, destination)
-    model = destination.model(channel.name)
+    known, model = snapshot(dataset, now_ms), destination.model(channel.name)
+    write_channel(model, contents_of(channel, known), known, asked, destination.root)
     path = tmp_path / "models" / model.model / model.version
     golden = read_golden(open_bundle(path, expect=model).file(GOLDEN_FILE))
     assert any(golden.item_ids), "a golden without an item tells nothing"

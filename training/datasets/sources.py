@@ -5,14 +5,17 @@ from pathlib import Path
 
 from shards.errors import FieldViolation, InvalidInput
 from training.datasets import amazon_beauty, gowalla, movielens, online_retail, parquet
+from training.datasets.leave_one_out import leave_one_out
 from training.datasets.tables import Dataset
+from training.datasets.two_shops import two_shops
 
 _IN_DATA_DIR: Mapping[str, Callable[[Path], Dataset]] = {
     "amazon_beauty": amazon_beauty.load,
     "gowalla_poi": gowalla.load,
     "online_retail": online_retail.load,
+    "two_shops": lambda data_dir: two_shops(online_retail.load(data_dir), name="two_shops"),
 }
-NAMES = ("movielens", *_IN_DATA_DIR)
+NAMES = ("movielens", "movielens_likes", *_IN_DATA_DIR)
 
 
 def load(source: str, *, cache_dir: Path, data_dir: Path | None, seed: int = 0) -> Dataset:
@@ -24,6 +27,8 @@ def load(source: str, *, cache_dir: Path, data_dir: Path | None, seed: int = 0) 
     """
     if source == "movielens":
         return movielens.load(cache_dir, seed=seed)
+    if source == "movielens_likes":
+        return leave_one_out(movielens.load(cache_dir, seed=seed), "like", name=source)
     if source in _IN_DATA_DIR:
         if data_dir is None:
             problem = f"must be set for {source}: the directory that holds {source}/"

@@ -96,5 +96,9 @@ class TwoTower(nn.Module):
 
     def forward(self, request: Mapping[str, Tensor], item: Mapping[str, Tensor]) -> Tensor:
         """Return the scaled cosines [B, N] of each request with each item."""
+        return self.compare(self.encode_query(request), item)
+
+    def compare(self, vector_BD: Tensor, item: Mapping[str, Tensor]) -> Tensor:
+        """Return the scaled cosines [B, N] of query vectors with each item."""
         temperature = self.log_temperature.exp().clamp(min=0.01)
-        return self.encode_query(request) @ self.encode_item(item).T / temperature
+        return vector_BD @ self.encode_item(item).T / temperature

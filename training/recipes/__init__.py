@@ -4,8 +4,11 @@ from collections.abc import Mapping
 
 from training.recipe import Recipe
 from training.recipes.card import Card
+from training.recipes.cross_shop import CROSS_SHOP
+from training.recipes.deep_retrieval import DEEP_RETRIEVAL
 from training.recipes.gowalla import GOWALLA
 from training.recipes.movielens import MOVIELENS
+from training.recipes.neural_cf import NEURAL_CF
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.recipes.online_retail_next import ONLINE_RETAIL_NEXT
 from training.recipes.pinnerformer import PINNERFORMER
@@ -49,6 +52,24 @@ CARDS: tuple[Card, ...] = (
         systems=("R7",),
         source="PinnerFormer, arXiv 2205.04507",
         effect="mixed negatives with logQ: R@10 .229, without .138; all-action loses less when a day old",
+    ),
+    Card(
+        recipe=CROSS_SHOP,
+        systems=("R11",),
+        source="Coveo, Fantastic Embeddings and How to Align Them, arXiv 2007.14906",
+        effect="aligned spaces of two shops beat unaligned ones on cross-shop NDCG@10",
+    ),
+    Card(
+        recipe=DEEP_RETRIEVAL,
+        systems=("R13",),
+        source="Deep Retrieval, arXiv 2007.07203",
+        effect="recall near brute force by scoring a fraction of the items",
+    ),
+    Card(
+        recipe=NEURAL_CF,
+        systems=("R9",),
+        source="LinkedIn Learning, 2020; neural CF, arXiv 1708.05031",
+        effect="HR@10 and NDCG@10 above item-KNN, leave-one-out among 100 sampled items",
     ),
 )
 """In the order of `headrace recipes list`."""

@@ -1,0 +1,90 @@
+"""A part of `make bench-quality`: what customers take in another shop, by spaces that are aligned or not.
+
+Over the test sessions of `two_shops` with items of both shops: the part in shop "a" is the history, the items
+of shop "b" are ranked.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploy.folders import cache_dir
+from shards.ann_index import AnnIndex
+from shards.bundle import open_bundle
+from shards.forward_index import ForwardIndex
+from shards.lookup_table import open_lookup_table
+from shards.two_tower import TwoTower
+from tests.bench.result import Check, at_least
+from tests.bench.spread import mean_of, spread_of
+from training.channel_contents import contents_of
+from training.channels import Destination, write_channel
+from training.datasets import sources
+from training.datasets.splits import known_until_ms
+from training.datasets.tables import Dataset
+from training.embedding import item_vectors, query_vectors, train_embedding
+from training.evaluation.cross_shop import Crossing, cross_ndcg, crossings
+from training.item_index import untuned_index
+from training.prod2vec import ALIGNMENTS
+from training.recipe import ChannelRecipe, Recipe
+from training.recipes import RECIPES
+from training.snapshot import requests_between, snapshot
+from training.trainer import Seeded
+
+SEEDS = (0, 1, 2)
+TESTED = 1_500
+"""Sessions, the first of the test."""
+
+
+def cross_shop(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+    """NDCG@10 in the other shop of three seeds, by how the spaces are aligned; popular beside them."""
+    recipe = RECIPES["cross_shop"]
+    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
+    test_ms = known_until_ms(dataset)
+    asked = crossings(dataset.items, dataset.events, test_ms, 1 << 53, source="a", target="b")[:TESTED]
+    runs = [_measured(recipe, dataset, asked, seed) for seed in SEEDS]
+    popular = _popular(dataset, asked)
+    means = {name: mean_of([run[name] for run in runs]) for name in runs[0]}
+    figures = {
+        "seeds": len(SEEDS),
+        "sessions": len(asked),
+        "popular": popular,
+        "ndcg_10": {name: spread_of([run[name] for run in runs]) for name in runs[0]},
+    }
+    return figures, [
+        at_least("cross-shop NDCG@10, content against none", means["content"], means["none"]),
+        at_least("cross-shop NDCG@10, behaviour against content", means["behaviour"], means["content"]),
+        at_least("cross-shop NDCG@10, behaviour against popular", means["behaviour"], popular),
+    ]
+
+
+def _measured(recipe: Recipe, dataset: Dataset, asked: list[Crossing], seed: int) -> Mapping[str, float]:
+    """Return the NDCG@10 of each alignment, which differ in nothing else."""
+    assert recipe.prod2vec is not None
+    known = snapshot(dataset, known_until_ms(dataset))
+    requests = requests_between(dataset, 0, known.now_ms, newest=8, history_limit=recipe.history_limit)
+    found = {}
+    for alignment in ALIGNMENTS:
+        aligned = replace(recipe, prod2vec=replace(recipe.prod2vec, alignment=alignment))
+        embedding = train_embedding(aligned, known, None, requests, seeded=Seeded(seed=seed))
+        engine = TwoTower(
+            items=ForwardIndex(known.items),
+            encoder=embedding.encoder,
+            vectors=query_vectors(embedding),
+            ann=AnnIndex(untuned_index(item_vectors(embedding))),
+        )
+        found[alignment] = cross_ndcg(engine, asked)
+    return found
+
+
+def _popular(dataset: Dataset, asked: list[Crossing]) -> float:
+    known = snapshot(dataset, known_until_ms(dataset))
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        destination = Destination(root=Path(folder), prefix="shops", version="1")
+        channel = ChannelRecipe(name="popular", source="popular", top=4_000)
+        model = destination.model(channel.name)
+        contexts = [crossing.context for crossing in asked[:4]]
+        write_channel(model, contents_of(channel, known), known, contexts, destination.root)
+        engine = open_lookup_table(open_bundle(destination.root / model.model / model.version), "cpu")
+        return cross_ndcg(engine, asked)
