@@ -13,6 +13,8 @@ import faiss
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from shards.ann_index import AnnIndex
 from shards.bundle import write_bundle
@@ -32,6 +34,7 @@ from shards.two_tower import TwoTower as TwoTowerEngine
 from training.channels import GOLDEN_K, Destination
 from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
+from training.hard_negatives import HardNegatives, by_actions
 from training.item_index import untuned_index
 from training.models.two_tower import TwoTower
 from training.paths import PathLearner, path_recall
@@ -73,12 +76,14 @@ def train_embedding(
     seeded: Seeded,
     held_out: Requests | None = None,
     epochs: int | None = None,
+    rejected_QR: Tensor | None = None,
     observe: Observer = ignore,
     checkpoints: Checkpoints | None = None,
 ) -> Embedding:
     """Train on `requests`, all of them from before the snapshot's moment, or on the snapshot's events.
 
-    Stops early on the recall over `held_out`; without those it runs for `epochs`.
+    Stops early on the recall over `held_out`; without those it runs for `epochs`. `rejected_QR` are rows of
+    candidates that rankers had no use for, of the newest requests, for hard negatives from there.
     """
     generator = seeded.apply()
     items = ForwardIndex(snapshot.items)
@@ -130,7 +135,10 @@ def train_embedding(
         fitted = train_two_tower(
             model,
             replace(recipe.two_tower, fit=_lasting(recipe.two_tower.fit, epochs)),
-            examples_of(encoder, items, requests),
+            replace(
+                examples_of(encoder, items, requests),
+                hard_QR=hard_rows(recipe.two_tower.hard, snapshot, requests, rejected_QR),
+            ),
             item,
             generator,
             evaluate=_recall(model, encoder, items, item, held_out, paths) if held_out else None,
@@ -148,6 +156,19 @@ def train_embedding(
         recall=fitted.best_metric,
         paths=paths,
     )
+
+
+def hard_rows(
+    config: HardNegatives, snapshot: Snapshot, requests: Requests, rejected_QR: Tensor | None
+) -> Tensor | None:
+    """Return the rows [Q, R] of hard negatives that are known before training; None where there are none."""
+    if config.source == "actions":
+        users = [context.user.user_id for context in requests.contexts]
+        return by_actions(config, snapshot.events, snapshot.items, users)
+    if config.source == "rejected" and rejected_QR is not None:
+        newest_QR = rejected_QR[-len(requests) :]
+        return F.pad(newest_QR, (0, 0, len(requests) - len(newest_QR), 0), value=-1)
+    return None
 
 
 def _lasting(fit: FitConfig, epochs: int | None) -> FitConfig:

@@ -28,6 +28,16 @@ def pointwise_loss(positive_B: Tensor, negative_BN: Tensor, masked_BN: Tensor) -
     return F.softplus(-positive_B).mean() + negative
 
 
+def binary_pairs_loss(positive_B: Tensor, negative_BN: Tensor, masked_BN: Tensor) -> Tensor:
+    """Return the binary cross-entropy, every positive and every unmasked negative weighing the same.
+
+    So negatives weigh as they are drawn, two or three for each positive.
+    """
+    kept_BN = (~masked_BN).to(negative_BN.dtype)
+    total = F.softplus(-positive_B).sum() + (F.softplus(negative_BN) * kept_BN).sum()
+    return total / (len(positive_B) + kept_BN.sum())
+
+
 def hinge_loss(positive_B: Tensor, negative_BN: Tensor, masked_BN: Tensor, *, margin: float = 1.0) -> Tensor:
     """Return the pairwise hinge max(0, negative + margin - positive), meant over unmasked pairs."""
     loss_BN = F.relu(negative_BN + margin - positive_B.unsqueeze(1))

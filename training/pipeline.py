@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from shards.candidates import Candidates
 from shards.column_encoder import texts
@@ -112,7 +113,8 @@ class Run:
         learned = self._learn(test_ms, destination.prefix)
         late = snapshot(self.dataset, test_ms)
         epochs = learned.embedding.epochs if learned.embedding else None
-        self._make_channels(late, learned.tokenizer, destination, epochs=epochs)
+        rejected_QR = learned.rankers.rejected_QR if learned.rankers else None
+        self._make_channels(late, learned.tokenizer, destination, epochs=epochs, rejected_QR=rejected_QR)
         if learned.rankers is not None:
             self._write_rankers(learned.rankers, late, learned.requests.contexts, destination)
         if learned.gate is not None:
@@ -207,6 +209,7 @@ class Run:
         *,
         held_out: Requests | None = None,
         epochs: int | None = None,
+        rejected_QR: Tensor | None = None,
     ) -> Embedding | None:
         """Write the bundle of every channel as of a moment, training a two-tower model on the way."""
         self.observe(PhaseStarted(phase="encoding queries"))
@@ -222,6 +225,7 @@ class Run:
                 seeded=self._seeded(),
                 held_out=held_out,
                 epochs=epochs,
+                rejected_QR=rejected_QR,
                 observe=self.observe,
                 checkpoints=self.checkpoints,
             )

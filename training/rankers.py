@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from shards.candidates import Candidates
 from shards.feature_encoder import RequestEncoder
@@ -17,6 +18,7 @@ from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
 from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
+from training.hard_negatives import HardNegatives, ranks, rejected
 from training.models.mmoe_ranker import MMoERanker
 from training.models.three_tower import ThreeTower
 from training.ranking import (
@@ -65,6 +67,9 @@ class Rankers:
     pre_ranker_ndcg: float
     ranker_ndcg: float
     """NDCG@10 on the requests that training did not see; NaN for a model that there is not."""
+    rejected_QR: Tensor | None = None
+    """Candidates of each request, trained on or held out, that the rankers had no use for, where those are
+    hard negatives; rows of the items, -1 behind the last."""
 
 
 def train_rankers(
@@ -97,6 +102,7 @@ def train_rankers(
         pre_ranker_ndcg = _train(
             "pre_ranker", pre_ranker, fit, examples, judged, generator, observe, checkpoints
         )
+    both = (examples, judged)
     if ranker and recipe.ranker:
         keep = recipe.ranker.candidates
         examples, judged = (_passed_on(pre_ranker, part, keep) for part in (examples, judged))
@@ -111,6 +117,7 @@ def train_rankers(
         exponents=exponents,
         pre_ranker_ndcg=pre_ranker_ndcg,
         ranker_ndcg=ranker_ndcg,
+        rejected_QR=_rejected(recipe, pre_ranker, ranker, both, generator),
     )
 
 
@@ -158,3 +165,37 @@ def _tuned(ranker: CandidateModel, judged: RankingSet) -> tuple[tuple[float, ...
         logit_QCT = predict(ranker, judged)
     exponents = tune_exponents(logit_QCT, judged)
     return exponents, ndcg_at_10(fused(logit_QCT, exponents), judged)
+
+
+def _rejected(
+    recipe: Recipe,
+    pre_ranker: CandidateModel | None,
+    ranker: CandidateModel | None,
+    parts: Sequence[RankingSet],
+    generator: torch.Generator,
+) -> Tensor | None:
+    config = recipe.two_tower.hard
+    if not (config.per_positive and config.source == "rejected"):
+        return None
+    keep = recipe.ranker.candidates if recipe.ranker else 0
+    return torch.cat([_useless(config, pre_ranker, ranker, part, keep, generator) for part in parts])
+
+
+@torch.inference_mode()
+def _useless(
+    config: HardNegatives,
+    pre_ranker: CandidateModel | None,
+    ranker: CandidateModel | None,
+    examples: RankingSet,
+    keep: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return [Q, R] rows of candidates that the pre-ranker drops or the ranker puts last."""
+    dropped_QC = logit_QC = None
+    if pre_ranker is not None:
+        logit_QC = predict(pre_ranker, examples)[..., 0].masked_fill(~examples.present_QC, float("-inf"))
+        dropped_QC = ranks(logit_QC) >= keep if ranker is not None else None
+    if ranker is not None:
+        logit_QC = predict(ranker, examples)[..., 0]
+    open_QC = examples.present_QC & (examples.label_QCT[..., 0] <= 0)
+    return rejected(config, examples.row_QC, open_QC, dropped_QC, logit_QC, generator)

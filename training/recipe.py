@@ -190,12 +190,7 @@ class Recipe:
             raise ValueError("the first task of rankers must be about the item that the query led to")
         if sum(channel.source == "two_tower" for channel in self.channels) > 1:
             raise ValueError("at most one channel can be a two_tower")
-        follows_paths = any(channel.source == "deep_retrieval" for channel in self.channels)
-        others = self.sequences is not None or self.prod2vec is not None
-        if follows_paths != (self.paths is not None) or (follows_paths and others):
-            raise ValueError("paths are for a deep_retrieval channel and go with a two-tower model")
-        if self.sequences is not None and self.prod2vec is not None:
-            raise ValueError("sequences and prod2vec are two models for one channel")
+        self._check_embedding()
         if self.gate_model is None and self.gate.learned:
             raise ValueError(f"gate mode {self.gate.mode!r} needs a gate_model")
         open_channels = {channel.name for channel in self.channels if not channel.gated}
@@ -207,6 +202,17 @@ class Recipe:
             raise ValueError("fit_merge is for channels alone that need no training")
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
+
+    def _check_embedding(self) -> None:
+        follows_paths = any(channel.source == "deep_retrieval" for channel in self.channels)
+        others = self.sequences is not None or self.prod2vec is not None
+        if follows_paths != (self.paths is not None) or (follows_paths and others):
+            raise ValueError("paths are for a deep_retrieval channel and go with a two-tower model")
+        if self.sequences is not None and self.prod2vec is not None:
+            raise ValueError("sequences and prod2vec are two models for one channel")
+        hard = self.two_tower.hard
+        if hard.per_positive and hard.source == "rejected" and not self.ranks:
+            raise ValueError("hard negatives that rankers rejected need a pre_ranker or a ranker")
 
     @property
     def embeds(self) -> bool:

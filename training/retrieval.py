@@ -1,9 +1,9 @@
 """Trains a two-tower model on (request, item taken) pairs and measures its recall over the whole catalogue.
 
-Legend: Q = requests, N = items, B = batch, M = items that a batch is scored against.
+Legend: Q = requests, N = items, B = batch, D = width, M = items that a batch is scored against.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,26 +11,23 @@ from torch import Tensor, nn
 
 from training import losses
 from training.checkpoints import NOT_KEPT, Checkpoint
+from training.frequencies import StreamingFrequency
+from training.hard_negatives import HardItems, HardNegatives, by_rank
 from training.models.history_transformer import HistoryTransformer
 from training.models.prod2vec import Prod2Vec
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.paths import PathLearner
-from training.samplers import MixedSampler, Sampled
+from training.samplers import MixedSampler, Sampled, at_random, hardest
 from training.tensors import Tensors, rows_of
-from training.trainer import FitConfig, Fitted, Observer, fit, ignore, shuffled_batches
+from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
 
 Towers = TwoTower | HistoryTransformer | Prod2Vec
 """What encodes a request and an item into one space."""
 
-RetrievalLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-LOSSES: Mapping[str, RetrievalLoss] = {
-    "softmax": losses.softmax_loss,
-    "pointwise": losses.pointwise_loss,
-    "hinge": losses.hinge_loss,
-    "logistic": losses.logistic_loss,
-}
+LOSSES = ("softmax", "pointwise", "hinge", "logistic")
 """Listwise, pointwise and two pairwise trainings of one model."""
+
+COUNTED = ("all", "random", "hardest")
 
 _EVALUATION_BATCH = 1024
 
@@ -42,16 +39,39 @@ class TwoTowerTraining:
     model: TwoTowerConfig = field(default_factory=TwoTowerConfig)
     fit: FitConfig = field(default_factory=lambda: FitConfig(batch_size=512, epochs=12))
     loss: str = "softmax"
+    margin: float = 1.0
+    """By how much the "hinge" wants an item above its negatives, in logits: cosines over the temperature."""
     negatives: int = 1024
     """Negatives drawn for each batch beside its own items."""
     negative_power: float = 0.0
     """Drawn in proportion to popularity to this power: 0 is uniform."""
+    in_batch: bool = True
+    """Whether items of a batch are negatives of each other."""
+    counted: str = "all"
+    """Which of them count for a positive: "all", `per_positive` at "random", or as many of the "hardest"."""
+    per_positive: int = 3
     log_q: bool = True
     """Whether scores are corrected for how often sampling meets each item."""
+    streaming: bool = False
+    """Whether that is estimated from the batches that stream by, or counted."""
+    rare_power: float = 0.0
+    """Examples are drawn in proportion to the popularity of their item to minus this power; 0: each once an
+    epoch."""
+    hard: HardNegatives = field(default_factory=HardNegatives)
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
+        if self.counted not in COUNTED:
+            raise ValueError(f"counted must be one of {', '.join(COUNTED)}, not {self.counted!r}")
+        if self.margin <= 0:
+            raise ValueError("margin must be above 0")
+        if self.per_positive < 1:
+            raise ValueError("per_positive must be at least 1")
+        if not self.in_batch and not self.negatives:
+            raise ValueError("without in_batch there must be negatives to draw")
+        if not 0 <= self.rare_power <= 1:
+            raise ValueError("rare_power must be between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +81,8 @@ class RetrievalSet:
     request: Tensors
     row_Q: Tensor
     owner_Q: Tensor
+    hard_QR: Tensor | None = None
+    """Rows of hard negatives that came with the requests, -1 behind the last one."""
 
     def __len__(self) -> int:
         return len(self.row_Q)
@@ -82,41 +104,17 @@ def train_two_tower(
 
     `paths` learn at the same time; items move on them between epochs.
     """
-    items = len(next(iter(item.values())))
-    sampler = MixedSampler(
-        torch.bincount(examples.row_Q, minlength=items),
-        drawn=training.negatives,
-        power=training.negative_power,
-    )
-
-    def loss(batch_B: Tensor) -> Tensor:
-        row_B = examples.row_Q[batch_B]
-        sampled = sampler.sample(row_B, examples.owner_Q[batch_B], generator)
-        vector_BD = model.encode_query(rows_of(examples.request, batch_B))
-        value = _sampled_loss(training, model.compare(vector_BD, rows_of(item, sampled.row_M)), sampled)
-        return value if paths is None else value + paths.loss(vector_BD, row_B)
-
-    def batches() -> list[Tensor]:
-        if paths is not None:
-            _move(paths, model, examples, item)
-        return shuffled_batches(len(examples), training.fit.batch_size, generator)
-
+    step = RetrievalLoss(model, training, examples, item, generator, paths)
     return fit(
         "two_tower",
-        model if paths is None else nn.ModuleList([model, paths.model]),
+        nn.ModuleList([model, *step.remembered]),
         training.fit,
-        batches=batches,
-        loss=loss,
+        batches=step.batches,
+        loss=step,
         evaluate=evaluate,
         observe=observe,
         checkpoint=checkpoint,
     )
-
-
-@torch.inference_mode()
-def _move(paths: PathLearner, model: TwoTower, examples: RetrievalSet, item: Tensors) -> None:
-    model.eval()
-    paths.move(encoded(model, examples), examples.row_Q, model.encode_item(item))
 
 
 def encoded(model: Towers, examples: RetrievalSet) -> Tensor:
@@ -125,11 +123,109 @@ def encoded(model: Towers, examples: RetrievalSet) -> Tensor:
     return torch.cat([model.encode_query(rows_of(examples.request, batch_B)) for batch_B in batches])
 
 
-def _sampled_loss(training: TwoTowerTraining, logit_BM: Tensor, sampled: Sampled) -> Tensor:
-    if training.log_q:
-        logit_BM = losses.corrected(logit_BM, sampled.log_q_M)
-    positive_B = logit_BM.gather(1, sampled.positive_B.unsqueeze(1)).squeeze(1)
-    return LOSSES[training.loss](positive_B, logit_BM, sampled.masked_BM)
+class RetrievalLoss:
+    """The loss of a batch of requests; `remembered` is what an epoch leaves to the next beside the model."""
+
+    def __init__(
+        self,
+        model: TwoTower,
+        training: TwoTowerTraining,
+        examples: RetrievalSet,
+        item: Tensors,
+        generator: torch.Generator,
+        paths: PathLearner | None = None,
+    ) -> None:
+        self.model, self.training, self.paths = model, training, paths
+        self.examples, self.item, self.generator = examples, item, generator
+        items = len(next(iter(item.values())))
+        count_N = torch.bincount(examples.row_Q, minlength=items).to(torch.float64)
+        rarity_N = count_N.clamp(min=1.0) ** -training.rare_power
+        self.weight_Q = rarity_N[examples.row_Q]
+        frequency = StreamingFrequency(items) if training.streaming else None
+        hard = training.hard
+        self.hard = HardItems(hard, len(examples), examples.hard_QR) if hard.per_positive else None
+        parts = (frequency, self.hard, paths.model if paths is not None else None)
+        self.remembered = [part for part in parts if part is not None]
+        self.sampler = MixedSampler(
+            count_N,
+            drawn=training.negatives,
+            power=training.negative_power,
+            in_batch=training.in_batch,
+            batch_counts_N=count_N * rarity_N,
+            frequency=frequency,
+        )
+
+    def batches(self) -> list[Tensor]:
+        """Begin an epoch and return its batches of request numbers."""
+        if self.paths is not None:
+            self._move(self.paths)
+        if self.hard is not None:
+            self.hard.start_epoch(self._mined)
+        size = self.training.fit.batch_size
+        if self.training.rare_power:
+            return drawn_batches(self.weight_Q, size, self.generator)
+        return shuffled_batches(len(self.examples), size, self.generator)
+
+    def __call__(self, batch_B: Tensor) -> Tensor:
+        """Return the mean loss of the batch's requests."""
+        row_B, owner_B = self.examples.row_Q[batch_B], self.examples.owner_Q[batch_B]
+        hard_BH = self.hard.draw(batch_B, self.generator) if self.hard is not None else None
+        sampled = self.sampler.sample(row_B, owner_B, self.generator, hard_BH)
+        vector_BD = self.model.encode_query(rows_of(self.examples.request, batch_B))
+        logit_BM = self.model.compare(vector_BD, rows_of(self.item, sampled.row_M))
+        alone = hard_BH is not None and self.training.hard.alone
+        value = self._compared(logit_BM, sampled, alone=alone)
+        return value if self.paths is None else value + self.paths.loss(vector_BD, row_B)
+
+    def _compared(self, logit_BM: Tensor, sampled: Sampled, *, alone: bool) -> Tensor:
+        """Return the loss of the logits; `alone` where only hard negatives count."""
+        training = self.training
+        if training.log_q:
+            logit_BM = losses.corrected(logit_BM, sampled.log_q_M)
+        positive_B = logit_BM.gather(1, sampled.positive_B.unsqueeze(1)).squeeze(1)
+        masked_BM = self._counted(logit_BM, sampled, alone=alone)
+        match training.loss:
+            case "hinge":
+                return losses.hinge_loss(positive_B, logit_BM, masked_BM, margin=training.margin)
+            case "logistic":
+                return losses.logistic_loss(positive_B, logit_BM, masked_BM)
+            case "pointwise" if training.counted != "all":
+                return losses.binary_pairs_loss(positive_B, logit_BM, masked_BM)
+            case "pointwise":
+                return losses.pointwise_loss(positive_B, logit_BM, masked_BM)
+            case _:
+                return losses.softmax_loss(positive_B, logit_BM, masked_BM)
+
+    def _counted(self, logit_BM: Tensor, sampled: Sampled, *, alone: bool) -> Tensor:
+        """Return [B, M]: the masked items, and those that are not among the counted ones of a positive."""
+        training, masked_BM = self.training, sampled.masked_BM
+        if alone:
+            return masked_BM | ~sampled.hard_BM
+        if training.counted == "all":
+            return masked_BM
+        easy_masked_BM = masked_BM | sampled.hard_BM
+        if training.counted == "random":
+            easy_masked_BM = at_random(easy_masked_BM, training.per_positive, self.generator)
+        else:
+            easy_masked_BM = hardest(logit_BM, easy_masked_BM, training.per_positive)
+        return easy_masked_BM & (masked_BM | ~sampled.hard_BM)
+
+    @torch.inference_mode()
+    def _move(self, paths: PathLearner) -> None:
+        self.model.eval()
+        paths.move(encoded(self.model, self.examples), self.examples.row_Q, self.model.encode_item(self.item))
+
+    @torch.no_grad()
+    def _mined(self) -> Tensor:
+        self.model.eval()
+        return by_rank(
+            self.training.hard,
+            lambda batch_B: self.model.encode_query(rows_of(self.examples.request, batch_B)),
+            self.model.encode_item(self.item),
+            self.examples.row_Q,
+            self.examples.owner_Q,
+            self.generator,
+        )
 
 
 def recall_at(model: Towers, examples: RetrievalSet, item: Tensors, k: int) -> float:

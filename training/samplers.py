@@ -1,8 +1,9 @@
-"""Negatives for retrieval: the batch's own items plus drawn ones, with the log of how often each is met.
+"""Negatives for retrieval: a batch's own items, drawn and hard ones, with the log of how often each is met.
 
 Mixed negative sampling (Yang et al., WWW Companion 2020) with logQ correction (Yi et al., RecSys 2019).
 
-Legend: B = positives of a batch, M = distinct items that a batch scores, N = items.
+Legend: B = positives of a batch, H = hard negatives of a positive, M = distinct items that a batch scores,
+N = items.
 """
 
 from dataclasses import dataclass
@@ -10,54 +11,117 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.frequencies import StreamingFrequency
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
     """The items that one batch is scored against."""
 
     row_M: Tensor
-    """Distinct item rows, ascending: the batch's positives and the drawn negatives."""
+    """Distinct item rows, ascending: the batch's positives, the drawn and the hard negatives."""
     log_q_M: Tensor
-    """Log of the number of times a batch of this kind is expected to meet each item."""
+    """Log of the number of times a batch of this kind is expected to meet each item; 0 for one that is there
+    as a hard negative alone."""
     positive_B: Tensor
     """Position of each example's positive in `row_M`."""
     masked_BM: Tensor
-    """True where an item must not count as a negative: a positive of the same owner in this batch."""
+    """True where an item must not count as a negative: a positive of the same owner in this batch, or what
+    is hard for others alone."""
+    hard_BM: Tensor
+    """True where an item is a hard negative of the example."""
 
 
 class MixedSampler:
-    """Joins in-batch negatives with `drawn` ones from counts ** power: 0 uniform, 0.5 √, 0.75 popularity."""
+    """Joins in-batch negatives with `drawn` ones from counts ** power: 0 uniform, 0.5 √, 0.75 popularity.
 
-    def __init__(self, count_N: Tensor, *, drawn: int, power: float = 0.0) -> None:
+    `batch_counts_N` says how often examples take each item in an epoch, where that is not as often as it was
+    taken. Without `in_batch` the items of a batch are no negatives of each other. With `frequency` the
+    batch's part of logQ is what that estimates, else it is counted.
+    """
+
+    def __init__(
+        self,
+        count_N: Tensor,
+        *,
+        drawn: int,
+        power: float = 0.0,
+        in_batch: bool = True,
+        batch_counts_N: Tensor | None = None,
+        frequency: StreamingFrequency | None = None,
+    ) -> None:
         if drawn < 0:
             raise ValueError(f"drawn must not be negative: {drawn}")
+        if not drawn and not in_batch:
+            raise ValueError("without items of the batch there must be drawn ones")
         count_N = count_N.to(torch.float64)
-        self.drawn = drawn
-        self.batch_p_N = count_N / count_N.sum().clamp(min=1.0)
+        batch_counts_N = count_N if batch_counts_N is None else batch_counts_N.to(torch.float64)
+        self.drawn, self.in_batch, self.frequency = drawn, in_batch, frequency
+        self.batch_p_N = batch_counts_N / batch_counts_N.sum().clamp(min=1e-9)
         # Items never counted keep a share of the draws, or they would never be pushed away from a query.
         weight_N = count_N.clamp(min=1.0) ** power
         self.drawn_p_N = weight_N / weight_N.sum()
 
-    def sample(self, row_B: Tensor, owner_B: Tensor, generator: torch.Generator) -> Sampled:
+    def sample(
+        self, row_B: Tensor, owner_B: Tensor, generator: torch.Generator, hard_BH: Tensor | None = None
+    ) -> Sampled:
         """Return what the batch with these positive rows [B] is scored against.
 
-        Examples with the same non-negative owner [B] mask each other's positives.
+        Examples with the same non-negative owner [B] mask each other's positives. Hard negatives are rows
+        [B, H], -1 for none; each is one for its own example alone.
         """
         drawn = self._draw(generator)
-        row_M = torch.unique(torch.cat([row_B, drawn]))
+        known = torch.cat([row_B, drawn])
+        hard = torch.empty(0, dtype=torch.int64) if hard_BH is None else hard_BH[hard_BH >= 0]
+        row_M = torch.unique(torch.cat([known, hard]))
         positive_B = torch.searchsorted(row_M, row_B)
-        expected_M = len(row_B) * self.batch_p_N[row_M] + self.drawn * self.drawn_p_N[row_M]
+        easy_M = torch.isin(row_M, known if self.in_batch else drawn)
+        hard_BM = _marked(row_M, hard_BH, len(row_B))
+        if self.frequency is not None:
+            self.frequency.observe(row_B)
+        expected_M = torch.where(torch.isin(row_M, known), self._expected(row_M, len(row_B)), 1.0)
         return Sampled(
             row_M=row_M,
             log_q_M=expected_M.clamp(min=1e-9).log().to(torch.float32),
             positive_B=positive_B,
-            masked_BM=_own_positives(positive_B, owner_B, len(row_M)),
+            masked_BM=_own_positives(positive_B, owner_B, len(row_M)) | ~(easy_M | hard_BM),
+            hard_BM=hard_BM,
         )
+
+    def _expected(self, row_M: Tensor, size: int) -> Tensor:
+        """Return how often a batch of this size is expected to meet each item [M]."""
+        expected_M = self.drawn * self.drawn_p_N[row_M]
+        if not self.in_batch:
+            return expected_M
+        if self.frequency is not None:
+            return expected_M + self.frequency.chance(row_M)
+        return expected_M + size * self.batch_p_N[row_M]
 
     def _draw(self, generator: torch.Generator) -> Tensor:
         if not self.drawn:
             return torch.empty(0, dtype=torch.int64)
         return torch.multinomial(self.drawn_p_N, self.drawn, replacement=True, generator=generator)
+
+
+def hardest(logit_BM: Tensor, masked_BM: Tensor, count: int) -> Tensor:
+    """Return [B, M]: False for each example's `count` unmasked items with the highest logits."""
+    allowed_BM = logit_BM.detach().masked_fill(masked_BM, float("-inf"))
+    best = allowed_BM.topk(min(count, allowed_BM.shape[1]), dim=1).indices
+    return masked_BM | torch.ones_like(masked_BM).scatter(1, best, False)
+
+
+def at_random(masked_BM: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return [B, M]: False for `count` unmasked items of each example."""
+    return hardest(torch.rand(masked_BM.shape, generator=generator), masked_BM, count)
+
+
+def _marked(row_M: Tensor, row_BH: Tensor | None, size: int) -> Tensor:
+    """Return [B, M]: whether an item is one of the example's rows [B, H], -1 for none."""
+    marked_BM = torch.zeros(size, len(row_M), dtype=torch.bool)
+    if row_BH is not None:
+        example, place = (row_BH >= 0).nonzero(as_tuple=True)
+        marked_BM[example, torch.searchsorted(row_M, row_BH[example, place])] = True
+    return marked_BM
 
 
 def _own_positives(positive_B: Tensor, owner_B: Tensor, items: int) -> Tensor:

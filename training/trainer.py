@@ -117,6 +117,12 @@ def shuffled_batches(size: int, batch_size: int, generator: torch.Generator) -> 
     return [batch for batch in batches if len(batch) > 1 or size == 1]
 
 
+def drawn_batches(weight_E: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Return as many example numbers as there are weights, drawn with those, cut into batches."""
+    drawn = torch.multinomial(weight_E, len(weight_E), replacement=True, generator=generator)
+    return [batch for batch in torch.split(drawn, batch_size) if len(batch) > 1 or len(weight_E) == 1]
+
+
 def fit(
     name: str,
     model: nn.Module,

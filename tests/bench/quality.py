@@ -17,7 +17,7 @@ from typing import Any
 from deploy.folders import cache_dir
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
-from tests.bench import sequences
+from tests.bench import quality_negatives, sequences
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_neural_cf import neural_cf
@@ -71,8 +71,10 @@ PARTS: Mapping[str, Part] = {
     "cross_shop": cross_shop,
     "deep_retrieval": deep_retrieval,
     "log_q": log_q,
+    "negatives": quality_negatives.negatives,
     "neural_cf": neural_cf,
     "next_purchase": next_purchase,
+    "trainings": quality_negatives.trainings,
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training.losses import (
     binary_loss,
+    binary_pairs_loss,
     corrected,
     hinge_loss,
     imitation_loss,
@@ -34,6 +35,7 @@ MASKED = torch.tensor([[False, True], [False, False]])
             sum(math.log1p(math.exp(x)) for x in (-1.0, 0.0)) / 2
             + sum(math.log1p(math.exp(x)) for x in (0.5, 2.0, 0.0)) / 3,
         ),
+        (binary_pairs_loss, sum(math.log1p(math.exp(x)) for x in (-1.0, 0.0, 0.5, 2.0, 0.0)) / 5),
     ],
 )
 def test_retrieval_losses_by_hand(loss: Callable[[Tensor, Tensor, Tensor], Tensor], expected: float) -> None:

@@ -56,6 +56,28 @@ def test_positives_of_one_owner_are_no_negatives_of_each_other() -> None:
     assert sampled.masked_BM.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
+def test_items_of_the_batch_need_not_be_negatives_of_each_other() -> None:
+    sampler = MixedSampler(COUNTS, drawn=400, in_batch=False)
+    sampled = sampler.sample(torch.tensor([2, 0, 2]), NOBODY, generator())
+    assert not sampled.masked_BM[1, 2], "it was drawn"
+    alone = MixedSampler(COUNTS, drawn=1, power=9.0, in_batch=False)
+    sampled = alone.sample(torch.tensor([2, 2, 2]), NOBODY, generator())
+    assert sampled.row_M.tolist() == [0, 2]
+    assert sampled.masked_BM.tolist() == [[False, True]] * 3
+    torch.testing.assert_close(sampled.log_q_M.exp().double(), alone.drawn_p_N[[0, 2]].clamp(min=1e-9))
+
+
+def test_log_q_goes_by_how_often_examples_are_drawn() -> None:
+    sampler = MixedSampler(COUNTS, drawn=0, batch_counts_N=COUNTS**0.5)
+    sampled = sampler.sample(torch.tensor([0, 2]), torch.tensor([-1, -1]), generator())
+    assert (sampled.log_q_M[0] - sampled.log_q_M[1]).exp().item() == pytest.approx(90**0.5)
+
+
+def test_a_batch_without_negatives_is_refused() -> None:
+    with pytest.raises(ValueError, match="drawn ones"):
+        MixedSampler(COUNTS, drawn=0, in_batch=False)
+
+
 def test_a_negative_number_of_draws_is_refused() -> None:
     with pytest.raises(ValueError, match="drawn"):
         MixedSampler(COUNTS, drawn=-1)

@@ -38,7 +38,7 @@ class TwoTowerConfig:
 
 
 class Tower(nn.Module):
-    """The sum of a tower's text vectors plus a perceptron over everything it knows."""
+    """The sum of a tower's text vectors, if it reads texts, plus a perceptron over everything it knows."""
 
     def __init__(self, encoder: FieldEncoder, extra_width: int, config: TwoTowerConfig) -> None:
         super().__init__()
@@ -47,11 +47,12 @@ class Tower(nn.Module):
             encoder.out_width + extra_width, (config.hidden, config.width), dropout=config.dropout
         )
         self.bags = tuple(k for k, field in enumerate(encoder.fields) if field.kind == "bag")
-        if not self.bags:
-            raise ValueError("a tower needs a text: a field of kind bag")
+        self.width = config.width
 
     def text(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return the sum of the bags' mean vectors [B, D]."""
+        """Return the sum of the bags' mean vectors [B, D]; zeros where there are none."""
+        if not self.bags:
+            return parts[0].new_zeros(parts[0].shape[0], self.width)
         return torch.stack([parts[k] for k in self.bags]).sum(dim=0)
 
     def forward(self, parts: Sequence[Tensor], *extra_BW: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from training.recipes.cross_shop import CROSS_SHOP
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
 from training.recipes.gowalla import GOWALLA
 from training.recipes.movielens import MOVIELENS
+from training.recipes.movielens_next import MOVIELENS_NEXT
 from training.recipes.neural_cf import NEURAL_CF
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.recipes.online_retail_next import ONLINE_RETAIL_NEXT
@@ -28,6 +29,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R1", "R2", "P1", "K3"),
         source=_CASCADE,
         effect="as movielens",
+    ),
+    Card(
+        recipe=MOVIELENS_NEXT,
+        systems=("R1", "R2"),
+        source="Yi et al., RecSys 2019; mixed negatives, Yang et al., WWW 2020; EBR, arXiv 2006.11632",
+        effect="listwise with logQ beats pointwise; negatives that were shown and left hurt retrieval",
     ),
     Card(
         recipe=ONLINE_RETAIL_NEXT,
