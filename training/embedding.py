@@ -11,6 +11,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -267,8 +268,12 @@ def write_with_query_tower(
     sizes: Mapping[str, int],
     add: Callable[[Path], None],
     params: Mapping[str, Any] | None = None,
+    items: pa.Table | None = None,
 ) -> None:
-    """Write a bundle of the query tower with what it needs, the goldens, and what `add` puts beside them."""
+    """Write a bundle of the query tower with what it needs, the goldens, and what `add` puts beside them.
+
+    It finds the snapshot's items, or others where they are given.
+    """
     request = as_tensors(embedding.encoder.encode_requests(contexts))
     program = query_tower(embedding.model, rows_of(request, torch.arange(2)))
     manifest = Manifest(
@@ -288,7 +293,7 @@ def write_with_query_tower(
         (folder / FEATURES_FILE).write_bytes(embedding.spec.to_bytes())
         if embedding.tokenizer is not None:
             embedding.tokenizer.save(folder / TOKENIZER_FILE)
-        pq.write_table(snapshot.items, folder / ITEMS_FILE)
+        pq.write_table(snapshot.items if items is None else items, folder / ITEMS_FILE)
         write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
         add(folder)
 

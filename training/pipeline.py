@@ -36,14 +36,22 @@ from training.merge_weights import fitted_weights
 from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
-from training.recipe import ChannelRecipe, M, RankerRecipe, Recipe
+from training.recipe import EMBEDDING_SOURCES, ChannelRecipe, M, RankerRecipe, Recipe
 from training.snapshot import Requests, Snapshot, browsing_at, requests_between, snapshot, task_labels
+from training.suggestions import write_suggestions
 from training.trained_contents import neural_cf_contents
 from training.trainer import Advanced, Observer, PhaseStarted, Seeded, ignore
 
 GOLDENS = 8
 """Golden requests of a bundle."""
 _GOLDEN_CANDIDATES = 50
+
+_WRITERS = {
+    "two_tower": write_embedding,
+    "deep_retrieval": write_paths,
+    "suggestions": write_suggestions,
+}
+"""What writes the bundle of a channel that a trained embedding serves, by its source."""
 
 _EMBEDDING_HELD_OUT = 2000
 """Queries after the early moment by whose recall the two-tower model stops."""
@@ -232,12 +240,9 @@ class Run:
         contexts = (requests if len(requests) else self._browsing(known)).contexts[-GOLDENS:]
         self.observe(PhaseStarted(phase="writing channels", total=len(self.recipe.channels)))
         for channel in self.recipe.channels:
-            if channel.source == "two_tower":
+            if channel.source in EMBEDDING_SOURCES:
                 assert embedding is not None
-                write_embedding(channel.name, embedding, known, contexts, destination)
-            elif channel.source == "deep_retrieval":
-                assert embedding is not None
-                write_paths(channel.name, embedding, known, contexts, destination)
+                _WRITERS[channel.source](channel.name, embedding, known, contexts, destination)
             else:
                 model, contents = destination.model(channel.name), self._contents(channel, known)
                 write_channel(model, contents, known, contexts, destination.root)

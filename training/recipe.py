@@ -31,6 +31,7 @@ M = TypeVar("M")
 Source = Literal[
     "two_tower",
     "deep_retrieval",
+    "suggestions",
     "lexical",
     "query_memory",
     "token_memory",
@@ -48,7 +49,7 @@ Source = Literal[
     "new",
 ]
 
-EMBEDDING_SOURCES: tuple[Source, ...] = ("two_tower", "deep_retrieval")
+EMBEDDING_SOURCES: tuple[Source, ...] = ("two_tower", "deep_retrieval", "suggestions")
 """Those that a trained embedding serves."""
 
 

@@ -23,13 +23,14 @@ from training.datasets import online_retail
 from training.datasets.splits import split_of
 from training.datasets.tables import Dataset
 from training.datasets.two_shops import two_shops
-from training.embedding import train_embedding, write_embedding
-from training.evaluation.cross_shop import Crossing, cross_ndcg, crossings
+from training.embedding import Embedding, train_embedding, write_embedding
+from training.evaluation.cross_shop import asking, cross_ndcg, crossings
 from training.models.prod2vec import BagOfItems, Prod2Vec, SpaceMap
 from training.prod2vec import Prod2VecTraining, sessions_of, train_prod2vec
 from training.recipes import RECIPES
-from training.snapshot import requests_between, snapshot
+from training.snapshot import Snapshot, requests_between, snapshot
 from training.space_alignment import anchors, content_map
+from training.suggestions import write_suggestions
 from training.trainer import FitConfig, Seeded
 
 COLOURS = ("red", "blue", "green", "pink", "black", "white", "silver", "golden")
@@ -136,37 +137,41 @@ def real() -> Dataset:
     return two_shops(online_retail.load(Path(folder)), name="two_shops")
 
 
-def answered(
-    dataset: Dataset, alignment: str, users: list[Crossing], folder: Path
-) -> tuple[TwoTower, Destination]:
-    """Return the engine of a bundle trained with an alignment on what was known before the test."""
+def trained_on(known: Snapshot, dataset: Dataset, alignment: str) -> Embedding:
+    """Return small vectors of an alignment."""
     recipe = RECIPES["cross_shop"]
     assert recipe.prod2vec is not None
     fit = FitConfig(epochs=2, batch_size=2048, learning_rate=0.01)
-    recipe = replace(
-        recipe, prod2vec=replace(recipe.prod2vec, width=24, fit=fit, alignment_fit=fit, alignment=alignment)
-    )
-    known = snapshot(dataset, split_of(dataset.queries).test_from_ms)
-    known = replace(known, events=known.events.slice(len(known.events) - 100_000))
+    quick = replace(recipe.prod2vec, width=24, fit=fit, alignment_fit=fit, alignment=alignment)
     requests = requests_between(dataset, 0, known.now_ms, newest=4, history_limit=30)
-    embedding = train_embedding(recipe, known, None, requests, seeded=Seeded(seed=0))
-    destination = Destination(root=folder / alignment, prefix="shops", version="1")
-    contexts = [user.context for user in users[:4]]
-    write_embedding("prod2vec", embedding, known, contexts, destination)
-    model = destination.model("prod2vec")
+    return train_embedding(replace(recipe, prod2vec=quick), known, None, requests, seeded=Seeded(seed=0))
+
+
+def opened(destination: Destination, name: str) -> TwoTower:
+    model = destination.model(name)
     engine = open_servable(open_bundle(destination.root / model.model / model.version), "cpu")
     assert isinstance(engine, TwoTower)
-    return engine, destination
+    return engine
 
 
 @pytest.mark.data
 def test_real_shops_that_are_aligned_beat_unaligned_ones_and_a_shard_answers(tmp_path: Path) -> None:
     dataset = real()
     test_ms = split_of(dataset.queries).test_from_ms
+    known = snapshot(dataset, test_ms)
+    known = replace(known, events=known.events.slice(len(known.events) - 100_000))
     users = crossings(dataset.items, dataset.events, test_ms, 1 << 53, source="a", target="b")[:400]
-    unaligned, _ = answered(dataset, "none", users, tmp_path)
-    aligned, destination = answered(dataset, "behaviour", users, tmp_path)
-    assert cross_ndcg(aligned, users) > 2 * cross_ndcg(unaligned, users)
+    searched = asking(users, dataset.queries)
     contexts = [user.context for user in users[:4]]
-    pages = asked(destination.root, tmp_path / "state", destination.model("prod2vec"), contexts)
-    assert pages == [aligned.retrieve(context, 20, (), (), 0).item_ids for context in contexts]
+    destination = Destination(root=tmp_path / "models", prefix="shops", version="1")
+    for alignment in ("none", "behaviour"):
+        embedding = trained_on(known, dataset, alignment)
+        write_embedding(alignment, embedding, known, contexts, destination)
+        write_suggestions(f"queries-{alignment}", embedding, known, contexts, destination)
+    unaligned, aligned = (opened(destination, name) for name in ("none", "behaviour"))
+    assert cross_ndcg(aligned, users) > 2 * cross_ndcg(unaligned, users)
+    unaligned, queries = (opened(destination, f"queries-{name}") for name in ("none", "behaviour"))
+    assert cross_ndcg(queries, searched) > 2 * cross_ndcg(unaligned, searched)
+    for name, engine in (("behaviour", aligned), ("queries-behaviour", queries)):
+        pages = asked(destination.root, tmp_path / name, destination.model(name), contexts)
+        assert pages == [engine.retrieve(context, 20, (), (), 0).item_ids for context in contexts]

@@ -1,13 +1,13 @@
 """Sessions that cross shops: what is taken in the second shop, told from what was met in the first.
 
-Bianchi et al. (arXiv 2007.14906, section 6): the session's part in one shop is the history, its part in the
-other what is relevant, ranked among that shop's items alone.
+Bianchi et al. (arXiv 2007.14906): the session's part in one shop is the history, its part in the other what
+is relevant, ranked among that shop's items alone; or the queries that led there, among that shop's queries.
 
 Legend: Q = sessions, K = places of a list.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from shards.search_context import FilterClause, History, SearchContext, UserStat
 from shards.stages import Retriever
 from training.datasets.tables import TIMESTAMP, timestamps_ms
 from training.evaluation import metrics
+from training.suggestions import suggestion_id
 
 DEPTH = 10
 """Places of a list that are judged."""
@@ -26,6 +27,7 @@ DEPTH = 10
 class Crossing:
     """A session: its part in one shop as a search, and what it took in the other."""
 
+    session_id: str
     context: SearchContext
     shop: str
     relevant: frozenset[str]
@@ -49,21 +51,47 @@ def crossings(
     for session, item_id, time_ms in zip(*columns, timestamps_ms(kept).tolist(), strict=True):
         found.setdefault(session, (time_ms, []))[1].append(item_id)
     made = [
-        _crossing(time_ms, [i for i in item_ids if shops[i] == source], target, item_ids, shops)
-        for time_ms, item_ids in found.values()
+        _crossing(session, time_ms, _of(source, item_ids, shops), _of(target, item_ids, shops), target)
+        for session, (time_ms, item_ids) in found.items()
     ]
     return [crossing for crossing in made if crossing.relevant and crossing.context.user.history.item_ids]
 
 
-def _crossing(
-    time_ms: int, met: list[str], target: str, item_ids: list[str], shops: dict[str, str]
-) -> Crossing:
+def _of(shop: str, item_ids: list[str], shops: dict[str, str]) -> list[str]:
+    return [item_id for item_id in item_ids if shops[item_id] == shop]
+
+
+def _crossing(session: str, time_ms: int, met: list[str], taken: list[str], target: str) -> Crossing:
     history = History(tuple(met), ("purchase",) * len(met), (time_ms - 1,) * len(met))
     return Crossing(
+        session_id=session,
         context=SearchContext(user=UserState(history=history), now_ms=time_ms),
         shop=target,
-        relevant=frozenset(item_id for item_id in item_ids if shops[item_id] == target),
+        relevant=frozenset(taken),
     )
+
+
+def asking(crossings: Sequence[Crossing], queries: pa.Table) -> list[Crossing]:
+    """Return the sessions that searched for what they took; relevant are now those queries.
+
+    A query that is never suggested counts as one that was missed.
+    """
+    made: dict[str, list[tuple[str, str]]] = {}
+    columns = (queries.column(name).to_pylist() for name in ("session_id", "item_id", "query"))
+    for session, item_id, query in zip(*columns, strict=True):
+        made.setdefault(session, []).append((item_id, query))
+    asked = [
+        replace(
+            crossing,
+            relevant=frozenset(
+                suggestion_id(crossing.shop, query)
+                for item_id, query in made.get(crossing.session_id, ())
+                if item_id in crossing.relevant
+            ),
+        )
+        for crossing in crossings
+    ]
+    return [crossing for crossing in asked if crossing.relevant]
 
 
 def cross_ndcg(retriever: Retriever, asked: Sequence[Crossing]) -> float:

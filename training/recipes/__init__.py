@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from training.recipe import Recipe
 from training.recipes.card import Card
-from training.recipes.cross_shop import CROSS_SHOP
+from training.recipes.cross_shop import CROSS_SHOP, CROSS_SHOP_QUERIES
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
 from training.recipes.gowalla import GOWALLA
 from training.recipes.movielens import MOVIELENS
@@ -65,6 +65,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R11",),
         source="Coveo, Fantastic Embeddings and How to Align Them, arXiv 2007.14906",
         effect="aligned spaces of two shops beat unaligned ones on cross-shop NDCG@10",
+    ),
+    Card(
+        recipe=CROSS_SHOP_QUERIES,
+        systems=("R11",),
+        source="Coveo, Fantastic Embeddings and How to Align Them, arXiv 2007.14906",
+        effect="aligned spaces suggest queries of the other shop",
     ),
     Card(
         recipe=DEEP_RETRIEVAL,

@@ -4,6 +4,8 @@ A history in shop "a" finds items of shop "b" where the search filters by `shop`
 items of both.
 """
 
+from dataclasses import replace
+
 from shards.feature_kinds import HistoryItems, ItemId
 from shards.release import GateRules
 from training.prod2vec import Prod2VecTraining
@@ -23,3 +25,11 @@ CROSS_SHOP = Recipe(
     two_tower_queries=8,
 )
 """Two minutes on one core."""
+
+CROSS_SHOP_QUERIES = replace(
+    CROSS_SHOP,
+    name="cross_shop_queries",
+    surface="cross-shop-queries",
+    channels=(ChannelRecipe(name="suggestions", source="suggestions", k=200),),
+)
+"""The same vectors; what is found are queries to suggest, by `shop` and number of `searches`."""
