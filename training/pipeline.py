@@ -32,6 +32,7 @@ from training.evaluation.offline import GateRule, merged, open_cascade, retrieve
 from training.gate import GateLog, GateTraining, TrainedGate, gain, kept_lexical, train_gate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
+from training.hydration import hydrated
 from training.merge_weights import fitted_weights
 from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
@@ -120,9 +121,10 @@ class Run:
         test_ms = known_until_ms(self.dataset)
         learned = self._learn(test_ms, destination.prefix)
         late = snapshot(self.dataset, test_ms)
-        epochs = learned.embedding.epochs if learned.embedding else None
         rejected_QR = learned.rankers.rejected_QR if learned.rankers else None
-        self._make_channels(late, learned.tokenizer, destination, epochs=epochs, rejected_QR=rejected_QR)
+        self._make_channels(
+            late, learned.tokenizer, destination, early=learned.embedding, rejected_QR=rejected_QR
+        )
         if learned.rankers is not None:
             self._write_rankers(learned.rankers, late, learned.requests.contexts, destination)
         if learned.gate is not None:
@@ -216,10 +218,13 @@ class Run:
         destination: Destination,
         *,
         held_out: Requests | None = None,
-        epochs: int | None = None,
+        early: Embedding | None = None,
         rejected_QR: Tensor | None = None,
     ) -> Embedding | None:
-        """Write the bundle of every channel as of a moment, training a two-tower model on the way."""
+        """Write the bundle of every channel as of a moment, training a two-tower model on the way.
+
+        It lasts as long as an early one did.
+        """
         self.observe(PhaseStarted(phase="encoding queries"))
         newest = self.recipe.two_tower_queries if self.recipe.embeds else GOLDENS
         requests = self._requests(0, known.now_ms, newest=newest)
@@ -232,11 +237,20 @@ class Run:
                 requests,
                 seeded=self._seeded(),
                 held_out=held_out,
-                epochs=epochs,
+                epochs=early.epochs if early else None,
                 rejected_QR=rejected_QR,
                 observe=self.observe,
                 checkpoints=self.checkpoints,
             )
+            if self.recipe.hydration is not None:
+                embedding = hydrated(
+                    embedding,
+                    self.recipe.hydration,
+                    known,
+                    fitted_on=held_out,
+                    early=early,
+                    seed=self.seed,
+                )
         contexts = (requests if len(requests) else self._browsing(known)).contexts[-GOLDENS:]
         self.observe(PhaseStarted(phase="writing channels", total=len(self.recipe.channels)))
         for channel in self.recipe.channels:

@@ -118,15 +118,37 @@ def train_prod2vec(
         here_N = (shop_N == shop) & met_N
         own = sessions.kept(here_N.numpy()[sessions.row_E])
         vector_ND[here_N] = learner.vectors(own, len(items))[here_N]
-    if training.shop and training.alignment != "none":
-        source_N, target_N = (met_N & (shop_N == shop) for shop in (0, 1))
-        map_DD = content_map(vector_ND, items, source_N, target_N)
-        if training.alignment == "behaviour":
-            map_DD = learner.behaviour_map(map_DD, vector_ND, sessions, source_N, target_N)
-        vector_ND[source_N] = F.normalize(vector_ND[source_N] @ map_DD, dim=-1)
     (history,) = [f.name for f in spec.features if isinstance(f, HistoryItems)]
     (item,) = [f.name for f in spec.features if isinstance(f, ItemId)]
-    return Prod2Vec(vector_ND, history=history, item=item).eval()
+    model = Prod2Vec(vector_ND, history=history, item=item).eval()
+    if not training.shop:
+        return model
+    return aligned(model, training, items, events, generator, observe=observe, checkpoints=checkpoints)
+
+
+def aligned(
+    model: Prod2Vec,
+    training: Prod2VecTraining,
+    items: pa.Table,
+    events: pa.Table,
+    generator: torch.Generator,
+    *,
+    observe: Observer = ignore,
+    checkpoints: Checkpoints,
+) -> Prod2Vec:
+    """Return vectors of two shops in one space, from a model of two: those of the second stay as they are."""
+    if training.alignment == "none":
+        return model
+    vector_ND, shop_N = model.vector_ND[1:].clone(), _shops(items, training.shop)
+    met_N = vector_ND.abs().sum(dim=1) > 0
+    source_N, target_N = (met_N & (shop_N == shop) for shop in (0, 1))
+    map_DD = content_map(vector_ND, items, source_N, target_N)
+    if training.alignment == "behaviour":
+        learner = _Learner(training, generator, observe, checkpoints)
+        sessions = sessions_of(events, items)
+        map_DD = learner.behaviour_map(map_DD, vector_ND, sessions, source_N, target_N)
+    vector_ND[source_N] = F.normalize(vector_ND[source_N] @ map_DD, dim=-1)
+    return Prod2Vec(vector_ND, history=model.history, item=model.item).eval()
 
 
 def _shops(items: pa.Table, column: str) -> Tensor:

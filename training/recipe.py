@@ -16,6 +16,7 @@ from shards.json_codec import render, to_json
 from shards.lexical import LexicalParams
 from shards.release import GateRules
 from training.gate import GateTraining
+from training.models.hydrated import Hydration
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.neural_cf import NeuralCFTraining
@@ -161,6 +162,8 @@ class Recipe:
     """Makes the two_tower channel vectors of items learned from sessions."""
     paths: PathTraining | None = None
     """Paths that are learned with the two-tower model, for a deep_retrieval channel."""
+    hydration: Hydration | None = None
+    """Numbers of items that the two_tower channel's vectors carry, by weights fitted after training."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
     ranker: RankerRecipe[MMoERankerConfig] | None = None
     gate: GateRules = field(default_factory=GateRules)
@@ -206,11 +209,13 @@ class Recipe:
 
     def _check_embedding(self) -> None:
         follows_paths = any(channel.source == "deep_retrieval" for channel in self.channels)
-        others = self.sequences is not None or self.prod2vec is not None
-        if follows_paths != (self.paths is not None) or (follows_paths and others):
-            raise ValueError("paths are for a deep_retrieval channel and go with a two-tower model")
+        others = self.sequences or self.prod2vec or self.hydration
+        if follows_paths != (self.paths is not None) or (follows_paths and others is not None):
+            raise ValueError("paths are for a deep_retrieval channel and go with a plain two-tower model")
         if self.sequences is not None and self.prod2vec is not None:
             raise ValueError("sequences and prod2vec are two models for one channel")
+        if self.hydration is not None and not self.embeds:
+            raise ValueError("hydration is for a two_tower channel")
         hard = self.two_tower.hard
         if hard.per_positive and hard.source == "rejected" and not self.ranks:
             raise ValueError("hard negatives that rankers rejected need a pre_ranker or a ranker")

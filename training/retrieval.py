@@ -14,6 +14,7 @@ from training.checkpoints import NOT_KEPT, Checkpoint
 from training.frequencies import StreamingFrequency
 from training.hard_negatives import HardItems, HardNegatives, by_rank
 from training.models.history_transformer import HistoryTransformer
+from training.models.hydrated import Hydrated
 from training.models.prod2vec import Prod2Vec
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.paths import PathLearner
@@ -21,7 +22,7 @@ from training.samplers import MixedSampler, Sampled, at_random, hardest
 from training.tensors import Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
 
-Towers = TwoTower | HistoryTransformer | Prod2Vec
+Towers = TwoTower | HistoryTransformer | Prod2Vec | Hydrated
 """What encodes a request and an item into one space."""
 
 LOSSES = ("softmax", "pointwise", "hinge", "logistic")

@@ -20,6 +20,7 @@ from deploy.workspace import Workspace
 from tests.bench import quality_negatives, sequences
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
+from tests.bench.quality_hydration import hydration
 from tests.bench.quality_neural_cf import neural_cf
 from tests.bench.result import Check, at_least, publish
 from training.datasets import sources
@@ -70,6 +71,7 @@ def log_q(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
 PARTS: Mapping[str, Part] = {
     "cross_shop": cross_shop,
     "deep_retrieval": deep_retrieval,
+    "hydration": hydration,
     "log_q": log_q,
     "negatives": quality_negatives.negatives,
     "neural_cf": neural_cf,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from deploy.folders import cache_dir
 from shards.ann_index import AnnIndex
@@ -24,13 +25,15 @@ from tests.bench.result import Check, at_least
 from tests.bench.spread import mean_of, spread_of
 from training.channel_contents import contents_of
 from training.channels import Destination, write_channel
+from training.checkpoints import Checkpoints
 from training.datasets import sources
 from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset
 from training.embedding import Embedding, item_vectors, query_vectors, train_embedding
 from training.evaluation.cross_shop import Crossing, asking, cross_ndcg, crossings
 from training.item_index import untuned_index
-from training.prod2vec import ALIGNMENTS
+from training.models.prod2vec import Prod2Vec
+from training.prod2vec import ALIGNMENTS, aligned
 from training.recipe import ChannelRecipe, Recipe
 from training.recipes import RECIPES
 from training.snapshot import requests_between, snapshot
@@ -38,7 +41,7 @@ from training.suggestions import suggestions
 from training.trainer import Seeded
 
 SEEDS = (0, 1, 2)
-TESTED = 1_500
+TESTED = 1_000
 """Sessions, the first of the test."""
 
 
@@ -76,10 +79,22 @@ def _measured(recipe: Recipe, dataset: Dataset, asked: list[Crossing], seed: int
     known = snapshot(dataset, known_until_ms(dataset))
     requests = requests_between(dataset, 0, known.now_ms, newest=8, history_limit=recipe.history_limit)
     searched = asking(asked, dataset.queries)
+    settings = replace(recipe.prod2vec, alignment="none")
+    apart = train_embedding(
+        replace(recipe, prod2vec=settings), known, None, requests, seeded=Seeded(seed=seed)
+    )
+    assert isinstance(apart.model, Prod2Vec)
     found = {}
     for alignment in ALIGNMENTS:
-        aligned = replace(recipe, prod2vec=replace(recipe.prod2vec, alignment=alignment))
-        embedding = train_embedding(aligned, known, None, requests, seeded=Seeded(seed=seed))
+        model = aligned(
+            apart.model,
+            replace(settings, alignment=alignment),
+            known.items,
+            known.events,
+            torch.Generator().manual_seed(seed),
+            checkpoints=Checkpoints(),
+        )
+        embedding = replace(apart, model=model)
         vector_ND = item_vectors(embedding)
         queries, vector_SD = suggestions(known, vector_ND)
         found[f"items, {alignment}"] = cross_ndcg(_engine(embedding, known.items, vector_ND), asked)

@@ -7,6 +7,7 @@ from training.recipes.card import Card
 from training.recipes.cross_shop import CROSS_SHOP, CROSS_SHOP_QUERIES
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
 from training.recipes.gowalla import GOWALLA
+from training.recipes.hydrated import HYDRATED
 from training.recipes.movielens import MOVIELENS
 from training.recipes.movielens_next import MOVIELENS_NEXT
 from training.recipes.neural_cf import NEURAL_CF
@@ -77,6 +78,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R13",),
         source="Deep Retrieval, arXiv 2007.07203",
         effect="recall near brute force by scoring a fraction of the items",
+    ),
+    Card(
+        recipe=HYDRATED,
+        systems=("R5",),
+        source="Etsy's unified embedding, arXiv 2306.04833: its hydrated vectors alone",
+        effect="hydrated vectors raise recall on later purchases",
     ),
     Card(
         recipe=NEURAL_CF,

@@ -1,0 +1,94 @@
+"""A part of `make bench-quality`: what hydrated vectors add to the recall of later purchases.
+
+Over online_retail (proxy queries): towers trained on the newest queries before the valid split, weights
+fitted on that split, both measured on the test split with the items' numbers as of its start.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deploy.folders import cache_dir
+from shards.forward_index import ForwardIndex
+from shards.tokenizer import Tokenizer
+from tests.bench.result import Check, at_least
+from tests.bench.spread import mean_of, spread_of
+from training.datasets import sources
+from training.datasets.splits import split_of
+from training.datasets.tables import Dataset
+from training.embedding import examples_of, train_embedding
+from training.hydration import best_weights, quantiles
+from training.recipe import Recipe
+from training.recipes import RECIPES
+from training.retrieval import encoded
+from training.snapshot import Requests, requests_between, snapshot
+from training.trainer import Seeded
+
+SEEDS = (0, 1, 2)
+EPOCHS = 6
+TAUGHT, FITTED, TESTED = 25_000, 2_000, 3_000
+"""Queries, always the newest."""
+DEPTHS = (10, 100)
+
+
+def hydration(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+    """Recall of three seeds, the same towers with hydration and without."""
+    recipe = RECIPES["hydrated"]
+    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
+    runs = [_measured(recipe, dataset, seed) for seed in SEEDS]
+    means = {name: mean_of([run[name] for run in runs]) for name in runs[0]}
+    figures = {
+        "seeds": len(SEEDS),
+        "epochs": EPOCHS,
+        "queries": {"taught": TAUGHT, "fitted": FITTED, "tested": TESTED},
+        "recall": {name: spread_of([run[name] for run in runs]) for name in runs[0]},
+    }
+    return figures, [
+        at_least(f"hydrated, R@{k}, against plain", means[f"hydrated, R@{k}"], means[f"plain, R@{k}"])
+        for k in DEPTHS
+    ]
+
+
+def _measured(recipe: Recipe, dataset: Dataset, seed: int) -> Mapping[str, float]:
+    assert recipe.hydration is not None
+    split = split_of(dataset.queries)
+    known, fresh = snapshot(dataset, split.valid_from_ms), snapshot(dataset, split.test_from_ms)
+
+    def asked(start_ms: int, end_ms: int, newest: int) -> Requests:
+        return requests_between(dataset, start_ms, end_ms, newest=newest, history_limit=recipe.history_limit)
+
+    taught = asked(0, split.valid_from_ms, TAUGHT)
+    texts = [*known.items.column("title").to_pylist(), *known.queries.column("query").to_pylist()]
+    tokenizer = Tokenizer.train(texts, vocab_size=recipe.features.vocab_size)
+    embedding = train_embedding(recipe, known, tokenizer, taught, seeded=Seeded(seed=seed), epochs=EPOCHS)
+    columns = recipe.hydration.columns
+    early_NF, late_NF = (
+        quantiles(ForwardIndex(then.items).columns(columns), columns) for then in (known, fresh)
+    )
+    fitted, tested = (
+        examples_of(embedding.encoder, ForwardIndex(known.items), requests)
+        for requests in (
+            asked(split.valid_from_ms, split.test_from_ms, FITTED),
+            asked(split.test_from_ms, 1 << 62, TESTED),
+        )
+    )
+    with torch.inference_mode():
+        vector_ND = embedding.model.encode_item(embedding.item)
+        weight_F = best_weights(
+            recipe.hydration, encoded(embedding.model, fitted), fitted.row_Q, vector_ND, early_NF, seed=seed
+        )
+        score_QN = encoded(embedding.model, tested) @ vector_ND.T
+        found = {"plain": score_QN, "hydrated": score_QN + late_NF @ weight_F}
+        return {
+            f"{name}, R@{k}": _recall(score_QN, tested.row_Q, k)
+            for name, score_QN in found.items()
+            for k in DEPTHS
+        }
+
+
+def _recall(score_QN: Tensor, row_Q: Tensor, k: int) -> float:
+    own_Q1 = score_QN.gather(1, row_Q.unsqueeze(1))
+    return float(((score_QN > own_Q1).sum(dim=1) < k).double().mean())
