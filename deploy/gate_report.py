@@ -25,8 +25,7 @@ from training.evaluation.gate_curve import (
     single,
 )
 from training.evaluation.judgements import Judged
-from training.evaluation.offline import Cascade, retrieve, staged
-from training.evaluation.report import HYBRID, rank_of
+from training.evaluation.offline import Cascade, ranks_by_gate, retrieve
 
 BEFORE, AFTER, RULES = "learned, before", "learned, after", "rules"
 LEARNED = (BEFORE, AFTER)
@@ -77,7 +76,7 @@ def measure(
         on_query()
     ranks = np.array([one.ranks for one in answered], np.int64).reshape(-1, 4)
     scores = np.array([one.scores for one in answered], np.float64).reshape(-1, 2)
-    outcomes = outcomes_of(ranks[:, 0], ranks[:, 1], ranks[:, 2], ranks[:, 3])
+    outcomes = outcomes_of(ranks)
     none = np.zeros(len(answered), np.bool_)
     return outcomes, (
         single("never", outcomes, none),
@@ -91,17 +90,12 @@ def measure(
 
 def _answer(cascade: Cascade, gate: GateModel, query: Judged) -> _Answered:
     retrieved = retrieve(cascade, query.context)
-    ranks = {}
-    for gate_open in (False, True):
-        found = staged(cascade, query.context, retrieved, gate_open=gate_open)
-        page = list(found.values())[-1]
-        ranks[gate_open] = (rank_of(found[HYBRID], query.relevant), rank_of(page, query.relevant))
     rules = replace(cascade.release.gate, mode="rules")
     by_rules = decide(rules, query.context, model=gate)
     lexical = retrieved[gate.params.channel]
     facts = gate.facts(query.context)
     return _Answered(
-        ranks=(ranks[False][0], ranks[True][0], ranks[False][1], ranks[True][1]),
+        ranks=ranks_by_gate(cascade, query.context, retrieved, query.relevant),
         scores=(
             _score(by_rules.reason, by_rules.open, gate.expected_gain(facts, None)[0]),
             _score(by_rules.reason, by_rules.open, gate.expected_gain(facts, lexical)[0]),

@@ -1,14 +1,13 @@
-"""The gate's model, trained on evaluation logs.
+"""The gate's model, trained on evaluation logs: what channels found for each search, and what that gained.
 
-An evaluation log says for each search what the channels found and which item was then taken. The label at
-a depth k: a gated channel has that item among its first k and the others, merged, have not. Expected gain is
-the mean over several depths, as recall is asked for at one and the page filled from another.
+`training.gate_labels` has the two ways to say what was gained.
 
 Legend: Q = searches of the log, F = features.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +18,6 @@ from shards.candidates import Candidates
 from shards.gate_features import after_features, facts_of
 from shards.gate_knowledge import Floats, GateKnowledge
 from shards.gate_model import GateScorer
-from shards.merging import ChannelResult, merge
-from shards.release import Release, ReleaseChannel
 from shards.search_context import SearchContext
 from training.checkpoints import Checkpoint, Checkpoints
 from training.evaluation import metrics
@@ -36,7 +33,11 @@ _LOOKED_AT = 100
 class GateTraining:
     """What the gate's model is told of a search, what it predicts and how it is trained."""
 
+    label: Literal["recall", "page"] = "recall"
+    """"recall": only gated channels find the item that was taken; "page": the page that the rankers make is
+    better with them, which takes a minute for each few thousand searches."""
     depths: tuple[int, ...] = (10, 20, 50, 100)
+    """Among how many items they find it, for "recall"."""
     channel: str = "lexical"
     """The channel whose scores decide after lexical retrieval."""
     half_life_days: float = 60.0
@@ -72,23 +73,6 @@ class TrainedGate:
     before: GateScorer
     after: GateScorer
     figures: Mapping[str, float]
-
-
-def gain(release: Release, retrieved: Mapping[str, Candidates], item_id: str, depths: Sequence[int]) -> float:
-    """Return the share of depths at which only gated channels found the item that was taken."""
-    gated = [retrieved[c.name].item_ids for c in release.channels if c.gated]
-    first = min((found.index(item_id) for found in gated if item_id in found), default=None)
-    if first is None or first >= max(depths):
-        return 0.0
-    others = merge(
-        [_result(c, retrieved[c.name]) for c in release.channels if not c.gated], limit=release.merged
-    ).item_ids
-    other = others.index(item_id) if item_id in others else len(others) + max(depths)
-    return sum(first < depth <= other for depth in depths) / len(depths)
-
-
-def _result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:
-    return ChannelResult(name=channel.name, weight=channel.weight, quota=channel.quota, candidates=candidates)
 
 
 def kept_lexical(candidates: Candidates) -> Candidates:

@@ -31,7 +31,7 @@ def write_gate(
 ) -> None:
     """Write the bundle; its goldens are the model's own answers to searches and their lexical candidates."""
     version = destination.model(GATE)
-    params = GateParams(channel=config.channel, depths=config.depths)
+    params = GateParams(channel=config.channel, label=config.label, depths=config.depths)
     gate = GateModel(
         version=version, params=params, knowledge=knowledge, before=trained.before, after=trained.after
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shards.candidates import Candidates
@@ -29,9 +30,10 @@ from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding, train_embedding, write_embedding
 from training.evaluation.next_items import next_items
 from training.evaluation.offline import GateRule, merged, open_cascade, retrieve
-from training.gate import GateLog, GateTraining, TrainedGate, gain, kept_lexical, train_gate
+from training.gate import GateLog, GateTraining, TrainedGate, kept_lexical, train_gate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
+from training.gate_labels import page_gains, recall_gain
 from training.hydration import hydrated
 from training.merge_weights import fitted_weights
 from training.path_bundle import write_paths
@@ -165,14 +167,17 @@ class Run:
             if not self.recipe.judges:
                 return _Learned(tokenizer=tokenizer, embedding=embedding)
             judgements, log = self._judgements(requests, scratch)
-        assert tokenizer is not None, "rankers and gates read texts"
+            assert tokenizer is not None, "rankers and gates read texts"
+            rankers = self._train_rankers(early, tokenizer, judgements) if self.recipe.ranks else None
+            if rankers and self.recipe.gate_model and self.recipe.gate_model.label == "page":
+                log = replace(log, gain_Q=self._page_gains(rankers, early, requests, scratch))
         return _Learned(
             tokenizer=tokenizer,
             embedding=embedding,
             requests=requests,
             log=log,
             gate=self._train_gate(early, log),
-            rankers=self._train_rankers(early, tokenizer, judgements) if self.recipe.ranks else None,
+            rankers=rankers,
         )
 
     def _train_rankers(self, early: Snapshot, tokenizer: Tokenizer, judgements: Judgements) -> Rankers:
@@ -284,7 +289,7 @@ class Run:
             candidates.append(merged(release, retrieved, gate_open=self.gate(context, retrieved)))
             if config := self.recipe.gate_model:
                 lexical.append(kept_lexical(retrieved[config.channel]))
-                gains.append(gain(release, retrieved, item_id, config.depths))
+                gains.append(recall_gain(release, retrieved, item_id, config.depths))
             self.observe(Advanced())
         judgements = Judgements(
             requests=requests,
@@ -294,18 +299,23 @@ class Run:
         contexts = requests.contexts if lexical else ()
         return judgements, GateLog(contexts=contexts, lexical=lexical, gain_Q=np.array(gains, np.float64))
 
-    def _train_gate(self, early: Snapshot, log: GateLog) -> TrainedGate | None:
-        """Train the gate's model on the searches of the train split, and stop it on those of the valid one.
+    def _page_gains(
+        self, rankers: Rankers, early: Snapshot, requests: Requests, scratch: Destination
+    ) -> NDArray[np.float64]:
+        """Return what an open gate adds to the page that the rankers make of each request [Q]."""
+        self._write_rankers(rankers, early, requests.contexts, scratch)
+        release = self._release(scratch, early.now_ms, _Learned(rankers=rankers))
+        self.observe(PhaseStarted(phase="pages with and without embeddings", total=len(requests)))
+        return page_gains(
+            open_cascade(release, scratch.root), requests, on_query=lambda: self.observe(Advanced())
+        )
 
-        Where the log holds only one of them, its last `holdout` stops it.
-        """
+    def _train_gate(self, early: Snapshot, log: GateLog) -> TrainedGate | None:
+        """Train the gate's model as the rankers are: the last `holdout` of the searches stops it."""
         config = self.recipe.gate_model
         if config is None:
             return None
-        valid_ms = split_of(self.dataset.queries).valid_from_ms
-        cut = sum(context.now_ms < valid_ms for context in log.contexts)
-        if not self.recipe.holdout <= cut / len(log) <= 1 - self.recipe.holdout / 2:
-            cut = int(len(log) * (1 - self.recipe.holdout))
+        cut = int(len(log) * (1 - self.recipe.holdout))
         return train_gate(
             config,
             self._gate_knowledge(early, config),

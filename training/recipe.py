@@ -195,13 +195,7 @@ class Recipe:
         if sum(channel.source == "two_tower" for channel in self.channels) > 1:
             raise ValueError("at most one channel can be a two_tower")
         self._check_embedding()
-        if self.gate_model is None and self.gate.learned:
-            raise ValueError(f"gate mode {self.gate.mode!r} needs a gate_model")
-        open_channels = {channel.name for channel in self.channels if not channel.gated}
-        if self.gate_model is not None and self.gate_model.channel not in open_channels:
-            raise ValueError(
-                f"the gate cannot wait for {self.gate_model.channel!r}, which is no open channel"
-            )
+        self._check_gate()
         if self.fit_merge and (self.embeds or self.judges):
             raise ValueError("fit_merge is for channels alone that need no training")
         if not 0 < self.holdout < 1:
@@ -219,6 +213,18 @@ class Recipe:
         hard = self.two_tower.hard
         if hard.per_positive and hard.source == "rejected" and not self.ranks:
             raise ValueError("hard negatives that rankers rejected need a pre_ranker or a ranker")
+
+    def _check_gate(self) -> None:
+        if self.gate_model is None:
+            if self.gate.learned:
+                raise ValueError(f"gate mode {self.gate.mode!r} needs a gate_model")
+            return
+        if self.gate_model.channel not in {c.name for c in self.channels if not c.gated}:
+            raise ValueError(
+                f"the gate cannot wait for {self.gate_model.channel!r}, which is no open channel"
+            )
+        if self.gate_model.label == "page" and not self.ranks:
+            raise ValueError("gate_model.label 'page' needs rankers, which make the pages")
 
     @property
     def embeds(self) -> bool:

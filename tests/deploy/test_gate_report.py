@@ -24,7 +24,7 @@ NEEDED = RNG.random(QUERIES) < 0.1
 def report(knows: float) -> GateReport:
     """Return the report of a gate that knows (1), guesses (0) or mistakes (-1) who needs embedding."""
     closed, opened = np.where(NEEDED, 0, 3), np.full(QUERIES, 2)
-    outcomes = outcomes_of(closed, opened, closed, opened)
+    outcomes = outcomes_of(np.stack([closed, opened, closed, opened], axis=1))
     score = knows * NEEDED + 0.1 * RNG.random(QUERIES)
     none = np.zeros(QUERIES, np.bool_)
     return GateReport(
@@ -62,7 +62,7 @@ def test_a_gate_that_knows_passes_and_one_that_guesses_is_told_what_it_lacks() -
 
 def test_what_embedding_does_not_add_no_gate_can_keep() -> None:
     same = np.full(QUERIES, 2)
-    nothing = replace(report(1.0), outcomes=outcomes_of(same, same, same, same))
+    nothing = replace(report(1.0), outcomes=outcomes_of(np.stack([same] * 4, axis=1)))
     assert [problem.partition(" to ")[0] for problem in verdict(nothing)] == [
         "embedding adds nothing measurable"
     ] * 2

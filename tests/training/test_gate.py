@@ -14,8 +14,9 @@ from shards.search_context import SearchContext
 from tests.shards.gates import knowledge
 from tests.training.shop_dataset import shop_dataset
 from training.datasets.statistics import DAY_MS
-from training.gate import GateLog, GateTraining, gain, train_gate
+from training.gate import GateLog, GateTraining, train_gate
 from training.gate_knowledge import gate_knowledge
+from training.gate_labels import recall_gain
 from training.models.gate_scorer import GateNet, exported
 from training.snapshot import snapshot
 from training.trainer import FitConfig, Seeded
@@ -51,7 +52,7 @@ def found(words: str, popular: str, ann: str) -> Mapping[str, Candidates]:
 def test_the_label_is_what_only_gated_channels_find_within_a_depth(
     retrieved: Mapping[str, Candidates], depths: tuple[int, ...], expected: float
 ) -> None:
-    assert gain(RELEASE, retrieved, "x", depths) == expected
+    assert recall_gain(RELEASE, retrieved, "x", depths) == expected
 
 
 def net(features: int = 5, hidden: int = 4) -> GateNet:

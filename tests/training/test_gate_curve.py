@@ -23,7 +23,7 @@ OPEN = np.array([3, 1, 1, 2, 1, 0, 2, 1, 50, 0])
 
 
 def outcomes() -> Outcomes:
-    return outcomes_of(CLOSED, OPEN, CLOSED, OPEN)
+    return outcomes_of(np.stack([CLOSED, OPEN, CLOSED, OPEN], axis=1))
 
 
 def test_ranks_become_recall_and_ndcg() -> None:
@@ -53,7 +53,7 @@ def test_chance_is_the_line_between_never_and_always() -> None:
 def test_the_band_holds_most_random_choices() -> None:
     rng = np.random.default_rng(1)
     closed, opened = rng.integers(0, 200, 1000), rng.integers(0, 150, 1000)
-    made = outcomes_of(closed, opened, closed, opened)
+    made = outcomes_of(np.stack([closed, opened, closed, opened], axis=1))
     middle, band = random(made, rates=(0.3,)).points[0].figures[NDCG], chance_band(made, NDCG, 0.3)
     within = 0
     for _ in range(400):
@@ -75,5 +75,5 @@ def test_every_policy_starts_at_never_and_ends_at_always(scores: list[int], rate
 
 
 def test_where_embedding_adds_nothing_nothing_can_be_kept() -> None:
-    made = outcomes_of(CLOSED, CLOSED, CLOSED, CLOSED)
+    made = outcomes_of(np.stack([CLOSED] * 4, axis=1))
     assert np.isnan(random(made, rates=(0.5,)).points[0].kept[NDCG])

@@ -1,11 +1,13 @@
 """A whole recipe on a made-up shop: what it writes serves, agrees with training and can be made again."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from shards.bundle import open_bundle
 from shards.cross_kinds import HistoryCount
@@ -20,9 +22,12 @@ from training.channels import Destination
 from training.datasets.tables import Dataset, timestamps_ms
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate, open_cascade
-from training.evaluation.report import HYBRID, RANKED, figures
+from training.evaluation.report import HYBRID, RANKED, Ints, figures
+from training.gate import GateTraining
+from training.gate_labels import page_gains
 from training.pipeline import Run, Trained, models_of
 from training.recipe import Recipe
+from training.snapshot import Requests
 
 
 def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3, dataset: Dataset | None = None) -> Trained:
@@ -69,6 +74,30 @@ def test_the_gate_opens_and_knows_the_queries_of_the_log(trained: Trained, model
     assert seen.query_takes > 10 > never_seen.query_takes == 0
     assert 0 < seen.top_share < 0.6, "each colour has its buyers"
     assert {"gate auc_before", "gate auc_after"} <= trained.figures.keys()
+
+
+def test_a_gate_can_learn_by_how_much_gated_channels_better_the_page(tmp_path: Path) -> None:
+    channels = tuple(replace(c, gated=c.name not in ("lexical", "popular")) for c in RECIPE.channels)
+    recipe = replace(RECIPE, channels=channels, gate_model=GateTraining(label="page", fit=FIT))
+    trained = run(tmp_path, recipe)
+    cascade = open_cascade(trained.release, tmp_path)
+    judged = judged_queries(shop_dataset(), "test", limit=60, history_limit=200)
+    asked = Requests(contexts=[q.context for q in judged], item_ids=[q.relevant for q in judged])
+    closed, opened = (
+        discounts(evaluate(cascade, judged, gate=lambda *_, by=by: by).by_ranking[RANKED])
+        for by in (False, True)
+    )
+    assert page_gains(cascade, asked) == pytest.approx(np.maximum(opened - closed, 0.0))
+    assert trained.figures["gate gain"] == pytest.approx((opened - closed).clip(0.0).mean(), abs=0.1)
+    assert trained.figures["gate gain"] > 0
+    assert trained.release.gate.model is not None
+    model = trained.release.gate.model
+    assert open_gate(tmp_path / model.model / model.version, model).params.label == "page"
+
+
+def discounts(ranks: Ints) -> NDArray[np.float64]:
+    """Return the NDCG@10 of queries whose one relevant item has these ranks, 0 where it was not found."""
+    return np.array([1 / math.log2(rank + 1) if 0 < rank <= 10 else 0.0 for rank in ranks.tolist()])
 
 
 def test_the_cascade_learns_whose_favourite_colour_is_which(trained: Trained, models_dir: Path) -> None:

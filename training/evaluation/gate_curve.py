@@ -60,13 +60,14 @@ class Policy:
         return min(self.points, key=lambda point: abs(point.rate - rate))
 
 
-def outcomes_of(
-    merged_closed_Q: Ints, merged_open_Q: Ints, page_closed_Q: Ints, page_open_Q: Ints
-) -> Outcomes:
-    """Return the figures of ranks [Q]: 1 is best, 0 is not found."""
+def outcomes_of(ranks_Q4: Ints) -> Outcomes:
+    """Return the figures of ranks [Q, 4], 1 is best and 0 is not found.
+
+    The columns: merged with the gate closed, merged with it open, on the page closed, on the page open.
+    """
     return Outcomes(
-        closed={RECALL: _recall(merged_closed_Q), NDCG: _ndcg(page_closed_Q)},
-        opened={RECALL: _recall(merged_open_Q), NDCG: _ndcg(page_open_Q)},
+        closed={RECALL: _recall(ranks_Q4[:, 0]), NDCG: _ndcg(ranks_Q4[:, 2])},
+        opened={RECALL: _recall(ranks_Q4[:, 1]), NDCG: _ndcg(ranks_Q4[:, 3])},
     )
 
 

@@ -140,6 +140,18 @@ def staged(
     return found
 
 
+def ranks_by_gate(
+    cascade: Cascade, context: SearchContext, retrieved: Mapping[str, Candidates], item_id: str
+) -> tuple[int, int, int, int]:
+    """Return an item's ranks merged, with the gate closed and open, and on the page so; 0 where it is not."""
+    ranks = []
+    for gate_open in (False, True):
+        found = staged(cascade, context, retrieved, gate_open=gate_open)
+        ranks.append((rank_of(found[HYBRID], item_id), rank_of(list(found.values())[-1], item_id)))
+    (merged_closed, page_closed), (merged_open, page_open) = ranks
+    return merged_closed, merged_open, page_closed, page_open
+
+
 def retrieve(cascade: Cascade, context: SearchContext) -> dict[str, Candidates]:
     """Return what every channel finds, whatever the gate says, but for what the release leaves out."""
     allowed = exclusion(cascade.release, context)
