@@ -27,7 +27,7 @@ Rows = NDArray[np.int64]
 P = TypeVar("P")
 
 CATALOGUE_FILE = "catalogue.parquet"
-"""In a partition, the items of the whole catalogue as far as features read them: ids, in row order."""
+"""The items that features read, ids in row order, where a bundle holds others: a part of them, or queries."""
 CATALOGUE_ROWS_FILE = "catalogue_rows.npy"
 """In a partition, where each of its items stands in the whole catalogue: int64 [N], rising."""
 

@@ -104,14 +104,10 @@ def train_embedding(
             observe=observe,
             checkpoints=checkpoints,
         )
+        recall = _recall(vectors, encoder, items, item, held_out)() if held_out else math.nan
+        epochs = recipe.prod2vec.fit.epochs
         return Embedding(
-            model=vectors,
-            spec=spec,
-            tokenizer=None,
-            encoder=encoder,
-            item=item,
-            epochs=recipe.prod2vec.fit.epochs,
-            recall=_recall(vectors, encoder, items, item, held_out)() if held_out else math.nan,
+            model=vectors, spec=spec, tokenizer=None, encoder=encoder, item=item, epochs=epochs, recall=recall
         )
     checkpoint = checkpoints.next("embedding", generator)
     model: Towers
