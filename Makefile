@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank bench-quality bench-ann bench-telemetry chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ bench-prerank: setup  ## 10,000 candidates pre-ranked on one core (a minute)
 
 bench-quality: setup  ## recipes trained and ranked beside other libraries; needs HEADRACE_DATA_DIR; ARGS="--only next_purchase"
 	$(BIN)/python -m tests.bench.quality $(ARGS)
+
+bench-training: setup  ## training beside a loop written by hand (3 minutes); needs HEADRACE_DATA_DIR
+	$(BIN)/python -m tests.bench.training $(ARGS)
+
+bench-catalogue: setup  ## a million items embedded, indexed and deployed, a worker killed (15 minutes); needs HEADRACE_DATA_DIR
+	$(BIN)/python -m tests.bench.catalogue $(ARGS)
 
 bench-ann: setup  ## a million vectors in the retrieval service, four kinds of index (10 minutes, 8 GiB)
 	$(BIN)/python -m tests.bench.ann

@@ -2,16 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deploy.release_files import write_release
 from deploy.user_loading import load_users
 from deploy.workspace import Workspace
 from router.gate import decide
+from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput
-from shards.release import ModelVersion
+from shards.release import GateRules, ModelVersion
+from shards.search_context import SearchContext
 from training.channels import Destination
 from training.checkpoints import Checkpoints
 from training.datasets.digest import digest_of
@@ -31,6 +34,12 @@ class TrainingOptions:
     version: str = ""
     replace: bool = False
     """Whether bundles of the same version are written again instead of refused."""
+    settings: tuple[str, ...] = ()
+    """What was set in place of the recipe's own settings, for the manifests to say."""
+    workers: int = 0
+    """Ray workers that train together; 0 trains in this process."""
+    ray: str = ""
+    """HOST:PORT of the Ray whose workers they are; empty for one of this process's own."""
     resume: bool = False
     """Whether a run that was broken off goes on, instead of beginning again."""
 
@@ -50,7 +59,9 @@ def train_release(
         checkpoints.clear()
     workspace.models_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.models_dir, prefix=".training-") as made:
-        destination = Destination(root=Path(made), prefix=recipe.surface, version=version)
+        destination = Destination(
+            root=Path(made), prefix=recipe.surface, version=version, settings=options.settings
+        )
         models = models_of(recipe, destination)
         if not options.replace:
             _refuse_existing(workspace, models)
@@ -59,16 +70,36 @@ def train_release(
             dataset=dataset,
             seed=options.seed,
             threads=options.threads,
-            gate=lambda context, _: decide(recipe.gate, context).open,
+            gate=partial(_opens, recipe.gate),
             observe=metrics_file(folder / "metrics.csv", goes_on=options.resume, beside=observe),
             checkpoints=checkpoints,
         )
-        trained = run.train(destination)
+        trained = _train(run, destination, options)
         _publish(destination.root, workspace.models_dir, models)
     load_users(dataset, workspace.users_path)
     write_release(workspace, trained.release)
     checkpoints.clear()
     return trained
+
+
+def _train(run: Run, destination: Destination, options: TrainingOptions) -> Trained:
+    if not options.workers:
+        return run.train(destination)
+    # It takes pandas and starts a Ray.
+    from deploy.ray_session import ray_session
+    from training.ray_training import train_together
+
+    with ray_session(options.ray, options.workers):
+        return train_together(run, destination, options.workers)
+
+
+def tuned_folder(workspace: Workspace, recipe: str, dataset_digest: str) -> Path:
+    """Return the folder of what `headrace tune recipe` tried of a recipe on a data set."""
+    return workspace.tuning_dir(f"{recipe}-{dataset_digest[:10]}")
+
+
+def _opens(rules: GateRules, context: SearchContext, _retrieved: Mapping[str, Candidates]) -> bool:
+    return decide(rules, context).open
 
 
 def _refuse_existing(workspace: Workspace, models: Iterable[ModelVersion]) -> None:

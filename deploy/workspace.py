@@ -48,6 +48,15 @@ class Workspace:
         """Return the folder of training runs: checkpoints and metrics."""
         return self.root / "training"
 
+    def tuning_dir(self, name: str) -> Path:
+        """Return the folder of what was tried for a model or a recipe."""
+        return self.root / "tuning" / name
+
+    @property
+    def catalogue_dir(self) -> Path:
+        """Return the folder of blocks of embedded catalogues."""
+        return self.root / "catalogue"
+
     @property
     def users_path(self) -> Path:
         """Return the user store."""

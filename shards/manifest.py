@@ -101,6 +101,8 @@ class Manifest:
     tasks: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the engine; each engine documents its own."""
+    settings: tuple[str, ...] = ()
+    """Settings of the recipe that it was trained with in place of the recipe's own: "path=value"."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
     training_range: TrainingRange | None = None

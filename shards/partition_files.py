@@ -101,6 +101,11 @@ def write_files(folder: Path, source: Source, rows_N: Rows) -> None:
 def _share_two_tower(folder: Path, source: Source, rows_N: Rows) -> None:
     index = faiss.read_index(str(source.bundle.file(INDEX_FILE)))
     faiss.write_index(subset(index, rows_N), str(folder / INDEX_FILE))
+    share_catalogue(folder, source)
+
+
+def share_catalogue(folder: Path, source: Source) -> None:
+    """Write the items as the towers know them, where other items than those of the whole are in `folder`."""
     spec = source.bundle.spec
     assert spec is not None
     crossed = any(isinstance(feature, CrossKind) for feature in spec.features)

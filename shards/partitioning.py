@@ -28,9 +28,13 @@ _HASH_BYTES = 8
 
 
 def partition_index(item_id: str, partitions: int) -> int:
-    """Return the partition that an item belongs to, the same on every machine and in every version."""
-    digest = hashlib.blake2b(item_id.encode(), digest_size=_HASH_BYTES).digest()
-    return int.from_bytes(digest) % partitions
+    """Return the partition that an item belongs to."""
+    return id_hash(item_id) % partitions
+
+
+def id_hash(item_id: str) -> int:
+    """Return 64 bits of an item's id, the same on every machine and in every version."""
+    return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=_HASH_BYTES).digest())
 
 
 def split(

@@ -1,7 +1,8 @@
 """Engine "two_tower": the query tower and the index of item vectors answer together.
 
 Files: program "query_tower" (request features by name → one vector [1, D]), index.faiss (inner
-product, ids are rows of items.parquet), features.json. Params: "ann", how far the index looks, as `headrace
+product, ids are rows of items.parquet), features.json. Shards do not run program "item_tower" (item features
+→ vectors [N, D]): it is there to embed other items. Params: "ann", how far the index looks, as `headrace
 tune ann` found it; what the index says itself by default. Legend: D = width of a vector, N = items.
 """
 
@@ -25,6 +26,7 @@ from shards.search_context import Filter, SearchContext
 
 INDEX_FILE = "index.faiss"
 QUERY_TOWER = "query_tower"
+ITEM_TOWER = "item_tower"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,14 +18,12 @@ import faiss as faiss_module
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from shards.ann_index import AnnIndex, AnnKnobs, set_knobs
 from shards.candidates import Floats
 from training.item_index import build, lists_for
+from training.studies import completed, open_study
 
 faiss: Any = faiss_module
 """Its stubs leave out factories."""
@@ -111,12 +109,11 @@ class AnnTuner:
 
         Where none reaches the target, it is the one of the best recall.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         exact_QK = nearest(self.vector_ND, self.queries.compared_QD, self.target.k)
         study = self._study()
-        while len(_finished(study)) < trials:
+        while len(completed(study)) < trials:
             self._try(study, exact_QK)
-        tried = tuple(_measured(trial) for trial in _finished(study))
+        tried = tuple(_measured(trial) for trial in completed(study))
         return self.told(best_of(tried, self.target), tried)
 
     def told(self, choice: Measured, tried: Sequence[Measured]) -> Tuned:
@@ -129,17 +126,12 @@ class AnnTuner:
         return Tuned(choice=told, index=index, tried=tuple(tried))
 
     def _study(self) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(self.folder / "trials.jsonl")))
-        study = optuna.create_study(
-            study_name=f"recall@{self.target.k}",
-            storage=storage,
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-        )
-        # Another seed for each trial, or a run that goes on would propose again what it began with.
-        study.sampler = TPESampler(
-            seed=self.seed + len(study.trials), n_startup_trials=3 * len(self.factories)
+        study = open_study(
+            self.folder,
+            f"recall@{self.target.k}",
+            ["maximize", "minimize"],
+            seed=self.seed,
+            startup=3 * len(self.factories),
         )
         for factory in self.factories:
             # Every kind is seen, however the others do, and what it can reach.
@@ -243,10 +235,6 @@ def _generous(factory: str, k: int) -> dict[str, str | int | float]:
     if kind.graph:
         params["ef_search"] = k * _WIDEST_BEAM // 2
     return params
-
-
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
 
 def _measured(trial: FrozenTrial) -> Measured:

@@ -1,22 +1,17 @@
 """Makes the bundles of retrieval channels from what was known at a moment."""
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from shards.bundle import open_bundle, write_bundle
-from shards.candidates import Candidates
 from shards.forward_index import ITEMS_FILE
-from shards.golden import GOLDEN_FILE, golden_of, write_golden
 from shards.json_codec import to_json
 from shards.manifest import Manifest
 from shards.release import ModelVersion, ReleaseChannel, Stage
 from shards.search_context import SearchContext
-from shards.servable import open_servable
-from shards.stages import Retriever
+from training.answered_bundle import write_answered
 from training.channel_contents import Contents
 from training.recipe import ChannelRecipe
 from training.snapshot import Snapshot
@@ -32,6 +27,8 @@ class Destination:
     root: Path
     prefix: str
     version: str
+    settings: tuple[str, ...] = ()
+    """What was set in place of the recipe's own settings; manifests say it."""
 
     def model(self, name: str) -> ModelVersion:
         """Return the name and version of a model of this recipe."""
@@ -56,6 +53,8 @@ def write_channel(
     snapshot: Snapshot,
     contexts: Sequence[SearchContext],
     root: Path,
+    *,
+    settings: tuple[str, ...] = (),
 ) -> None:
     """Write the bundle of a channel by what it holds; its goldens answer `contexts`.
 
@@ -70,6 +69,7 @@ def write_channel(
         sizes={"items": len(snapshot.items)} | ({"rows": rows} if contents.tables else {}),
         params=to_json(contents.params),
         training_range=snapshot.training_range,
+        settings=settings,
     )
 
     def fill(folder: Path) -> None:
@@ -77,19 +77,4 @@ def write_channel(
         for name, table in contents.tables.items():
             pq.write_table(table, folder / name)
 
-    answers = _answers(manifest, fill, contexts)
-
-    def fill_with_golden(folder: Path) -> None:
-        fill(folder)
-        write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
-
-    write_bundle(root, manifest, fill_with_golden)
-
-
-def _answers(
-    manifest: Manifest, fill: Callable[[Path], None], contexts: Sequence[SearchContext]
-) -> list[Candidates]:
-    with tempfile.TemporaryDirectory() as root:
-        servable = open_servable(open_bundle(write_bundle(Path(root), manifest, fill)), "cpu")
-        assert isinstance(servable, Retriever)
-        return [servable.retrieve(context, GOLDEN_K, (), (), 0) for context in contexts]
+    write_answered(root, manifest, fill, contexts, [GOLDEN_K] * len(contexts))

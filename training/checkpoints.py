@@ -7,7 +7,6 @@ seed, threads and device.
 """
 
 import io
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shards.errors import CorruptRecord
+from training.whole_file import write_whole
 
 _MODEL, _BEST, _OPTIMIZER = "model/", "best/", "optimizer/"
 
@@ -66,7 +66,9 @@ class Checkpoint:
         for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{_OPTIMIZER}{number}/{name}": value for name, value in state.items()}
         arrays = {name: value.detach().cpu().numpy() for name, value in tensors.items()}
-        _replace(self.path, arrays | _numbers(progress) | self._random())
+        arrays |= _numbers(progress) | self._random()
+        # The names are keys with slashes, which savez takes as they are.
+        write_whole(self.path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
         """Put model, optimiser and generators where they were; None where nothing was saved.
@@ -128,17 +130,6 @@ class Checkpoints:
         """Remove every checkpoint of the folder."""
         for path in self.folder.glob("*.npz") if self.folder else ():
             path.unlink()
-
-
-def _replace(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        # The names are keys with slashes, which savez takes as they are.
-        np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _below(arrays: Mapping[str, NDArray[np.generic]], prefix: str) -> State:

@@ -37,10 +37,11 @@ from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, by_actions
 from training.item_index import untuned_index
+from training.models.hydrated import Hydrated
 from training.models.two_tower import TwoTower
 from training.paths import PathLearner, path_recall
 from training.prod2vec import train_prod2vec
-from training.programs import query_tower
+from training.programs import Program, item_tower, query_tower
 from training.recipe import Recipe
 from training.retrieval import RetrievalSet, Towers, encoded, recall_at, train_two_tower
 from training.sequences import new_model, train_sequences, windows_of
@@ -231,7 +232,16 @@ def write_embedding(
         engine="two_tower",
         sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1]},
         add=lambda folder: faiss.write_index(index, str(folder / INDEX_FILE)),
+        item_programs=_item_programs(embedding),
+        settings=destination.settings,
     )
+
+
+def _item_programs(embedding: Embedding) -> Sequence[Program]:
+    """Return the item tower, where an item's vector is all its own: hydrated ones hold ranks among all."""
+    if isinstance(embedding.model, Hydrated):
+        return ()
+    return (item_tower(embedding.model, rows_of(embedding.item, torch.arange(2))),)
 
 
 def item_vectors(embedding: Embedding) -> Floats:
@@ -265,13 +275,15 @@ def write_with_query_tower(
     add: Callable[[Path], None],
     params: Mapping[str, Any] | None = None,
     items: pa.Table | None = None,
+    item_programs: Sequence[Program] = (),
+    settings: tuple[str, ...] = (),
 ) -> None:
     """Write a bundle of the query tower with what it needs, the goldens, and what `add` puts beside them.
 
-    It finds the snapshot's items, or others where they are given.
+    It finds the snapshot's items, or others where they are given; `item_programs` embed more of them.
     """
     request = as_tensors(embedding.encoder.encode_requests(contexts))
-    program = query_tower(embedding.model, rows_of(request, torch.arange(2)))
+    programs = (query_tower(embedding.model, rows_of(request, torch.arange(2))), *item_programs)
     manifest = Manifest(
         name=model.model,
         version=model.version,
@@ -279,13 +291,15 @@ def write_with_query_tower(
         engine=engine,
         sizes=sizes,
         params=params or {},
-        programs={program.name: program.spec},
+        programs={program.name: program.spec for program in programs},
         metrics={} if np.isnan(embedding.recall) else {f"recall_{RECALL_K}": embedding.recall},
         training_range=snapshot.training_range,
+        settings=settings,
     )
 
     def fill(folder: Path) -> None:
-        program.save(folder)
+        for program in programs:
+            program.save(folder)
         (folder / FEATURES_FILE).write_bytes(embedding.spec.to_bytes())
         if embedding.tokenizer is not None:
             embedding.tokenizer.save(folder / TOKENIZER_FILE)

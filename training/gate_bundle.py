@@ -44,6 +44,7 @@ def write_gate(
         params=to_json(params),
         metrics={name: value for name, value in trained.figures.items() if np.isfinite(value)},
         training_range=training_range,
+        settings=destination.settings,
     )
     contexts, candidates = [c for c, _ in asked], [kept_lexical(c) for _, c in asked]
     answers = [gate.score(*one, 0, {}, (), 0) for one in zip(contexts, candidates, strict=True)]

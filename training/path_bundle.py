@@ -51,4 +51,5 @@ def write_paths(
         sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1], "paths": len(index.path_C)},
         params=to_json(params),
         add=add,
+        settings=destination.settings,
     )

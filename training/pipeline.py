@@ -39,7 +39,7 @@ from training.merge_weights import fitted_weights
 from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
-from training.recipe import EMBEDDING_SOURCES, ChannelRecipe, M, RankerRecipe, Recipe
+from training.recipe import EMBEDDING_RECALL, EMBEDDING_SOURCES, ChannelRecipe, M, RankerRecipe, Recipe
 from training.snapshot import Requests, Snapshot, browsing_at, requests_between, snapshot, task_labels
 from training.suggestions import write_suggestions
 from training.trained_contents import neural_cf_contents
@@ -55,6 +55,9 @@ _WRITERS = {
     "suggestions": write_suggestions,
 }
 """What writes the bundle of a channel that a trained embedding serves, by its source."""
+
+_MERGED = "next items, merged, NDCG@20"
+"""The figure of channels whose merge is fitted."""
 
 _EMBEDDING_HELD_OUT = 2000
 """Queries after the early moment by whose recall the two-tower model stops."""
@@ -83,7 +86,7 @@ class _Learned:
         """Return figures on queries held out of training."""
         found = {}
         if self.embedding:
-            found["embedding recall@100"] = self.embedding.recall
+            found[EMBEDDING_RECALL] = self.embedding.recall
         if self.rankers and self.rankers.pre_ranker:
             found["pre-ranker NDCG@10"] = self.rankers.pre_ranker_ndcg
         if self.rankers and self.rankers.ranker:
@@ -119,19 +122,30 @@ class Run:
         if self.recipe.fit_merge:
             fitted, ndcg = self._with_fitted_merge(destination.prefix)
             trained = fitted.train(destination)
-            return replace(trained, figures={**trained.figures, "next items, merged, NDCG@20": ndcg})
+            return replace(trained, figures={**trained.figures, _MERGED: ndcg})
         test_ms = known_until_ms(self.dataset)
         learned = self._learn(test_ms, destination.prefix)
         late = snapshot(self.dataset, test_ms)
-        rejected_QR = learned.rankers.rejected_QR if learned.rankers else None
-        self._make_channels(
-            late, learned.tokenizer, destination, early=learned.embedding, rejected_QR=rejected_QR
+        requests = self._requests_until(test_ms)
+        embedding = self._embedding(
+            late,
+            learned.tokenizer,
+            requests,
+            early=learned.embedding,
+            rejected_QR=learned.rankers.rejected_QR if learned.rankers else None,
         )
+        self._write_channels(late, embedding, requests, destination)
         if learned.rankers is not None:
             self._write_rankers(learned.rankers, late, learned.requests.contexts, destination)
         if learned.gate is not None:
             self._write_gate(learned.gate, late, learned.log, destination)
         return Trained(release=self._release(destination, test_ms, learned), figures=learned.figures())
+
+    def rehearse(self) -> Mapping[str, float]:
+        """Return the figures on queries held out of training, having learnt all and written nothing."""
+        if self.recipe.fit_merge:
+            return {_MERGED: self._with_fitted_merge("rehearsal")[1]}
+        return self._learn(known_until_ms(self.dataset), "rehearsal").figures()
 
     def _with_fitted_merge(self, prefix: str) -> tuple["Run", float]:
         """Return this run with weights that suit the valid split's next items, and the NDCG@20 there.
@@ -141,7 +155,9 @@ class Run:
         recipe, valid_ms = self.recipe, split_of(self.dataset.queries).valid_from_ms
         with tempfile.TemporaryDirectory() as folder:
             scratch = Destination(root=Path(folder), prefix=prefix, version="early")
-            self._make_channels(snapshot(self.dataset, valid_ms), None, scratch)
+            self._write_channels(
+                snapshot(self.dataset, valid_ms), None, self._requests_until(valid_ms), scratch
+            )
             cascade = open_cascade(self._retrieval(scratch), scratch.root)
             asked = next_items(self.dataset, "valid", history_limit=recipe.history_limit)
             self.observe(PhaseStarted(phase="fitting the merge", total=len(asked)))
@@ -160,12 +176,13 @@ class Run:
         early = snapshot(self.dataset, self._ranking_from_ms(test_ms))
         tokenizer = self._tokenizer(early) if self.recipe.reads_texts else None
         requests = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
+        earlier = self._requests_until(early.now_ms)
+        embedding = self._embedding(early, tokenizer, earlier, held_out=requests[:_EMBEDDING_HELD_OUT])
+        if not self.recipe.judges:
+            return _Learned(tokenizer=tokenizer, embedding=embedding)
         with tempfile.TemporaryDirectory() as folder:
             scratch = Destination(root=Path(folder), prefix=prefix, version="early")
-            held_out = requests[:_EMBEDDING_HELD_OUT]
-            embedding = self._make_channels(early, tokenizer, scratch, held_out=held_out)
-            if not self.recipe.judges:
-                return _Learned(tokenizer=tokenizer, embedding=embedding)
+            self._write_channels(early, embedding, earlier, scratch)
             judgements, log = self._judgements(requests, scratch)
             assert tokenizer is not None, "rankers and gates read texts"
             rankers = self._train_rankers(early, tokenizer, judgements) if self.recipe.ranks else None
@@ -216,46 +233,50 @@ class Run:
             self.dataset, start_ms, end_ms, newest=newest, history_limit=self.recipe.history_limit
         )
 
-    def _make_channels(
+    def _requests_until(self, now_ms: int) -> Requests:
+        """Return what the two-tower model learns from, or what the goldens of other channels ask."""
+        self.observe(PhaseStarted(phase="encoding queries"))
+        newest = self.recipe.two_tower_queries if self.recipe.embeds else GOLDENS
+        return self._requests(0, now_ms, newest=newest)
+
+    def _embedding(
         self,
         known: Snapshot,
         tokenizer: Tokenizer | None,
-        destination: Destination,
+        requests: Requests,
         *,
         held_out: Requests | None = None,
         early: Embedding | None = None,
         rejected_QR: Tensor | None = None,
     ) -> Embedding | None:
-        """Write the bundle of every channel as of a moment, training a two-tower model on the way.
+        """Train the two-tower model, where the recipe has one, from what was known at a moment.
 
         It lasts as long as an early one did.
         """
-        self.observe(PhaseStarted(phase="encoding queries"))
-        newest = self.recipe.two_tower_queries if self.recipe.embeds else GOLDENS
-        requests = self._requests(0, known.now_ms, newest=newest)
-        embedding = None
-        if self.recipe.embeds:
-            embedding = train_embedding(
-                self.recipe,
-                known,
-                tokenizer,
-                requests,
-                seeded=self._seeded(),
-                held_out=held_out,
-                epochs=early.epochs if early else None,
-                rejected_QR=rejected_QR,
-                observe=self.observe,
-                checkpoints=self.checkpoints,
-            )
-            if self.recipe.hydration is not None:
-                embedding = hydrated(
-                    embedding,
-                    self.recipe.hydration,
-                    known,
-                    fitted_on=held_out,
-                    early=early,
-                    seed=self.seed,
-                )
+        if not self.recipe.embeds:
+            return None
+        embedding = train_embedding(
+            self.recipe,
+            known,
+            tokenizer,
+            requests,
+            seeded=self._seeded(),
+            held_out=held_out,
+            epochs=early.epochs if early else None,
+            rejected_QR=rejected_QR,
+            observe=self.observe,
+            checkpoints=self.checkpoints,
+        )
+        if self.recipe.hydration is None:
+            return embedding
+        return hydrated(
+            embedding, self.recipe.hydration, known, fitted_on=held_out, early=early, seed=self.seed
+        )
+
+    def _write_channels(
+        self, known: Snapshot, embedding: Embedding | None, requests: Requests, destination: Destination
+    ) -> None:
+        """Write the bundle of every channel as of a moment."""
         contexts = (requests if len(requests) else self._browsing(known)).contexts[-GOLDENS:]
         self.observe(PhaseStarted(phase="writing channels", total=len(self.recipe.channels)))
         for channel in self.recipe.channels:
@@ -264,9 +285,10 @@ class Run:
                 _WRITERS[channel.source](channel.name, embedding, known, contexts, destination)
             else:
                 model, contents = destination.model(channel.name), self._contents(channel, known)
-                write_channel(model, contents, known, contexts, destination.root)
+                write_channel(
+                    model, contents, known, contexts, destination.root, settings=destination.settings
+                )
             self.observe(Advanced())
-        return embedding
 
     def _contents(self, channel: ChannelRecipe, known: Snapshot) -> Contents:
         if channel.source == "neural_cf":

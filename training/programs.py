@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from shards.manifest import ProgramSpec, TensorSpec
 from shards.multi_task import SCORER
 from shards.three_tower import INTERACTION, USER_TOWER
-from shards.two_tower import QUERY_TOWER
+from shards.two_tower import ITEM_TOWER, QUERY_TOWER
 from training.models.mmoe_ranker import MMoERanker
 from training.models.three_tower import ThreeTower
 from training.onnx_export import faster_onnx
@@ -50,6 +50,11 @@ class Program:
 def query_tower(model: Towers, request: Tensors) -> Program:
     """Return the query tower: request features [B, …] to "vector" [B, D]."""
     return _export(QUERY_TOWER, model, model.encode_query, request, tuple(request), output="vector")
+
+
+def item_tower(model: Towers, item: Tensors) -> Program:
+    """Return the item tower: item features [N, …] to "vector" [N, D], for whole catalogues."""
+    return _export(ITEM_TOWER, model, model.encode_item, item, tuple(item), output="vector", onnx=False)
 
 
 def user_tower(model: ThreeTower, request: Tensors) -> Program:
@@ -96,9 +101,19 @@ class _Keywords(nn.Module):
 
 
 def _export(
-    name: str, model: nn.Module, body: Body, example: Tensors, varying: Sequence[str], *, output: str
+    name: str,
+    model: nn.Module,
+    body: Body,
+    example: Tensors,
+    varying: Sequence[str],
+    *,
+    output: str,
+    onnx: bool = True,
 ) -> Program:
-    """Return `body` exported with the first dimension of the `varying` inputs dynamic."""
+    """Return `body` exported with the first dimension of the `varying` inputs dynamic.
+
+    `onnx` says whether ONNX Runtime may be faster: it is where a call is about one search.
+    """
     rows = torch.export.Dim("rows", min=1, max=_MAX_ROWS)
     with torch.no_grad():
         exported = torch.export.export(
@@ -107,14 +122,14 @@ def _export(
             example,
             dynamic_shapes={part: {0: rows} if part in varying else {} for part in example},
         )
-    onnx = faster_onnx(exported, example, varying)
+    document = faster_onnx(exported, example, varying) if onnx else None
     spec = ProgramSpec(
         file=f"{name}.pt2",
         inputs=tuple(_tensor_spec(part, value, part in varying) for part, value in example.items()),
         outputs=(output,),
-        onnx_file="" if onnx is None else f"{name}.onnx",
+        onnx_file="" if document is None else f"{name}.onnx",
     )
-    return Program(name=name, spec=spec, exported=exported, onnx=onnx)
+    return Program(name=name, spec=spec, exported=exported, onnx=document)
 
 
 def _tensor_spec(name: str, value: Tensor, varying: bool) -> TensorSpec:

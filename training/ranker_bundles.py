@@ -110,6 +110,7 @@ def _write_pre_ranker(
         programs={program.name: program.spec for program in programs},
         metrics={"ndcg_10": rankers.pre_ranker_ndcg},
         training_range=snapshot.training_range,
+        settings=destination.settings,
     )
     _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
 
@@ -143,6 +144,7 @@ def _write_ranker(
         params={"task_exponents": dict(rankers.exponents)},
         metrics={"ndcg_10": rankers.ranker_ndcg},
         training_range=snapshot.training_range,
+        settings=destination.settings,
     )
     _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
 

@@ -26,6 +26,9 @@ from training.ranking import RankingTraining
 from training.retrieval import TwoTowerTraining
 from training.sequences import SequenceTraining
 
+EMBEDDING_RECALL = "embedding recall@100"
+"""The figure by which a two_tower channel is judged."""
+
 M = TypeVar("M")
 """The settings of a ranker's model."""
 
@@ -144,6 +147,34 @@ class RankerRecipe(Generic[M]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """A setting that tuning changes: a number between two, or one of `choices`."""
+
+    path: str
+    """As `--set` takes it, say two_tower.fit.learning_rate."""
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    """Whether it is drawn by its logarithm."""
+    integer: bool = False
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.choices and not self.low < self.high:
+            raise ValueError(f"{self.path}: low must be below high, or there must be choices")
+        if self.log and self.low <= 0:
+            raise ValueError(f"{self.path}: low must be positive where it is drawn by its logarithm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """What `headrace tune recipe` tries, and the figure of a run, on held-out queries, that it goes by."""
+
+    settings: tuple[Searched, ...] = ()
+    metric: str = EMBEDDING_RECALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How to train all models of a surface: its channels and, where it has them, its rankers and its gate."""
 
@@ -185,6 +216,9 @@ class Recipe:
     """Last share of the rankers' queries that early stopping and tuning look at and training does not."""
     two_tower_queries: int = 200_000
     """At most this many of the newest queries train the two-tower model."""
+
+    search: SearchSpace = field(default_factory=SearchSpace)
+    """What can be tuned; it changes nothing of what a run makes."""
 
     def __post_init__(self) -> None:
         names = [channel.name for channel in self.channels]
@@ -231,6 +265,22 @@ class Recipe:
         """Return whether a channel is a two-tower model, or follows paths learned with one."""
         return any(channel.source in EMBEDDING_SOURCES for channel in self.channels)
 
+    def embedding_alone(self) -> "Recipe":
+        """Return the recipe of what the embedding model makes and nothing else, always asked."""
+        embedded = [c for c in self.channels if c.source in EMBEDDING_SOURCES]
+        return replace(
+            self,
+            channels=tuple(replace(channel, gated=False) for channel in embedded),
+            pre_ranker=None,
+            ranker=None,
+            gate=GateRules(),
+            gate_model=None,
+        )
+
+    def searched(self) -> "Recipe":
+        """Return as much of the recipe as the figure takes that tuning goes by."""
+        return self.embedding_alone() if self.search.metric == EMBEDDING_RECALL else self
+
     @property
     def reads_texts(self) -> bool:
         """Return whether a model reads texts, so that there has to be a tokeniser."""
@@ -270,7 +320,7 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 def version_of(recipe: Recipe, dataset_digest: str, seed: int) -> str:
     """Return a short name that depends on the recipe, the data and the seed alone."""
-    digest = hashlib.sha256(render(to_json(recipe)))
+    digest = hashlib.sha256(render(to_json(replace(recipe, search=SearchSpace()))))
     digest.update(f"{dataset_digest}:{seed}".encode())
     return digest.hexdigest()[:10]
 

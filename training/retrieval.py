@@ -19,6 +19,7 @@ from training.models.prod2vec import Prod2Vec
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.paths import PathLearner
 from training.samplers import MixedSampler, Sampled, at_random, hardest
+from training.share import WHOLE, current_share
 from training.tensors import Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
 
@@ -137,6 +138,8 @@ class RetrievalLoss:
         paths: PathLearner | None = None,
     ) -> None:
         self.model, self.training, self.paths = model, training, paths
+        # What is drawn for each example would differ from worker to worker, and so would all later draws.
+        self.share = WHOLE if training.counted == "random" else current_share()
         self.examples, self.item, self.generator = examples, item, generator
         items = len(next(iter(item.values())))
         count_N = torch.bincount(examples.row_Q, minlength=items).to(torch.float64)
@@ -171,12 +174,15 @@ class RetrievalLoss:
         """Return the mean loss of the batch's requests."""
         row_B, owner_B = self.examples.row_Q[batch_B], self.examples.owner_Q[batch_B]
         hard_BH = self.hard.draw(batch_B, self.generator) if self.hard is not None else None
-        sampled = self.sampler.sample(row_B, owner_B, self.generator, hard_BH)
-        vector_BD = self.model.encode_query(rows_of(self.examples.request, batch_B))
+        # All workers sample for the whole batch, and so alike; each scores its part of the requests.
+        mine = self.share.part(len(batch_B))
+        sampled = self.sampler.sample(row_B, owner_B, self.generator, hard_BH).of(mine)
+        vector_BD = self.model.encode_query(rows_of(self.examples.request, batch_B[mine]))
         logit_BM = self.model.compare(vector_BD, rows_of(self.item, sampled.row_M))
         alone = hard_BH is not None and self.training.hard.alone
         value = self._compared(logit_BM, sampled, alone=alone)
-        return value if self.paths is None else value + self.paths.loss(vector_BD, row_B)
+        value = value if self.paths is None else value + self.paths.loss(vector_BD, row_B[mine])
+        return value * self.share.weight(len(batch_B))
 
     def _compared(self, logit_BM: Tensor, sampled: Sampled, *, alone: bool) -> Tensor:
         """Return the loss of the logits; `alone` where only hard negatives count."""

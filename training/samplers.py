@@ -6,7 +6,7 @@ Legend: B = positives of a batch, H = hard negatives of a positive, M = distinct
 N = items.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,15 @@ class Sampled:
     is hard for others alone."""
     hard_BM: Tensor
     """True where an item is a hard negative of the example."""
+
+    def of(self, examples: slice) -> "Sampled":
+        """Return the same items for some of the examples."""
+        return replace(
+            self,
+            positive_B=self.positive_B[examples],
+            masked_BM=self.masked_BM[examples],
+            hard_BM=self.hard_BM[examples],
+        )
 
 
 class MixedSampler:

@@ -92,4 +92,5 @@ def write_suggestions(
         sizes={"items": len(vector_SD), "embedding": vector_SD.shape[1]},
         items=table,
         add=add,
+        settings=destination.settings,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training.checkpoints import NOT_KEPT, Checkpoint, Progress
+from training.share import current_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ class _Loop:
     ) -> None:
         self.name, self.model, self.config = name, model, config
         self.loss, self.evaluate = loss, evaluate
-        self.observe, self.checkpoint = observe, checkpoint
+        self.observe, self.checkpoint, self.share = observe, checkpoint, current_share()
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
         )
@@ -193,7 +194,7 @@ class _Loop:
             model=self.name,
             epoch=progress.epoch,
             loss=progress.total_loss / max(progress.step, 1),
-            metric=_evaluate(self.model, self.evaluate),
+            metric=self.share.agreed(_evaluate(self.model, self.evaluate)),
             seconds=time.perf_counter() - started,
         )
         self._end_epoch(ended)
@@ -207,10 +208,11 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.model, self.config.precision):
             value = self.loss(batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        value = self.share.average(self.model, value)
         if not torch.isfinite(value):
             step = self.progress.step + 1
             raise FloatingPointError(f"the loss of {self.name} is {value.item()} at step {step}")
-        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         return value.item()
@@ -231,15 +233,19 @@ class _Loop:
         self.model.eval()
         if not progress.finished:
             progress.finished = True
-            self.checkpoint.save(self.model, self.optimizer, progress)
+            self._save()
         return Fitted(
             best_epoch=progress.best_epoch, best_metric=progress.best_metric, epochs=progress.epoch - 1
         )
 
     def _save_if_due(self) -> None:
         if self.checkpoint.due(self.saved_s):
+            self._save()
+
+    def _save(self) -> None:
+        if self.share.leads:
             self.checkpoint.save(self.model, self.optimizer, self.progress)
-            self.saved_s = time.monotonic()
+        self.saved_s = time.monotonic()
 
 
 def autocast(model: nn.Module, precision: str) -> torch.autocast:

@@ -4,7 +4,6 @@ Legend: N = items, Q = queries, D = width of a vector.
 """
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import faiss as faiss_module
 import numpy as np
 
-from shards.bundle import Bundle, open_bundle, write_bundle
+from shards.bundle import Bundle, open_bundle
 from shards.candidates import Floats
 from shards.errors import FieldViolation, InvalidInput
-from shards.golden import GOLDEN_FILE, golden_of, read_golden, replay, write_golden
+from shards.golden import GOLDEN_FILE, read_golden, replay
 from shards.json_codec import to_json
 from shards.manifest import MANIFEST_FILE, Manifest
 from shards.release import ModelVersion
@@ -24,6 +23,7 @@ from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.two_tower import INDEX_FILE, TwoTower, TwoTowerParams
 from training.ann_tuning import Tuned
+from training.answered_bundle import write_answered
 from training.item_index import exact_vectors
 
 faiss: Any = faiss_module
@@ -66,25 +66,11 @@ def write_tuned(models_dir: Path, tunable: Tunable, version: str, tuned: Tuned) 
     golden = read_golden(tunable.bundle.file(GOLDEN_FILE))
 
     def fill(folder: Path) -> None:
-        ours = shutil.ignore_patterns(MANIFEST_FILE, INDEX_FILE)
+        ours = shutil.ignore_patterns(MANIFEST_FILE, INDEX_FILE, GOLDEN_FILE)
         shutil.copytree(tunable.bundle.path, folder, dirs_exist_ok=True, ignore=ours)
         faiss.write_index(tuned.index, str(folder / INDEX_FILE))
 
-    with tempfile.TemporaryDirectory(prefix=".tuning-", dir=models_dir) as scratch:
-        draft = open_bundle(write_bundle(Path(scratch), manifest, fill))
-        engine = open_servable(draft, "cpu")
-        assert isinstance(engine, TwoTower)
-        answers = [
-            engine.retrieve(context, len(item_ids), (), (), 0)
-            for context, item_ids in zip(golden.contexts, golden.item_ids, strict=True)
-        ]
-
-        def complete(folder: Path) -> None:
-            ours = shutil.ignore_patterns(MANIFEST_FILE, GOLDEN_FILE)
-            shutil.copytree(draft.path, folder, dirs_exist_ok=True, ignore=ours)
-            write_golden(folder / GOLDEN_FILE, golden_of(golden.contexts, answers))
-
-        write_bundle(models_dir, manifest, complete)
+    write_answered(models_dir, manifest, fill, golden.contexts, [len(ids) for ids in golden.item_ids])
     return manifest.model_version
 
 

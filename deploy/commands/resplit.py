@@ -1,6 +1,7 @@
 """`headrace release resplit`: divides a channel of a live release anew while it serves."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,11 +40,18 @@ def resplit(
     ones are ready everywhere, then all searches turn to the new ones at once. 1 goes back to the whole model.
     """
     address = controller_address(controller, workspace)
-    live = _live(address, surface)
+    live = live_release(address, surface)
     divided = _channel(live, channel, partitions)
     if partitions > 1:
         split_models(Workspace(workspace).models_dir, divided.model, partitions)
     wanted = resplit_release(live, divided)
+    make_live(wanted, address, workspace, own=not controller, wait=wait, as_json=as_json)
+
+
+def make_live(
+    wanted: Release, address: str, workspace: Path, *, own: bool, wait: bool = True, as_json: bool = False
+) -> None:
+    """Deploy a release in place of the live one; the workspace keeps it where the cluster is its own."""
     request = pb.DeployReleaseRequest(release=release_to_proto(wanted), role=pb.RELEASE_ROLE_LIVE)
     done = carry_out(
         address,
@@ -51,7 +59,7 @@ def resplit(
         wait=wait,
         as_json=as_json,
     )
-    if done and not controller:
+    if done and own:
         write_release(Workspace(workspace), wanted)
 
 
@@ -59,15 +67,21 @@ def resplit_release(live: Release, divided: ReleaseChannel) -> Release:
     """Return the release with this channel in place of its own, under a version that says so."""
     before = next(channel for channel in live.channels if channel.name == divided.name)
     version = live.version.removesuffix(_suffix(before)) + _suffix(divided)
-    channels = tuple(divided if channel is before else channel for channel in live.channels)
-    return replace(live, version=version, channels=channels)
+    return replace(with_channel(live, divided), version=version)
+
+
+def with_channel(live: Release, changed: ReleaseChannel) -> Release:
+    """Return the release with this channel in place of the one of its name."""
+    channels = tuple(changed if channel.name == changed.name else channel for channel in live.channels)
+    return replace(live, channels=channels)
 
 
 def _suffix(channel: ReleaseChannel) -> str:
     return f".{channel.name}-{channel.partitions}"
 
 
-def _live(address: str, surface: str) -> Release:
+def live_release(address: str, surface: str) -> Release:
+    """Return what is live on a surface; raises `NotFound` where nothing is."""
     response = ask(address, lambda stub: stub.GetPlacement(pb.GetPlacementRequest(), timeout=TIMEOUT_S))
     releases = placement_from_proto(response.placement).releases
     if surface not in releases:

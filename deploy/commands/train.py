@@ -11,12 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
 from deploy.folders import cache_dir
-from deploy.training import TrainingOptions, train_release
+from deploy.training import TrainingOptions, train_release, tuned_folder
 from deploy.workspace import Workspace
 from shards.errors import FieldViolation, InvalidInput
 from training.datasets import sources
+from training.datasets.digest import digest_of
 from training.pipeline import Trained
 from training.recipe import Recipe, with_overrides
+from training.recipe_tuning import read_best
 from training.recipes import RECIPES
 from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted
 
@@ -38,6 +40,16 @@ def train(
         str, typer.Option(help="Version of the bundles; default: made from recipe, data and seed.")
     ] = "",
     replace: Annotated[bool, typer.Option(help="Write bundles of the same version again.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Ray workers that train together; 0 trains in this process.")
+    ] = 0,
+    ray: Annotated[
+        str,
+        typer.Option("--ray", help="HOST:PORT of a Ray whose nodes share the workspace; default: its own."),
+    ] = "",
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Use the settings that `headrace tune recipe` found best.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoints of an equal run that was broken off.")
     ] = False,
@@ -45,12 +57,24 @@ def train(
 ) -> None:
     """Train the models of a recipe and export them as a release."""
     started = time.perf_counter()
-    chosen = with_overrides(recipe_named(recipe), overrides or ())
-    data = sources.load(dataset or chosen.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
-    options = TrainingOptions(seed=seed, threads=threads, version=version, replace=replace, resume=resume)
+    named, folders = recipe_named(recipe), Workspace(workspace)
+    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    found = read_best(tuned_folder(folders, named.name, digest_of(data))).settings if tuned else ()
+    settings = (*found, *(overrides or ()))
+    chosen = with_overrides(named, settings)
+    options = TrainingOptions(
+        seed=seed,
+        threads=threads,
+        version=version,
+        replace=replace,
+        resume=resume,
+        settings=settings,
+        workers=workers,
+        ray=ray,
+    )
     console = Console(stderr=True)
     with showing_progress(console) as observe:
-        trained = train_release(chosen, data, Workspace(workspace), options, observe)
+        trained = train_release(chosen, data, folders, options, observe)
     _report(console, trained, time.perf_counter() - started)
     if data.queries_are_proxies:
         console.print("The queries are proxies.", highlight=False)

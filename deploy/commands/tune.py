@@ -15,13 +15,18 @@ from deploy.commands.options import (
     WorkspaceOption,
     model_version,
 )
+from deploy.commands.train import recipe_named, showing_progress
 from deploy.folders import cache_dir
+from deploy.training import tuned_folder
 from deploy.workspace import Workspace
 from shards.errors import FieldViolation, InvalidInput
 from shards.release import ModelVersion
 from training.ann_tuning import AnnTarget, AnnTuner, Measured, Queries, factories_for
 from training.datasets import sources
+from training.datasets.digest import digest_of
 from training.evaluation.judgements import judged_queries
+from training.recipe import with_overrides
+from training.recipe_tuning import RecipeTuner, Tried
 from training.tuned_bundle import open_tunable, write_tuned
 
 app = typer.Typer(help="Search for settings.", no_args_is_help=True)
@@ -29,7 +34,7 @@ app = typer.Typer(help="Search for settings.", no_args_is_help=True)
 
 @app.callback()
 def tune() -> None:
-    """Search for settings that need no training."""
+    """Search for settings of recipes, and of indexes that are trained already."""
 
 
 @app.command("ann")
@@ -71,13 +76,61 @@ def ann(
         queries=Queries(compared_QD=vectors[::2], held_out_QD=vectors[1::2]),
         target=_target(k, recall, p99_ms),
         factories=factories_for(*tunable.vector_ND.shape),
-        folder=folders.root / "tuning" / f"{source.model}@{source.version}-k{k}",
+        folder=folders.tuning_dir(f"{source.model}@{source.version}-k{k}"),
         seed=seed,
         on_trial=lambda tried: console.print(_line(tried), highlight=False),
     )
     tuned = tuner.tune(trials)
     written = write_tuned(folders.models_dir, tunable, save or f"{source.version}-ann", tuned)
     _show(written, tuned.choice, tuned.tried, as_json=as_json)
+
+
+@app.command("recipe")
+def recipe(
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe that declares a search space.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    dataset: Annotated[
+        str, typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's.")
+    ] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of every trial, say two_tower.fit.epochs=3; repeatable."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try, those of earlier runs included.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of what is tried, and of training.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose a recipe's settings by a figure on held-out queries; `headrace train RECIPE --tuned` uses them.
+
+    Trials that fall behind are given up. A run that was broken off goes on.
+    """
+    chosen = with_overrides(recipe_named(name), overrides or ())
+    data = sources.load(dataset or chosen.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    console, digest = Console(stderr=True), digest_of(data)
+    with showing_progress(console) as observe:
+        best = RecipeTuner(
+            recipe=chosen,
+            dataset=data,
+            dataset_digest=digest,
+            folder=tuned_folder(Workspace(workspace), chosen.name, digest),
+            seed=seed,
+            threads=threads,
+            fixed=tuple(overrides or ()),
+            observe=observe,
+            on_trial=lambda tried: console.print(_trial_line(tried), highlight=False),
+        ).tune(trials)
+    if as_json:
+        typer.echo(json.dumps(asdict(best)))
+        return
+    typer.echo("\n".join(best.settings))
+    typer.echo(f"{best.metric} {best.value:.4f}, the best of {best.trials} trials", err=True)
+
+
+def _trial_line(tried: Tried) -> str:
+    value = f"{tried.value:.4f}" if tried.value == tried.value else "given up"
+    return f"trial {tried.number:>3}  {value:<8}  {' '.join(tried.settings)}"
 
 
 def _target(k: int, recall: float, p99_ms: float) -> AnnTarget:

@@ -18,7 +18,15 @@ from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
-from training.recipe import ChannelRecipe, FeatureRecipe, RankerRecipe, Recipe, Task
+from training.recipe import (
+    ChannelRecipe,
+    FeatureRecipe,
+    RankerRecipe,
+    Recipe,
+    Searched,
+    SearchSpace,
+    Task,
+)
 from training.retrieval import TwoTowerTraining
 from training.trainer import FitConfig
 
@@ -102,5 +110,15 @@ ONLINE_RETAIL = Recipe(
     gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.7),
     gate_model=GateTraining(label="page"),
     attributes=("title", "price_gbp"),
+    search=SearchSpace(
+        settings=(
+            Searched(path="two_tower.fit.learning_rate", low=1e-3, high=1e-2, log=True),
+            Searched(path="two_tower.fit.batch_size", choices=("256", "512", "1024", "2048")),
+            Searched(path="two_tower.model.dropout", low=0.0, high=0.3),
+            Searched(path="two_tower.model.temperature", low=0.03, high=0.2, log=True),
+            Searched(path="two_tower.negatives", low=256, high=2048, log=True, integer=True),
+            Searched(path="two_tower.negative_power", choices=("0.0", "0.5", "0.75")),
+        )
+    ),
 )
 """About 10 minutes on two cores."""
