@@ -1,6 +1,6 @@
 """What engines share: the items of a bundle, the encoder over them, and answers made from rows.
 
-Legend: N = items, C = candidates.
+Legend: N = items, C = candidates, D = width of a vector.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,8 @@ from shards.search_context import Filter
 Rows = NDArray[np.int64]
 P = TypeVar("P")
 
+ITEM_VECTORS_FILE = "item_vectors.npy"
+"""A vector for each item, float32 or float16 [N, D]."""
 CATALOGUE_FILE = "catalogue.parquet"
 """The items that features read, ids in row order, where a bundle holds others: a part of them, or queries."""
 CATALOGUE_ROWS_FILE = "catalogue_rows.npy"
@@ -50,6 +52,18 @@ def read_catalogue_rows(bundle: Bundle, item_count: int) -> Rows:
     if rows_N.shape != (item_count,) or rows_N.dtype != np.int64 or (np.diff(rows_N) <= 0).any():
         raise MismatchedBundle(path.name, f"is no rising row of each of {item_count} items")
     return rows_N  # type: ignore[no-any-return]
+
+
+def read_item_vectors(path: Path, item_count: int) -> Floats:
+    """Return cached item vectors [N, D]; BundleError where the file is none or not of these items."""
+    try:
+        vectors_ND = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    if vectors_ND.ndim != 2 or len(vectors_ND) != item_count or vectors_ND.dtype.kind != "f":
+        problem = f"is {vectors_ND.dtype} {vectors_ND.shape}, not a vector for each of {item_count} items"
+        raise MismatchedBundle(path.name, problem)
+    return vectors_ND  # type: ignore[no-any-return]
 
 
 def open_encoder(bundle: Bundle, items: ForwardIndex) -> RequestEncoder:

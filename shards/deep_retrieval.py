@@ -3,7 +3,8 @@
 Deep Retrieval (arXiv 2007.07203): a beam search over layers of nodes finds paths, a table the items on them,
 and the softmax model that was trained with the paths re-scores those alone: the inner product of its vectors.
 Files: program "query_tower" (request features by name → one vector [1, D]), paths.npz (`PathIndex`),
-vectors.npy (float32 [N, D], rows of items.parquet), features.json. Legend: D = width of a vector, N = items.
+item_vectors.npy ([N, D], in the order of items.parquet), features.json.
+Legend: D = width of a vector, N = items.
 """
 
 from dataclasses import dataclass
@@ -13,16 +14,21 @@ from numpy.typing import NDArray
 
 from shards.bundle import Bundle
 from shards.candidates import Candidates, Floats
-from shards.catalogue import best_allowed, open_encoder, open_items, read_params
-from shards.errors import CorruptBundle, MismatchedBundle
+from shards.catalogue import (
+    ITEM_VECTORS_FILE,
+    best_allowed,
+    open_encoder,
+    open_items,
+    read_item_vectors,
+    read_params,
+)
+from shards.errors import MismatchedBundle
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex, Mask
 from shards.path_index import PATHS_FILE, PathIndex
 from shards.query_vectors import QueryVectors
 from shards.search_context import Filter, SearchContext
 from shards.two_tower import open_query_vectors
-
-VECTORS_FILE = "vectors.npy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +84,7 @@ class DeepRetrieval:
 def open_deep_retrieval(bundle: Bundle, device: str) -> DeepRetrieval:
     """Open the engine; BundleError names the file at fault."""
     items = open_items(bundle)
-    vector_ND = _read_vectors(bundle, len(items))
+    vector_ND = read_item_vectors(bundle.file(ITEM_VECTORS_FILE), len(items))
     paths = PathIndex.open(bundle.file(PATHS_FILE), len(items))
     if paths.width != vector_ND.shape[1]:
         raise MismatchedBundle(PATHS_FILE, f"is for vectors of width {paths.width}, not {vector_ND.shape[1]}")
@@ -90,14 +96,3 @@ def open_deep_retrieval(bundle: Bundle, device: str) -> DeepRetrieval:
         vector_ND=vector_ND,
         params=read_params(DeepRetrievalParams, bundle),
     )
-
-
-def _read_vectors(bundle: Bundle, items: int) -> Floats:
-    path = bundle.file(VECTORS_FILE)
-    try:
-        vector_ND = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
-    if vector_ND.ndim != 2 or len(vector_ND) != items or vector_ND.dtype != np.float32:
-        raise MismatchedBundle(path.name, f"is no float32 vector of each of {items} items")
-    return vector_ND  # type: ignore[no-any-return]

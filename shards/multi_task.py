@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shards.bundle import Bundle
 from shards.candidates import SCORE, Candidates, Floats
 from shards.catalogue import (
+    ITEM_VECTORS_FILE,
     Rows,
     answer,
     best_first,
@@ -24,6 +25,7 @@ from shards.catalogue import (
     known_rows,
     open_encoder,
     open_items,
+    read_item_vectors,
     read_params,
 )
 from shards.errors import FieldViolation, InvalidInput, MismatchedBundle
@@ -33,7 +35,6 @@ from shards.manifest import MANIFEST_FILE
 from shards.merging import fuse
 from shards.runner import Runner, open_runner
 from shards.search_context import SearchContext
-from shards.three_tower import ITEM_VECTORS_FILE, read_item_vectors
 
 SCORER = "scorer"
 

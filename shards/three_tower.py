@@ -8,20 +8,26 @@ Legend: N = items, C = candidates, D = width of a vector, K = cross features.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from shards.bundle import Bundle
 from shards.candidates import SCORE, Candidates, Floats
-from shards.catalogue import answer, best_first, check_finite, known_rows, open_encoder, open_items
-from shards.errors import CorruptBundle, MismatchedBundle
+from shards.catalogue import (
+    ITEM_VECTORS_FILE,
+    answer,
+    best_first,
+    check_finite,
+    known_rows,
+    open_encoder,
+    open_items,
+    read_item_vectors,
+)
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
 from shards.runner import Runner, open_runner
 from shards.search_context import SearchContext
 
-ITEM_VECTORS_FILE = "item_vectors.npy"
 USER_TOWER = "user_tower"
 INTERACTION = "interaction"
 
@@ -71,15 +77,3 @@ def open_three_tower(bundle: Bundle, device: str) -> ThreeTower:
         interaction=open_runner(bundle, INTERACTION, device),
         item_vectors=read_item_vectors(bundle.file(ITEM_VECTORS_FILE), len(items)),
     )
-
-
-def read_item_vectors(path: Path, item_count: int) -> Floats:
-    """Return cached item vectors [N, D]; BundleError where the file is none or not of these items."""
-    try:
-        vectors_ND = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
-    if vectors_ND.ndim != 2 or len(vectors_ND) != item_count or vectors_ND.dtype.kind != "f":
-        problem = f"is {vectors_ND.dtype} {vectors_ND.shape}, not a vector for each of {item_count} items"
-        raise MismatchedBundle(path.name, problem)
-    return vectors_ND  # type: ignore[no-any-return]

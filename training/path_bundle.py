@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.deep_retrieval import VECTORS_FILE, DeepRetrieval, DeepRetrievalParams
+from shards.catalogue import ITEM_VECTORS_FILE
+from shards.deep_retrieval import DeepRetrieval, DeepRetrievalParams
 from shards.forward_index import ForwardIndex
 from shards.json_codec import to_json
 from shards.path_index import PATHS_FILE
@@ -38,7 +39,7 @@ def write_paths(
 
     def add(folder: Path) -> None:
         index.save(folder / PATHS_FILE)
-        np.save(folder / VECTORS_FILE, vector_ND, allow_pickle=False)
+        np.save(folder / ITEM_VECTORS_FILE, vector_ND, allow_pickle=False)
 
     write_with_query_tower(
         destination.model(name),

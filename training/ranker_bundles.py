@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from shards.bundle import write_bundle
 from shards.candidates import SCORE, Candidates, Floats
+from shards.catalogue import ITEM_VECTORS_FILE
 from shards.feature_encoder import RequestEncoder
 from shards.features import FEATURES_FILE
 from shards.forward_index import ITEMS_FILE, ForwardIndex
@@ -23,7 +24,6 @@ from shards.manifest import Manifest
 from shards.merging import fuse
 from shards.release import Stage
 from shards.search_context import SearchContext
-from shards.three_tower import ITEM_VECTORS_FILE
 from shards.tokenizer import TOKENIZER_FILE
 from training.channels import Destination
 from training.models.mmoe_ranker import MMoERanker
