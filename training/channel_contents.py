@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shards.author import AuthorParams
 from shards.geo import GeoParams
@@ -18,6 +19,7 @@ from training import lookup_tables
 from training.authors import author_items
 from training.datasets.splits import before
 from training.item_similarity import item_cf, swing
+from training.item_successors import successors
 from training.likes import likes, pair_ages
 from training.popularity import new_items, trending_items
 from training.recipe import ChannelRecipe
@@ -164,6 +166,23 @@ def _swing(channel: ChannelRecipe, snapshot: Snapshot) -> Contents:
     return _table(_interest(channel), table)
 
 
+def _successors(channel: ChannelRecipe, snapshot: Snapshot) -> Contents:
+    events = snapshot.events
+    if channel.actions:
+        events = events.filter(
+            pc.is_in(events.column("action"), value_set=pa.array(channel.actions, pa.string()))
+        )
+    table = successors(
+        snapshot.items,
+        events,
+        gap_decay=channel.gap_decay,
+        most_steps=channel.most_steps,
+        shrink=channel.shrink,
+        top=channel.top,
+    )
+    return _table(_interest(channel), table)
+
+
 def _user_cf(channel: ChannelRecipe, snapshot: Snapshot) -> Contents:
     params = UserCFParams(
         neighbours=channel.neighbours,
@@ -216,6 +235,7 @@ _SOURCES: Mapping[str, Callable[[ChannelRecipe, Snapshot], Contents]] = {
     "cached": _cached,
     "item_cf": _item_cf,
     "swing": _swing,
+    "successors": _successors,
     "user_cf": _user_cf,
     "author": _author,
     "geo": _geo,

@@ -6,14 +6,16 @@ makes; quotas do not matter for the first places. Legend: Q = users, C = channel
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.candidates import Candidates
-from shards.merging import RRF_K
+from shards.merging import RRF_K, ChannelResult, merge
+from shards.release import ReleaseChannel
 from training.evaluation import metrics
-from training.evaluation.next_items import DEPTH, NextItems
+from training.evaluation.next_items import DEPTH, NextFigures, NextItems, figures_of
 
 GRID = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 _ROUNDS = 3
@@ -21,6 +23,38 @@ _LEAST_GAIN = 1e-4
 """A weight changes for no less: smaller gains are noise of these users."""
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedMerge:
+    """The weight of each channel, and what the merge then reaches for the users that it was fitted to."""
+
+    weights: Mapping[str, float]
+    figures: NextFigures
+
+
+def reweighted(
+    channels: Sequence[ReleaseChannel], weights: Mapping[str, float]
+) -> tuple[ReleaseChannel, ...]:
+    """Return the channels with these weights, by name."""
+    return tuple(replace(channel, weight=weights[channel.name]) for channel in channels)
+
+
+def fitted_merge(
+    asked: Sequence[NextItems],
+    retrieved: Sequence[Mapping[str, Candidates]],
+    weights: Mapping[str, float],
+) -> FittedMerge:
+    """Return the fitted weights, from `weights` on, and the figures of the lists that they merge."""
+    weights, _ = fitted_weights(asked, retrieved, weights)
+    lists = []
+    for found in retrieved:
+        results = [
+            ChannelResult(name=name, weight=weight, candidates=found[name])
+            for name, weight in weights.items()
+        ]
+        lists.append(merge(results, limit=DEPTH).item_ids)
+    return FittedMerge(weights=weights, figures=figures_of(asked, lists))
 
 
 def fitted_weights(

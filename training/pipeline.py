@@ -28,14 +28,14 @@ from training.datasets.splits import known_until_ms, split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding, train_embedding, write_embedding
-from training.evaluation.next_items import next_items
+from training.evaluation.next_items import next_items, sampled
 from training.evaluation.offline import GateRule, merged, open_cascade, retrieve
 from training.gate import GateLog, GateTraining, TrainedGate, kept_lexical, train_gate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
 from training.gate_labels import page_gains, recall_gain
 from training.hydration import hydrated
-from training.merge_weights import fitted_weights
+from training.merge_weights import FittedMerge, fitted_merge, reweighted
 from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Judgements, Rankers, train_rankers
@@ -56,11 +56,15 @@ _WRITERS = {
 }
 """What writes the bundle of a channel that a trained embedding serves, by its source."""
 
-_MERGED = "next items, merged, NDCG@20"
 """The figure of channels whose merge is fitted."""
 
 _EMBEDDING_HELD_OUT = 2000
 """Queries after the early moment by whose recall the two-tower model stops."""
+
+
+_MERGE_USERS = 5000
+"""Users of the valid split to whom the merge is fitted: a fixed sample."""
+_NOTHING = Requests(contexts=(), item_ids=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +81,11 @@ class _Learned:
 
     tokenizer: Tokenizer | None = None
     embedding: Embedding | None = None
-    requests: Requests = field(default_factory=lambda: Requests(contexts=(), item_ids=()))
+    requests: Requests = _NOTHING
     log: GateLog = field(default_factory=lambda: GateLog(contexts=(), lexical=(), gain_Q=np.zeros(0)))
     rankers: Rankers | None = None
     gate: TrainedGate | None = None
+    merge: FittedMerge | None = None
 
     def figures(self) -> dict[str, float]:
         """Return figures on queries held out of training."""
@@ -93,6 +98,13 @@ class _Learned:
             found["ranker NDCG@10"] = self.rankers.ranker_ndcg
         if self.gate:
             found |= {f"gate {name}": value for name, value in self.gate.figures.items()}
+        if self.merge:
+            reached = self.merge.figures
+            found |= {
+                "next items, merged, Recall@10": reached.recall_10,
+                "next items, merged, NDCG@10": reached.ndcg_10,
+                "next items, merged, NDCG@20": reached.ndcg_20,
+            }
         return found
 
 
@@ -119,10 +131,6 @@ class Run:
         Equal runs give bundles with equal scores. Raises FileExistsError where a bundle of this name and
         version exists.
         """
-        if self.recipe.fit_merge:
-            fitted, ndcg = self._with_fitted_merge(destination.prefix)
-            trained = fitted.train(destination)
-            return replace(trained, figures={**trained.figures, _MERGED: ndcg})
         test_ms = known_until_ms(self.dataset)
         learned = self._learn(test_ms, destination.prefix)
         late = snapshot(self.dataset, test_ms)
@@ -143,46 +151,27 @@ class Run:
 
     def rehearse(self) -> Mapping[str, float]:
         """Return the figures on queries held out of training, having learnt all and written nothing."""
-        if self.recipe.fit_merge:
-            return {_MERGED: self._with_fitted_merge("rehearsal")[1]}
         return self._learn(known_until_ms(self.dataset), "rehearsal").figures()
 
-    def _with_fitted_merge(self, prefix: str) -> tuple["Run", float]:
-        """Return this run with weights that suit the valid split's next items, and the NDCG@20 there.
-
-        The channels that are asked know nothing of that split.
-        """
-        recipe, valid_ms = self.recipe, split_of(self.dataset.queries).valid_from_ms
-        with tempfile.TemporaryDirectory() as folder:
-            scratch = Destination(root=Path(folder), prefix=prefix, version="early")
-            self._write_channels(
-                snapshot(self.dataset, valid_ms), None, self._requests_until(valid_ms), scratch
-            )
-            cascade = open_cascade(self._retrieval(scratch), scratch.root)
-            asked = next_items(self.dataset, "valid", history_limit=recipe.history_limit)
-            self.observe(PhaseStarted(phase="fitting the merge", total=len(asked)))
-            retrieved = []
-            for user in asked:
-                retrieved.append(retrieve(cascade, user.context))
-                self.observe(Advanced())
-        weights, ndcg = fitted_weights(asked, retrieved, {c.name: c.weight for c in recipe.channels})
-        channels = tuple(replace(channel, weight=weights[channel.name]) for channel in recipe.channels)
-        return replace(self, recipe=replace(recipe, channels=channels, fit_merge=False)), ndcg
-
     def _learn(self, test_ms: int, prefix: str) -> "_Learned":
-        """Learn from the queries between the early moment and the test, where anything learns."""
-        if not (self.recipe.embeds or self.recipe.judges):
+        """Learn from what came between the early moment and the test, where anything learns."""
+        recipe = self.recipe
+        if not (recipe.embeds or recipe.judges or recipe.fit_merge):
             return _Learned()
-        early = snapshot(self.dataset, self._ranking_from_ms(test_ms))
-        tokenizer = self._tokenizer(early) if self.recipe.reads_texts else None
-        requests = self._requests(early.now_ms, test_ms, newest=self.recipe.ranking_queries)
+        early = snapshot(self.dataset, self._early_ms(test_ms))
+        tokenizer = self._tokenizer(early) if recipe.reads_texts else None
+        requests = _NOTHING
+        if recipe.embeds or recipe.judges:
+            requests = self._requests(early.now_ms, test_ms, newest=recipe.ranking_queries)
         earlier = self._requests_until(early.now_ms)
         embedding = self._embedding(early, tokenizer, earlier, held_out=requests[:_EMBEDDING_HELD_OUT])
-        if not self.recipe.judges:
+        if not (recipe.judges or recipe.fit_merge):
             return _Learned(tokenizer=tokenizer, embedding=embedding)
         with tempfile.TemporaryDirectory() as folder:
             scratch = Destination(root=Path(folder), prefix=prefix, version="early")
             self._write_channels(early, embedding, earlier, scratch)
+            if recipe.fit_merge:
+                return _Learned(tokenizer=tokenizer, embedding=embedding, merge=self._fit_merge(scratch))
             judgements, log = self._judgements(requests, scratch)
             assert tokenizer is not None, "rankers and gates read texts"
             rankers = self._train_rankers(early, tokenizer, judgements) if self.recipe.ranks else None
@@ -196,6 +185,18 @@ class Run:
             gate=self._train_gate(early, log),
             rankers=rankers,
         )
+
+    def _fit_merge(self, early: Destination) -> FittedMerge:
+        """Return weights that suit the valid split's next items, which the early channels do not know."""
+        cascade = open_cascade(self._retrieval(early), early.root)
+        asked = next_items(self.dataset, "valid", history_limit=self.recipe.history_limit)
+        asked = sampled(asked, _MERGE_USERS)
+        self.observe(PhaseStarted(phase="fitting the merge", total=len(asked)))
+        retrieved = []
+        for user in asked:
+            retrieved.append(retrieve(cascade, user.context))
+            self.observe(Advanced())
+        return fitted_merge(asked, retrieved, {c.name: c.weight for c in self.recipe.channels})
 
     def _train_rankers(self, early: Snapshot, tokenizer: Tokenizer, judgements: Judgements) -> Rankers:
         cut = int(len(judgements) * (1 - self.recipe.holdout))
@@ -213,8 +214,13 @@ class Run:
     def _seeded(self) -> Seeded:
         return Seeded(seed=self.seed, threads=self.threads)
 
-    def _ranking_from_ms(self, test_ms: int) -> int:
-        """Return the early moment: `ranking_days` before the test, later if that holds queries enough."""
+    def _early_ms(self, test_ms: int) -> int:
+        """Return the early moment: `ranking_days` before the test, later if that holds queries enough.
+
+        Where the merge is fitted it is the start of the valid split.
+        """
+        if self.recipe.fit_merge:
+            return split_of(self.dataset.queries).valid_from_ms
         times_ms = timestamps_ms(self.dataset.queries)
         recent = times_ms[(times_ms >= test_ms - self.recipe.ranking_days * DAY_MS) & (times_ms < test_ms)]
         if not len(recent) or len(recent) == int((times_ms < test_ms).sum()):
@@ -405,8 +411,11 @@ class Run:
                 model=destination.model(name), candidates=stage.candidates, budget_ms=stage.budget_ms
             )
 
+        retrieval = self._retrieval(destination)
+        if learned.merge:
+            retrieval = replace(retrieval, channels=reweighted(retrieval.channels, learned.merge.weights))
         return replace(
-            self._retrieval(destination),
+            retrieval,
             gate=replace(recipe.gate, model=destination.model(GATE) if recipe.gate_model else None),
             pre_ranker=scorer(PRE_RANKER, recipe.pre_ranker),
             ranker=scorer(RANKER, recipe.ranker),

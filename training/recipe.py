@@ -42,6 +42,7 @@ Source = Literal[
     "title_popularity",
     "item_cf",
     "swing",
+    "successors",
     "user_cf",
     "geo",
     "author",
@@ -76,12 +77,12 @@ class ChannelRecipe:
     text: tuple[str, ...] = ("title",)
     """The item columns whose words "title_popularity" goes by."""
     actions: tuple[str, ...] = ()
-    """The events that "item_cf", "swing", "author", "cached" and "neural_cf" go by; all if none are named."""
+    """The events that "item_cf", "swing", "successors", "author", "cached" and "neural_cf" go by; none: all."""
     like_half_life_days: float | None = None
     """How fast likes fade in "item_cf", "swing", "user_cf" and "author"; None: never."""
     interest_half_life_days: float | None = None
-    """How fast the user's own likes fade where "item_cf", "swing" and "author" answer; None: never, and
-    every event of an item counts."""
+    """How fast the user's own likes fade where "item_cf", "swing", "successors" and "author" answer; None:
+    never, and every event of an item counts."""
     fresh_half_life_days: float | None = None
     """How fast what is recommended fade in "user_cf" and, for discovery, in "item_cf"; None: never."""
     discovery: bool = False
@@ -89,7 +90,11 @@ class ChannelRecipe:
     window_days: float | None = None
     """How far back "item_cf" and "swing" look; None: all the way."""
     shrink: float = 5.0
-    """How many common users it takes for "item_cf" to count in full."""
+    """How many common users it takes for "item_cf" and "successors" to count in full."""
+    gap_decay: float = 0.8
+    """What each step between two items of a user leaves of what they tell "successors"."""
+    most_steps: int = 20
+    """How many steps on "successors" looks."""
     alpha: float = 1.0
     """What "swing" adds to the items that two users share."""
     user_weights: bool = False
@@ -107,6 +112,12 @@ class ChannelRecipe:
     neural_cf: NeuralCFTraining = field(default_factory=NeuralCFTraining)
     geo: GeoParams = field(default_factory=GeoParams)
     lexical: LexicalParams = field(default_factory=LexicalParams)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gap_decay <= 1:
+            raise ValueError(f"gap_decay must be a share above 0, not {self.gap_decay:g}")
+        if self.most_steps < 1:
+            raise ValueError(f"most_steps must be at least 1, not {self.most_steps}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,8 +241,8 @@ class Recipe:
             raise ValueError("at most one channel can be a two_tower")
         self._check_embedding()
         self._check_gate()
-        if self.fit_merge and (self.embeds or self.judges):
-            raise ValueError("fit_merge is for channels alone that need no training")
+        if self.fit_merge and self.judges:
+            raise ValueError("fit_merge is for channels alone, without rankers and without a gate's model")
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
 

@@ -1,5 +1,8 @@
-"""Commands run in this process, as `headrace` runs them."""
+"""Commands run as `headrace` runs them, in this process or in one of their own."""
 
+import asyncio
+import os
+import sys
 from dataclasses import dataclass
 
 from typer.testing import CliRunner
@@ -24,3 +27,26 @@ def headrace(*arguments: str) -> Ran:
     )
     error = done.exception if isinstance(done.exception, Exception) else None
     return Ran(done.exit_code, done.stdout, done.stderr, error)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command line that has ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+async def headrace_process(*arguments: str) -> Finished:
+    """Run `headrace` in a process of its own: gRPC serves one event loop per process, which is the test's."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "deploy.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return Finished(process.returncode, stdout.decode(), stderr.decode())

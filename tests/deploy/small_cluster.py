@@ -104,7 +104,7 @@ async def serving(root: Path, release: Release = RELEASE) -> AsyncIterator[str]:
             request = shard_service_pb2.LoadModelRequest(
                 model=model_version_to_proto(model), path=str(root / "models" / model.model / model.version)
             )
-            await stub.LoadModel(request, timeout=30)
+            await stub.LoadModel(request, timeout=120)
         holders = {str(model): ["shard-0"] for model in release.models()}
         placement = placed([release], holders, {"shard-0": shard.address})
         async with running(placement, root / "state", users=root / "users.lmdb") as router:

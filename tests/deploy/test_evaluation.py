@@ -3,7 +3,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from router.client import SearchError
 from router.gate import decide
 from shards.errors import Unavailable
 from shards.release import Release
+from tests.deploy.commands import Finished, headrace_process
 from tests.deploy.small_cluster import QUERIES, RELEASE, serving, shop, write_workspace
 from tests.shards import bundles
 from training.datasets import parquet
@@ -105,29 +105,6 @@ def test_a_router_that_is_not_there_is_an_error_and_no_hang() -> None:
         asyncio.run(run_online("127.0.0.1:1", RELEASE, judged(), options))
 
 
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """A command line that has ended."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-async def headrace(*arguments: str) -> Finished:
-    """Run `headrace` in a process of its own: gRPC serves one event loop per process, which is the test's."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "deploy.cli", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-    stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return Finished(process.returncode, stdout.decode(), stderr.decode())
-
-
 def eval_online(
     workspace: Path, command: str = "eval", *, data: str = "data", release: Release = RELEASE
 ) -> Finished:
@@ -139,7 +116,7 @@ def eval_online(
             with folders.claim():
                 folders.note(Running(pid=os.getpid(), router=router, controller=router))
                 asked = ("--workspace", str(workspace), "--dataset", str(workspace / data))
-                return await headrace(command, *asked, "--online", "up", "--json")
+                return await headrace_process(command, *asked, "--online", "up", "--json")
 
     return asyncio.run(main())
 
@@ -194,7 +171,7 @@ def test_eval_next_through_a_running_cluster_answers_the_same_pages(workspace: P
 
 def test_eval_next_without_anybody_to_ask_says_so(workspace: Path) -> None:
     data = str(workspace / "data")
-    result = asyncio.run(headrace("eval-next", "--workspace", str(workspace), "--dataset", data))
+    result = asyncio.run(headrace_process("eval-next", "--workspace", str(workspace), "--dataset", data))
     assert result.exit_code == 1
     assert result.stderr.startswith("headrace: ")
     assert "split: no user takes anything new in test of data" in result.stderr
@@ -203,7 +180,7 @@ def test_eval_next_without_anybody_to_ask_says_so(workspace: Path) -> None:
 def test_eval_command_offline_prints_a_table(workspace: Path) -> None:
     data = str(workspace / "data")
     asked = ("--workspace", str(workspace), "--dataset", data, "--limit", "10")
-    result = asyncio.run(headrace("eval", *asked))
+    result = asyncio.run(headrace_process("eval", *asked))
     assert result.exit_code == 0, result.stderr
     for expected in (
         "data, test: 10 queries",
@@ -220,8 +197,8 @@ def test_search_command(workspace: Path) -> None:
     async def main() -> tuple[Finished, Finished]:
         asked = ("search", "red mug", "--user", "u1", "--workspace", str(workspace))
         async with serving(workspace) as router:
-            shown = await headrace(*asked, "--router", router, "--explain")
-            return shown, await headrace(*asked, "--router", router, "--json")
+            shown = await headrace_process(*asked, "--router", router, "--explain")
+            return shown, await headrace_process(*asked, "--router", router, "--json")
 
     shown, as_json = asyncio.run(main())
     assert shown.exit_code == 0, shown.stderr
@@ -233,6 +210,6 @@ def test_search_command(workspace: Path) -> None:
 
 
 def test_search_command_without_a_cluster_says_so(workspace: Path) -> None:
-    result = asyncio.run(headrace("search", "red mug", "--workspace", str(workspace)))
+    result = asyncio.run(headrace_process("search", "red mug", "--workspace", str(workspace)))
     assert result.exit_code == 1
     assert "no cluster runs" in result.stderr

@@ -7,6 +7,7 @@ import pytest
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import TIMESTAMP
 from training.item_similarity import item_cf, swing
+from training.item_successors import successors
 from training.likes import likes
 from training.popularity import new_items, trending_items
 from training.sparse_rows import SparseRows, sparse_rows
@@ -72,6 +73,19 @@ def test_swing_of_three_users_with_overlaps_of_four_two_and_two() -> None:
     assert weighted["a"][0] == ("b", 1 / 5 / 4 + 2 * (1 / 3) / 8**0.5)
     fewer = rows(swing(items, matrix([[1, 1, 1, 1], [1, 1, 1, 1], [0.5, 0.5, 0, 0]]), most_users=2, top=5))
     assert fewer["a"][0] == ("b", 1 / 5), "of many users those who like it most"
+
+
+def test_successors_are_what_users_took_after_an_item_the_sooner_the_more() -> None:
+    met = events(("u", "a", 1), ("v", "b", 1), ("u", "b", 2), ("u", "c", 3), ("v", "c", 2), ("v", "gone", 0))
+    table = rows(successors(ITEMS, met, gap_decay=0.5, most_steps=5, shrink=1.0, top=5))
+    assert table["a"] == [("b", 1 / (2**0.5 + 1)), ("c", 0.5 / (2**0.5 + 1))]
+    assert table["b"] == [("c", 2 / (2 + 1))]
+    assert "c" not in table, "nothing came after it"
+    nearer = rows(successors(ITEMS, met, gap_decay=0.5, most_steps=1, shrink=0.0, top=1))
+    assert nearer["a"] == [("b", 1 / 2**0.5)], "c came two steps after a"
+    again = events(("u", "a", 1), ("u", "a", 2), ("u", "b", 3))
+    table = rows(successors(ITEMS, again, gap_decay=0.5, most_steps=5, shrink=0.0, top=5))
+    assert table == {"a": [("b", 1.5 / 2**0.5)]}, "no item comes after itself"
 
 
 def test_what_trends_is_what_was_met_lately() -> None:

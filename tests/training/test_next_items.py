@@ -14,7 +14,15 @@ from tests.training.shop_dataset import shop_dataset
 from training.channels import Destination
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import TIMESTAMP, Dataset
-from training.evaluation.next_items import NextItems, figures_of, next_items, recommend
+from training.evaluation.next_items import (
+    NextItems,
+    figures_of,
+    keeping,
+    leaving_out,
+    next_items,
+    recommend,
+    sampled,
+)
 from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
 from training.merge_weights import fitted_weights
@@ -89,6 +97,27 @@ def test_figures_are_means_over_users() -> None:
     assert found.ndcg_20 == pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)) / 2)
 
 
+def test_places_five_and_ten_are_judged_apart() -> None:
+    fifth, eighth = ((*(f"x{place}" for place in range(before)), "a") for before in (4, 7))
+    figures = figures_of(users("a", "a"), [fifth, eighth])
+    assert (figures.recall_5, figures.recall_10) == (0.5, 1.0)
+    assert figures.ndcg_5 == pytest.approx(1 / np.log2(6) / 2)
+    assert figures.ndcg_10 == pytest.approx((1 / np.log2(6) + 1 / np.log2(9)) / 2)
+    spread = abs(1 / np.log2(6) - 1 / np.log2(9)) / 2
+    assert figures.ndcg_10_error == pytest.approx(1.96 * spread / 2**0.5)
+
+
+def test_a_sample_of_users_is_the_same_every_time() -> None:
+    asked = [
+        NextItems(context=SearchContext(user=UserState(user_id=f"u{n}"), now_ms=0), relevant=frozenset("a"))
+        for n in range(50)
+    ]
+    some = sampled(asked, 7)
+    assert len(some) == 7
+    assert some == sampled(asked, 7)
+    assert sampled(asked, 0) == asked
+
+
 def found(*item_ids: str) -> Candidates:
     return Candidates(item_ids=item_ids)
 
@@ -122,7 +151,9 @@ def test_a_release_carries_fitted_weights_and_what_it_leaves_out(trained: Traine
     weights = {channel.name: channel.weight for channel in trained.release.channels}
     assert weights["similar_users"] > 0, "users of one colour buy alike"
     assert trained.release.exclude_actions == ("purchase",)
-    assert list(trained.figures) == ["next items, merged, NDCG@20"]
+    names = ("Recall@10", "NDCG@10", "NDCG@20")
+    assert list(trained.figures) == [f"next items, merged, {name}" for name in names]
+    assert trained.figures["next items, merged, NDCG@20"] > 0
 
 
 def test_nothing_that_was_taken_is_recommended(trained: Trained, models_dir: Path) -> None:
@@ -131,13 +162,13 @@ def test_nothing_that_was_taken_is_recommended(trained: Trained, models_dir: Pat
     assert list(lists) == ["trending", "similar_users", HYBRID]
     for user, item_ids in zip(asked, lists[HYBRID], strict=True):
         assert not set(item_ids) & set(user.context.user.history.item_ids)
-    again = open_cascade(replace(trained.release, exclude_actions=()), models_dir)
-    assert (
-        figures_of(asked, lists[HYBRID]).ndcg_20 > figures_of(asked, recommend(again, asked)[HYBRID]).ndcg_20
-    )
+    kept = recommend(open_cascade(keeping(trained.release), models_dir), asked)[HYBRID]
+    assert figures_of(asked, lists[HYBRID]).ndcg_20 > figures_of(asked, kept).ndcg_20
+    released_again = leaving_out(keeping(trained.release), shop_dataset())
+    assert recommend(open_cascade(released_again, models_dir), asked)[HYBRID] == lists[HYBRID]
 
 
-def test_only_channels_without_a_model_have_their_merge_fitted() -> None:
+def test_only_channels_alone_have_their_merge_fitted() -> None:
     with pytest.raises(ValueError, match="fit_merge is for channels alone"):
         replace(RECIPES["online_retail"], fit_merge=True)
 

@@ -2,23 +2,28 @@
 
 The protocol: at the moment at which a split starts every user with a history asks once, without a query;
 relevant are the items that they take in the split and had never taken before it. What they took before is
-left out of the answer, which a release does by `exclude_actions`.
+left out of the answer, which a release does by `exclude_actions`; `keeping` and `leaving_out` are a release
+that does neither or both, where a protocol asks for both figures. Leave-one-out is the case of one relevant
+item for each user.
 
 Legend: Q = users, K = places of a list.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from shards.release import Release
 from shards.search_context import SearchContext, UserState
 from training.datasets.contexts import Histories, raw_features
 from training.datasets.splits import SPLITS, split_of
 from training.datasets.tables import Dataset
 from training.evaluation import metrics
 from training.evaluation.offline import Cascade, GateRule, retrieve, staged
+from training.evaluation.report import sample_rows
 
 DEPTH = 20
 """Places of a list that are judged."""
@@ -35,13 +40,18 @@ class NextItems:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextFigures:
-    """Means over users; `ndcg_20_error` is half the 95 % confidence interval."""
+    """Means over users; each `_error` is half the 95 % confidence interval."""
 
     users: int
+    recall_5: float
+    ndcg_5: float
+    recall_10: float
+    ndcg_10: float
+    ndcg_10_error: float
     recall_20: float
     ndcg_20: float
-    hit_rate_20: float
     ndcg_20_error: float
+    hit_rate_20: float
 
 
 def next_items(dataset: Dataset, split: str, *, history_limit: int) -> list[NextItems]:
@@ -74,6 +84,23 @@ def _span_ms(dataset: Dataset, split: str) -> tuple[int, int]:
     return starts.test_from_ms, np.iinfo(np.int64).max
 
 
+def sampled(asked: Sequence[NextItems], limit: int) -> list[NextItems]:
+    """Return all users, or with `limit` above 0 a fixed sample of them, in their order."""
+    names = tuple(user.context.user.user_id for user in asked)
+    return [asked[row] for row in sample_rows(names, limit).tolist()]
+
+
+def keeping(release: Release) -> Release:
+    """Return the release with everybody's history left in the ranking."""
+    return replace(release, exclude_actions=())
+
+
+def leaving_out(release: Release, dataset: Dataset) -> Release:
+    """Return the release without what users have met, whatever they did with it."""
+    actions = tuple(sorted(pc.unique(dataset.events.column("action")).to_pylist()))
+    return replace(release, exclude_actions=actions)
+
+
 def recommend(
     cascade: Cascade,
     asked: Sequence[NextItems],
@@ -103,13 +130,20 @@ def figures_of(asked: Sequence[NextItems], lists: Sequence[tuple[str, ...]]) -> 
     for row, (user, item_ids) in enumerate(zip(asked, lists, strict=True)):
         hit_QK[row, : len(item_ids)] = [item_id in user.relevant for item_id in item_ids[:DEPTH]]
     relevant_Q: NDArray[np.int64] = np.array([len(user.relevant) for user in asked], np.int64)
-    ndcg_Q = metrics.ndcg_at(hit_QK, relevant_Q, DEPTH)
+    recall = {k: float(metrics.recall_at(hit_QK, relevant_Q, k).mean()) for k in (5, 10, DEPTH)}
+    ndcg_Q = {k: metrics.ndcg_at(hit_QK, relevant_Q, k) for k in (5, 10, DEPTH)}
+    error = {k: float(_CONFIDENCE * found_Q.std() / np.sqrt(len(found_Q))) for k, found_Q in ndcg_Q.items()}
     return NextFigures(
         users=len(asked),
-        recall_20=float(metrics.recall_at(hit_QK, relevant_Q, DEPTH).mean()),
-        ndcg_20=float(ndcg_Q.mean()),
+        recall_5=recall[5],
+        ndcg_5=float(ndcg_Q[5].mean()),
+        recall_10=recall[10],
+        ndcg_10=float(ndcg_Q[10].mean()),
+        ndcg_10_error=error[10],
+        recall_20=recall[DEPTH],
+        ndcg_20=float(ndcg_Q[DEPTH].mean()),
+        ndcg_20_error=error[DEPTH],
         hit_rate_20=float(metrics.hit_rate_at(hit_QK, DEPTH).mean()),
-        ndcg_20_error=float(_CONFIDENCE * ndcg_Q.std() / np.sqrt(max(len(asked), 1))),
     )
 
 

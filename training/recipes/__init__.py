@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from training.recipe import Recipe
+from training.recipes.beauty_next import BEAUTY_NEXT
 from training.recipes.card import Card
 from training.recipes.cross_shop import CROSS_SHOP, CROSS_SHOP_QUERIES
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
@@ -54,6 +55,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R7",),
         source="SASRec, arXiv 1808.09781",
         effect="self-attention over a sequence beats Markov chains, RNNs and CNNs in next items",
+    ),
+    Card(
+        recipe=BEAUTY_NEXT,
+        systems=("R7", "C1"),
+        source="SASRec, arXiv 1808.09781; sequential rules, arXiv 1803.09587",
+        effect="what neighbours of items tell and what a transformer tells differ: merged they beat either",
     ),
     Card(
         recipe=PINNERFORMER,
