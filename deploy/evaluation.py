@@ -109,22 +109,30 @@ async def browse_online(
     async with HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client:
 
         async def page(context: SearchContext) -> tuple[str, ...]:
-            result = await client.search(
-                release.surface,
-                "",
-                user_id=context.user.user_id,
-                page_size=page_size,
-                now_ms=context.now_ms,
-            )
-            _check_release(result, release)
+            result = await _search(client, release, context, page_size=page_size, explain=False)
             return tuple(item.item_id for item in result.items)
 
         return await _all(contexts, page, options.concurrency, on_page)
 
 
-def _check_release(result: SearchResult, release: Release) -> None:
-    if result.release != release.version:
-        raise Unavailable(f"the router serves release {result.release}, not {release.version}")
+async def _search(
+    client: HeadraceClient, release: Release, context: SearchContext, *, page_size: int, explain: bool
+) -> SearchResult:
+    """Return a complete answer of this release, or the last of `ATTEMPTS`."""
+    for _ in range(ATTEMPTS):
+        result = await client.search(
+            release.surface,
+            context.query,
+            user_id=context.user.user_id,
+            page_size=page_size,
+            now_ms=context.now_ms,
+            explain=explain,
+        )
+        if result.release != release.version:
+            raise Unavailable(f"the router serves release {result.release}, not {release.version}")
+        if result.complete:
+            break
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +172,7 @@ class _Replay:
     timeout_s: float
 
     async def answer(self, query: Judged) -> _Answered:
-        result = await self._search(query)
+        result = await _search(self.client, self.release, query.context, page_size=DEPTH, explain=True)
         seen = _rankings(result, self.release)
         found = {}
         for channel in self.release.channels:
@@ -173,22 +181,6 @@ class _Replay:
         found |= seen
         ranks = {name: rank_of(item_ids, query.relevant) for name, item_ids in found.items()}
         return _Answered(ranks, result.complete, result.gate.open)
-
-    async def _search(self, query: Judged) -> SearchResult:
-        context = query.context
-        for _ in range(ATTEMPTS):
-            result = await self.client.search(
-                self.release.surface,
-                context.query,
-                user_id=context.user.user_id,
-                page_size=DEPTH,
-                now_ms=context.now_ms,
-                explain=True,
-            )
-            _check_release(result, self.release)
-            if result.complete:
-                break
-        return result
 
     async def _retrieve(self, channel: ReleaseChannel, query: Judged) -> tuple[str, ...]:
         """Return the items of a channel that the search left out because its gate was closed or it failed."""

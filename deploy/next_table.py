@@ -18,9 +18,10 @@ _TITLES = {
     "recall_20": "Recall@20",
     "ndcg_20": "NDCG@20",
     "hit_rate_20": "HR@20",
+    "p90_items_10": "P90 items",
 }
-_ONE_RELEVANT = ("recall_5", "ndcg_5", "recall_10", "ndcg_10")
-_SEVERAL_RELEVANT = ("recall_20", "ndcg_20", "hit_rate_20")
+_ONE_RELEVANT = ("recall_5", "ndcg_5", "recall_10", "ndcg_10", "p90_items_10")
+_SEVERAL_RELEVANT = ("recall_20", "ndcg_20", "hit_rate_20", "p90_items_10")
 
 
 def next_table(
@@ -44,5 +45,8 @@ def next_table(
 
 
 def _cell(found: NextFigures, column: str) -> str:
+    value = getattr(found, column)
     error = getattr(found, f"{column}_error", None)
-    return f"{getattr(found, column):.4f}" + ("" if error is None else f" ± {error:.4f}")
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")

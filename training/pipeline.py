@@ -56,8 +56,6 @@ _WRITERS = {
 }
 """What writes the bundle of a channel that a trained embedding serves, by its source."""
 
-"""The figure of channels whose merge is fitted."""
-
 _EMBEDDING_HELD_OUT = 2000
 """Queries after the early moment by whose recall the two-tower model stops."""
 

@@ -64,8 +64,8 @@ def evaluate_next(
 ) -> None:
     """Measure what users take next, of what they never took before, without a query.
 
-    What they took before is in the ranking or left out, as the release says. With --online every user asks the
-    running cluster too, and the exit code is 1 if a first page differs from that of the evaluation in one
+    What they took before is in the ranking or left out, as the release says. With --online every user asks
+    the running cluster too, and the exit code is 1 if a first page differs from that of the evaluation in one
     process.
     """
     folders = Workspace(workspace)

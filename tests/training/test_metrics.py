@@ -12,6 +12,7 @@ from training.evaluation.metrics import (
     log_loss,
     mrr_at,
     ndcg_at,
+    p90_items,
     recall_at,
 )
 
@@ -99,3 +100,11 @@ def test_expected_calibration_error() -> None:
     # Two bins: (0.3, 0.3) predict 0.6 hits and see 1; (0.9, 1.0) predict 1.9 and see 2.
     assert expected_calibration_error(labels, probabilities, bins=2) == pytest.approx((0.4 + 0.1) / 4)
     assert expected_calibration_error(labels, labels.astype(float)) == 0
+
+
+def test_ninety_percent_of_the_places_are_filled_by_few_items() -> None:
+    # Ten places: a fills six, b three, c one.
+    lists = [("a", "b", "x"), ("a", "b", "x"), ("a", "b"), ("a", "c"), ("a", "a")]
+    assert p90_items(lists, 2) == 2
+    assert p90_items([("a",), ("b",)], 1) == 2
+    assert p90_items([(), ()], 2) == 0

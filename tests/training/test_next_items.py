@@ -105,6 +105,7 @@ def test_places_five_and_ten_are_judged_apart() -> None:
     assert figures.ndcg_10 == pytest.approx((1 / np.log2(6) + 1 / np.log2(9)) / 2)
     spread = abs(1 / np.log2(6) - 1 / np.log2(9)) / 2
     assert figures.ndcg_10_error == pytest.approx(1.96 * spread / 2**0.5)
+    assert figures.p90_items_10 == 7, "five items twice and two of three once: 12 of 13 places"
 
 
 def test_a_sample_of_users_is_the_same_every_time() -> None:

@@ -52,6 +52,8 @@ class NextFigures:
     ndcg_20: float
     ndcg_20_error: float
     hit_rate_20: float
+    p90_items_10: int
+    """How few items make up 90 % of the first ten places of all lists."""
 
 
 def next_items(dataset: Dataset, split: str, *, history_limit: int) -> list[NextItems]:
@@ -144,6 +146,7 @@ def figures_of(asked: Sequence[NextItems], lists: Sequence[tuple[str, ...]]) -> 
         ndcg_20=float(ndcg_Q[DEPTH].mean()),
         ndcg_20_error=error[DEPTH],
         hit_rate_20=float(metrics.hit_rate_at(hit_QK, DEPTH).mean()),
+        p90_items_10=metrics.p90_items(lists, 10),
     )
 
 
