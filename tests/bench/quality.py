@@ -15,6 +15,8 @@ from typing import Any
 from tests.bench.quality_log_q import log_q
 from tests.bench.quality_next_item import next_item
 from tests.bench.quality_next_purchase import next_purchase
+from tests.bench.quality_peers import peers
+from tests.bench.quality_retrieval import retrieval
 from tests.bench.quality_run import Part, QualityRun
 from tests.bench.quality_staleness import staleness
 from tests.bench.result import Check, publish
@@ -24,6 +26,8 @@ PARTS: Mapping[str, Part] = {
     "next_item": next_item,
     "log_q": log_q,
     "staleness": staleness,
+    "retrieval": retrieval,
+    "peers": peers,
 }
 
 

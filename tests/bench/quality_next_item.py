@@ -65,7 +65,7 @@ def _run(recipe: Recipe, data: Dataset, seed: int, *, limit: int) -> dict[str, A
         seconds = time.perf_counter() - started
         asked = sampled(next_items(data, "test", history_limit=trained.release.history_limit), limit)
         cascade = open_cascade(trained.release, workspace.models_dir)
-        rankings = {}
+        rankings: dict[str, dict[str, Any]] = {}
         for note, release in (
             (KEPT, keeping(trained.release)),
             (EXCLUDED, leaving_out(trained.release, data)),

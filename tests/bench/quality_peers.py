@@ -1,0 +1,109 @@
+"""A part of `make bench-quality`: other libraries on protocol C, trained here beside ours, one after another.
+
+implicit 0.7.2 (item KNN, ALS) and RecBole 1.2.1 (SASRec with cross-entropy) run in an environment of their
+own, all on one thread and on the same events: those before the test. RecBole keeps the newest to stop by.
+Ours is `headrace train beauty_next`, which trains its transformer twice.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.next_table import EXCLUDED, KEPT
+from tests.bench.peer_libraries import PEERS, Used, peers_python, used_by
+from tests.bench.quality_next_item import QUICK_EPOCHS, QUICK_USERS, RECIPE
+from tests.bench.quality_run import QualityRun, spread, spread_of_each
+from tests.bench.result import Check
+from training.datasets.amazon_beauty import first_users
+from training.datasets.splits import before, known_until_ms
+from training.datasets.tables import Dataset, row_numbers, timestamps_ms
+from training.evaluation.next_items import NextItems, figures_of, next_items
+from training.recipes import RECIPES
+
+RECBOLE_EPOCHS = 50
+"""At most: five without a better NDCG@10 end it."""
+_HISTORY_LIMIT = 200
+
+Command = Callable[[Path, Path, int], Sequence[str]]
+"""From the file of events, the file of lists and the seed."""
+
+
+def peers(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
+    """Return quality, training time and peak memory of every peer and of ours; nothing of it has an aim."""
+    data = run.load(RECIPES[RECIPE].dataset_name)
+    if run.quick:
+        data = first_users(data, QUICK_USERS)
+    asked = next_items(data, "test", history_limit=_HISTORY_LIMIT)
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        events = Path(folder) / "events.npz"
+        np.savez(events, **events_of(data, asked))
+        found = {
+            name: _measured(command, data, asked, events, run.seeds)
+            for name, command in _commands(run.quick).items()
+        }
+        # Our own process loads the whole of the data, so that with `quick` it would stand beside other work.
+        ours = {} if run.quick else {f"headrace {RECIPE}": _ours(run, Path(folder))}
+    return {"users": len(asked), "seeds": run.seeds, "peers": found, "ours": ours}, []
+
+
+def events_of(data: Dataset, asked: Sequence[NextItems]) -> dict[str, Any]:
+    """Return what was known before the test, in order: users by place in `asked` and items by row [E]."""
+    known = before(data.events, known_until_ms(data))
+    places = {user.context.user.user_id: place for place, user in enumerate(asked)}
+    user_E = np.array([places.get(user_id, -1) for user_id in known.column("user_id").to_pylist()])
+    item_E = row_numbers(known.column("item_id"), data.items.column("item_id"))
+    order = np.lexsort((timestamps_ms(known), user_E))
+    order = order[user_E[order] >= 0]
+    return {"user": user_E[order], "item": item_E[order], "items": len(data.items)}
+
+
+def _commands(quick: bool) -> dict[str, Command]:
+    python, epochs = str(peers_python()), str(QUICK_EPOCHS if quick else RECBOLE_EPOCHS)
+
+    def command(file: str, argument: str) -> Command:
+        return lambda events, lists, seed: (
+            python, str(PEERS / file), argument, str(events), str(lists), str(seed),
+        )  # fmt: skip
+
+    return {
+        "implicit item KNN, cosine": command("implicit_lists.py", "item_knn_cosine"),
+        "implicit item KNN, BM25, decay .6": command("implicit_lists.py", "item_knn_bm25"),
+        "implicit ALS, 256 factors": command("implicit_lists.py", "als"),
+        "RecBole SASRec, cross-entropy": command("recbole_lists.py", epochs),
+    }
+
+
+def _measured(
+    command: Command, data: Dataset, asked: Sequence[NextItems], events: Path, seeds: int
+) -> dict[str, Any]:
+    uses, training_s, figures = [], [], []
+    for seed in range(seeds):
+        lists = events.with_name("lists.npz")
+        uses.append(used_by(command(events, lists, seed), log=events.with_name("log")))
+        with np.load(lists) as found:
+            training_s.append(float(found["training_s"]))
+            figures.append({KEPT: found["kept"], EXCLUDED: found["excluded"]})
+    item_ids = data.items.column("item_id").to_pylist()
+
+    def judged(list_QK: Any) -> dict[str, float]:
+        return asdict(figures_of(asked, [tuple(item_ids[row] for row in row_K) for row_K in list_QK]))
+
+    quality = {note: spread_of_each([judged(each[note]) for each in figures]) for note in (KEPT, EXCLUDED)}
+    return {"training_s": spread(training_s), **quality, **_use(uses)}
+
+
+def _use(uses: Sequence[Used]) -> dict[str, Any]:
+    return {f"process_{name}": spread(asdict(use)[name] for use in uses) for name in asdict(uses[0])}
+
+
+def _ours(run: QualityRun, folder: Path) -> dict[str, Any]:
+    def command(seed: int) -> Sequence[str]:
+        options = ("--data-dir", str(run.data_dir), "--workspace", str(folder / f"ours-{seed}"))
+        return (sys.executable, "-m", "deploy.cli", "train", RECIPE, *options, "--seed", str(seed))
+
+    return _use([used_by(command(seed), log=folder / "log") for seed in range(run.seeds)])

@@ -1,0 +1,70 @@
+"""A part of `make bench-quality`: protocol A on online_retail as far as retrieval, and the gate's labels.
+
+The recipe without its rankers: every channel alone and all of them merged, over all items, with the gate open
+for every search. The gate's labels say what embedding would add to a search; its figures are of searches that
+it did not learn from.
+"""
+
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from deploy.training import TrainingOptions, train_release
+from deploy.workspace import Workspace
+from tests.bench.quality_run import QualityRun, spread, spread_of_each
+from tests.bench.result import Check, at_least
+from training.datasets.tables import Dataset
+from training.evaluation.baselines import BASELINES
+from training.evaluation.judgements import judged_queries
+from training.evaluation.offline import evaluate, open_cascade
+from training.evaluation.report import HYBRID, summarise
+from training.recipe import Recipe, with_overrides
+from training.recipes import RECIPES
+from training.trainer import ignore
+
+DATA = "online_retail"
+QUICK = ("two_tower.fit.epochs=1", "two_tower_queries=5000", "ranking_queries=2000")
+QUICK_ASKED = 300
+
+
+def retrieval(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
+    """Train by every seed and ask every test query; with `quick` little of both, which has no aim."""
+    recipe, data = replace(RECIPES[DATA], pre_ranker=None, ranker=None), run.load(DATA)
+    if run.quick:
+        recipe = with_overrides(recipe, QUICK)
+    runs = [_run(recipe, data, seed, limit=QUICK_ASKED if run.quick else 0) for seed in range(run.seeds)]
+    rankings = {
+        name: spread_of_each([each["rankings"][name] for each in runs]) for name in runs[0]["rankings"]
+    }
+    learned = spread_of_each([each["learned"] for each in runs])
+    figures = {
+        "seeds": run.seeds,
+        "training_s": spread(each["training_s"] for each in runs),
+        "rankings": rankings,
+        "learned": learned,
+        "other_libraries": [asdict(line) for line in BASELINES[data.name]],
+    }
+    if run.quick:
+        return figures, []
+    return figures, [
+        at_least("retrieval, merged channels, R@100", rankings[HYBRID]["recall_100"]["mean"], 0.993),
+        at_least("gate, AUC of its labels before retrieval", learned["gate auc_before"]["mean"], 0.5),
+        at_least("gate, AUC of its labels after retrieval", learned["gate auc_after"]["mean"], 0.5),
+    ]
+
+
+def _run(recipe: Recipe, data: Dataset, seed: int, *, limit: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        workspace, started = Workspace(Path(folder)), time.perf_counter()
+        trained = train_release(recipe, data, workspace, TrainingOptions(seed=seed), ignore)
+        seconds = time.perf_counter() - started
+        judged = judged_queries(data, "test", limit=limit, history_limit=trained.release.history_limit)
+        cascade = open_cascade(trained.release, workspace.models_dir)
+        rows = summarise(evaluate(cascade, judged, gate=lambda *_: True))
+    return {
+        "training_s": round(seconds, 1),
+        "learned": dict(trained.figures),
+        "rankings": {row.ranking: asdict(row.overall) for row in rows},
+    }
