@@ -77,7 +77,7 @@ class ChannelRecipe:
     text: tuple[str, ...] = ("title",)
     """The item columns whose words "title_popularity" goes by."""
     actions: tuple[str, ...] = ()
-    """The events that "item_cf", "swing", "successors", "author", "cached" and "neural_cf" go by; none: all."""
+    """The events that item_cf, swing, successors, author, cached and neural_cf go by; none: all of them."""
     like_half_life_days: float | None = None
     """How fast likes fade in "item_cf", "swing", "user_cf" and "author"; None: never."""
     interest_half_life_days: float | None = None

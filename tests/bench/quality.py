@@ -8,11 +8,15 @@ little data and by one seed, to see that they run. `make bench-quality` needs HE
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.bench.quality_cross_shop import cross_shop
+from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_log_q import log_q
+from tests.bench.quality_negatives import negatives, trainings
+from tests.bench.quality_neural_cf import neural_cf
 from tests.bench.quality_next_item import next_item
 from tests.bench.quality_next_purchase import next_purchase
 from tests.bench.quality_peers import peers
@@ -21,13 +25,24 @@ from tests.bench.quality_run import Part, QualityRun
 from tests.bench.quality_staleness import staleness
 from tests.bench.result import Check, publish
 
+
+def _of_one_size(part: Callable[[Path], tuple[dict[str, Any], list[Check]]]) -> Part:
+    """Return a part that chooses its own seeds and runs on as much data with --quick as without."""
+    return lambda run: part(run.data_dir)
+
+
 PARTS: Mapping[str, Part] = {
-    "next_purchase": next_purchase,
-    "next_item": next_item,
+    "cross_shop": _of_one_size(cross_shop),
+    "deep_retrieval": _of_one_size(deep_retrieval),
     "log_q": log_q,
-    "staleness": staleness,
-    "retrieval": retrieval,
+    "negatives": _of_one_size(negatives),
+    "neural_cf": _of_one_size(neural_cf),
+    "next_item": next_item,
+    "next_purchase": next_purchase,
     "peers": peers,
+    "retrieval": retrieval,
+    "staleness": staleness,
+    "trainings": _of_one_size(trainings),
 }
 
 

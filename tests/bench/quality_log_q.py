@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from tests.bench.beauty_recall import LeftOut, fit_of, left_out, recall_10, trained
-from tests.bench.quality_run import QualityRun, spread
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
+from tests.bench.spread import spread_of
 from training.recipe import Recipe
 from training.recipes import RECIPES
 
@@ -22,7 +23,7 @@ def log_q(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     """Return what it gives with mixed and with in-batch negatives: R@10, kept, over some users."""
     users = left_out(run)
     recalls = {
-        name: spread(_recall(run, users, _changed(changes), seed) for seed in range(run.seeds))
+        name: spread_of([_recall(run, users, _changed(changes), seed) for seed in range(run.seeds)])
         for name, changes in VARIANTS.items()
     }
     figures = {

@@ -13,8 +13,9 @@ from typing import Any
 from deploy.next_table import EXCLUDED, KEPT
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
-from tests.bench.quality_run import QualityRun, spread_of_each
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
+from tests.bench.spread import spread_of_each
 from training.datasets.amazon_beauty import first_users
 from training.datasets.tables import Dataset
 from training.evaluation.baselines import NEXT_BASELINES

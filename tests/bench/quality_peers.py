@@ -17,8 +17,9 @@ import numpy as np
 from deploy.next_table import EXCLUDED, KEPT
 from tests.bench.peer_libraries import PEERS, Used, peers_python, used_by
 from tests.bench.quality_next_item import QUICK_EPOCHS, QUICK_USERS, RECIPE
-from tests.bench.quality_run import QualityRun, spread, spread_of_each
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check
+from tests.bench.spread import spread_of, spread_of_each
 from training.datasets.amazon_beauty import first_users
 from training.datasets.splits import before, known_until_ms
 from training.datasets.tables import Dataset, row_numbers, timestamps_ms
@@ -94,11 +95,11 @@ def _measured(
         return asdict(figures_of(asked, [tuple(item_ids[row] for row in row_K) for row_K in list_QK]))
 
     quality = {note: spread_of_each([judged(each[note]) for each in figures]) for note in (KEPT, EXCLUDED)}
-    return {"training_s": spread(training_s), **quality, **_use(uses)}
+    return {"training_s": spread_of(training_s), **quality, **_use(uses)}
 
 
 def _use(uses: Sequence[Used]) -> dict[str, Any]:
-    return {f"process_{name}": spread(asdict(use)[name] for use in uses) for name in asdict(uses[0])}
+    return {f"process_{name}": spread_of([asdict(use)[name] for use in uses]) for name in asdict(uses[0])}
 
 
 def _ours(run: QualityRun, folder: Path) -> dict[str, Any]:

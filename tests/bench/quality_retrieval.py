@@ -13,8 +13,9 @@ from typing import Any
 
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
-from tests.bench.quality_run import QualityRun, spread, spread_of_each
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
+from tests.bench.spread import spread_of, spread_of_each
 from training.datasets.tables import Dataset
 from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import judged_queries
@@ -41,7 +42,7 @@ def retrieval(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     learned = spread_of_each([each["learned"] for each in runs])
     figures = {
         "seeds": run.seeds,
-        "training_s": spread(each["training_s"] for each in runs),
+        "training_s": spread_of([each["training_s"] for each in runs]),
         "rankings": rankings,
         "learned": learned,
         "other_libraries": [asdict(line) for line in BASELINES[data.name]],

@@ -1,7 +1,6 @@
-"""What every part of `make bench-quality` is given and gives, and figures over several seeds."""
+"""What parts of `make bench-quality` are given and give."""
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,3 @@ class QualityRun:
 
 Part = Callable[[QualityRun], tuple[dict[str, Any], list[Check]]]
 """Returns figures and checks."""
-
-
-def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Return the mean of a figure over seeds, its standard deviation (0 of one), and each value."""
-    found = list(values)
-    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-    return {"mean": statistics.fmean(found), "deviation": deviation, "values": found}
-
-
-def spread_of_each(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
-    """Return the spread of every figure, by name, of runs that have the same ones."""
-    return {name: spread(run[name] for run in runs) for name in runs[0]}

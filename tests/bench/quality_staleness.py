@@ -10,8 +10,9 @@ from typing import Any
 
 from shards.search_context import SearchContext
 from tests.bench.beauty_recall import fit_of, left_out, recall_10, trained
-from tests.bench.quality_run import QualityRun, spread
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_most
+from tests.bench.spread import spread_of
 from training.datasets.statistics import DAY_MS
 from training.recipes import RECIPES
 
@@ -30,7 +31,7 @@ def staleness(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
         realtime = [recall_10(model, users, fresh) for model in models]
         daily = [recall_10(model, users, stale) for model in models]
         lost = [1 - late / now if now else 0.0 for late, now in zip(daily, realtime, strict=True)]
-        figures[name] = {"realtime": spread(realtime), "daily": spread(daily), "loss": spread(lost)}
+        figures[name] = {"realtime": spread_of(realtime), "daily": spread_of(daily), "loss": spread_of(lost)}
     losses = {name: figures[name]["loss"]["mean"] for name in CLAIMED_LOSS}
     return figures, [
         at_most("a day old, share of R@10 lost by all-action", losses["pinnerformer"], losses["sasrec"])

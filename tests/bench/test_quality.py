@@ -8,16 +8,17 @@ import pytest
 from shards.search_context import History, SearchContext, UserState
 from tests.bench.peer_libraries import used_by
 from tests.bench.quality_peers import events_of
-from tests.bench.quality_run import QualityRun, spread, spread_of_each
+from tests.bench.quality_run import QualityRun
 from tests.bench.quality_staleness import a_day_old
+from tests.bench.spread import spread_of, spread_of_each
 from training.datasets.amazon_beauty import dataset_of
 from training.datasets.statistics import DAY_MS
 from training.evaluation.next_items import next_items
 
 
 def test_figures_over_seeds_have_a_mean_and_a_deviation() -> None:
-    assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "deviation": 1.0, "values": [1.0, 2.0, 3.0]}
-    assert spread([0.5])["deviation"] == 0.0
+    assert spread_of([1.0, 2.0, 3.0]) == {"mean": 2.0, "deviation": 1.0, "runs": [1.0, 2.0, 3.0]}
+    assert spread_of([0.5])["deviation"] == 0.0
     runs = [{"recall": 0.1, "ndcg": 0.0}, {"recall": 0.3, "ndcg": 0.0}]
     assert spread_of_each(runs)["recall"]["mean"] == pytest.approx(0.2)
     with pytest.raises(ValueError, match="seeds must be at least 1"):
