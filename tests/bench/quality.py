@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
+from tests.bench.quality_hydration import hydration
 from tests.bench.quality_log_q import log_q
 from tests.bench.quality_negatives import negatives, trainings
 from tests.bench.quality_neural_cf import neural_cf
@@ -34,6 +35,7 @@ def _of_one_size(part: Callable[[Path], tuple[dict[str, Any], list[Check]]]) -> 
 PARTS: Mapping[str, Part] = {
     "cross_shop": _of_one_size(cross_shop),
     "deep_retrieval": _of_one_size(deep_retrieval),
+    "hydration": _of_one_size(hydration),
     "log_q": log_q,
     "negatives": _of_one_size(negatives),
     "neural_cf": _of_one_size(neural_cf),

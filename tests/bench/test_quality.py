@@ -8,12 +8,14 @@ import pytest
 from shards.search_context import History, SearchContext, UserState
 from tests.bench.peer_libraries import used_by
 from tests.bench.quality_peers import events_of
+from tests.bench.quality_retrieval import without_rankers
 from tests.bench.quality_run import QualityRun
 from tests.bench.quality_staleness import a_day_old
 from tests.bench.spread import spread_of, spread_of_each
 from training.datasets.amazon_beauty import dataset_of
 from training.datasets.statistics import DAY_MS
 from training.evaluation.next_items import next_items
+from training.recipes import RECIPES
 
 
 def test_figures_over_seeds_have_a_mean_and_a_deviation() -> None:
@@ -39,6 +41,13 @@ def test_peers_learn_from_what_came_before_the_test_in_its_order() -> None:
     assert events["user"].tolist() == [0, 0]
     assert events["item"].tolist() == [2, 0]
     assert events["items"] == 3
+
+
+def test_retrieval_is_measured_by_all_channels_of_the_recipe() -> None:
+    recipe = without_rankers(RECIPES["online_retail"])
+    assert recipe.channels == RECIPES["online_retail"].channels
+    assert recipe.judges
+    assert not recipe.ranks
 
 
 def test_a_process_tells_what_it_took_and_why_it_failed(tmp_path: Path) -> None:
