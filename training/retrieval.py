@@ -221,6 +221,7 @@ class RetrievalLoss:
     def _move(self, paths: PathLearner) -> None:
         self.model.eval()
         paths.move(encoded(self.model, self.examples), self.examples.row_Q, self.model.encode_item(self.item))
+        current_share().led(paths.model.node_NJL)
 
     @torch.no_grad()
     def _mined(self) -> Tensor:

@@ -1,8 +1,11 @@
 """Learning paths: the model against the shard's arithmetic, where items move, and what is then scored."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.spawn import start_processes
 
 from shards.path_index import likeliest
 from tests.training.model_batches import (
@@ -15,7 +18,14 @@ from tests.training.model_batches import (
 from training.models.path_model import PathModel, PathModelConfig
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.paths import LikelyPaths, PathLearner, PathTraining, assigned, path_recall
-from training.retrieval import RetrievalSet, TwoTowerTraining, encoded, recall_at, train_two_tower
+from training.retrieval import (
+    RetrievalLoss,
+    RetrievalSet,
+    TwoTowerTraining,
+    encoded,
+    recall_at,
+    train_two_tower,
+)
 from training.trainer import FitConfig, Seeded
 
 CONFIG = PathModelConfig(layers=2, nodes=4, paths=2, hidden=8)
@@ -77,6 +87,28 @@ def test_a_penalty_moves_items_off_a_crowded_path() -> None:
 def test_an_item_that_nothing_was_found_for_stays() -> None:
     found = assigned(likely({}, {4: 1.0}), np.array([[8, 9], [8, 9]]), 0.1)
     assert found.tolist() == [[8, 9], [4, 9]]
+
+
+def moved_by(rank: int, folder: Path) -> None:
+    """Move items as one of two workers whose vectors differ, and leave behind where they lie."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2
+    )
+    generator = torch.Generator().manual_seed(0)
+    tower = TwoTower(TwoTowerConfig(width=16, hidden=24, dropout=0.0), model_inputs())
+    learner = PathLearner(PathTraining(model=CONFIG), width=16, items=ITEMS, generator=generator)
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.mul_(1 + rank)
+    examples = RetrievalSet(request=request_batch(12), row_Q=torch.arange(12), owner_Q=torch.full((12,), -1))
+    RetrievalLoss(tower, TwoTowerTraining(), examples, item_batch(), generator, learner).batches()
+    np.save(folder / f"{rank}.npy", learner.model.path_numbers())
+    torch.distributed.destroy_process_group()
+
+
+def test_workers_who_train_together_put_items_on_the_same_paths(tmp_path: Path) -> None:
+    start_processes(moved_by, args=(tmp_path,), nprocs=2, start_method="fork")  # type: ignore[no-untyped-call]
+    np.testing.assert_array_equal(np.load(tmp_path / "0.npy"), np.load(tmp_path / "1.npy"))
 
 
 def test_training_puts_items_where_their_requests_look() -> None:
