@@ -37,8 +37,8 @@ class GateParams:
     """The features that the scorers were trained on, the channel whose scores they look at, and their label.
 
     The label "recall" at a depth: a gated channel has the item that was taken among its first so many, and
-    the other channels, merged, have not; the probability is that of the mean over `depths`. The label "page":
-    what the gated channels add to the NDCG@10 of the page.
+    the other channels, merged, have not; the probability is that of the mean over `depths`. The label "page"
+    adds what the gated channels add to the NDCG@10 of the page.
     """
 
     before: tuple[str, ...] = BEFORE

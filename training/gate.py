@@ -34,10 +34,10 @@ class GateTraining:
     """What the gate's model is told of a search, what it predicts and how it is trained."""
 
     label: Literal["recall", "page"] = "recall"
-    """"recall": only gated channels find the item that was taken; "page": the page that the rankers make is
-    better with them, which takes a minute for each few thousand searches."""
+    """"recall": only gated channels find the item that was taken; "page": that, or the page that the rankers
+    make is better with them, which takes a minute for each few thousand searches."""
     depths: tuple[int, ...] = (10, 20, 50, 100)
-    """Among how many items they find it, for "recall"."""
+    """Among how many items they find it."""
     channel: str = "lexical"
     """The channel whose scores decide after lexical retrieval."""
     half_life_days: float = 60.0

@@ -4,8 +4,8 @@
 have not. It needs no rankers. The gain is the mean over several depths, as recall is asked for at one and
 the page filled from another.
 
-"page": by how much the NDCG@10 of the page is higher with the gate open than with it closed; where it is
-lower nothing is gained. It also counts what the scores of gated channels tell the rankers.
+"page": that, and by how much the NDCG@10 of the page is higher with the gate open than with it closed; where
+it is lower nothing is added. It also counts what the scores of gated channels tell the rankers.
 """
 
 from collections.abc import Callable, Mapping, Sequence

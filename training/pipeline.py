@@ -174,7 +174,8 @@ class Run:
             assert tokenizer is not None, "rankers and gates read texts"
             rankers = self._train_rankers(early, tokenizer, judgements) if self.recipe.ranks else None
             if rankers and self.recipe.gate_model and self.recipe.gate_model.label == "page":
-                log = replace(log, gain_Q=self._page_gains(rankers, early, requests, scratch))
+                betters_Q = self._page_gains(rankers, early, requests, scratch)
+                log = replace(log, gain_Q=np.minimum(log.gain_Q + betters_Q, 1.0))
         return _Learned(
             tokenizer=tokenizer,
             embedding=embedding,

@@ -108,7 +108,7 @@ ONLINE_RETAIL = Recipe(
         candidates=200,
     ),
     gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.7),
-    gate_model=GateTraining(label="page"),
+    gate_model=GateTraining(label="page", depths=(100,)),
     attributes=("title", "price_gbp"),
     search=SearchSpace(
         settings=(
