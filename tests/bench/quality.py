@@ -33,12 +33,12 @@ def _of_one_size(part: Callable[[Path], tuple[dict[str, Any], list[Check]]]) -> 
 
 
 PARTS: Mapping[str, Part] = {
-    "cross_shop": _of_one_size(cross_shop),
-    "deep_retrieval": _of_one_size(deep_retrieval),
-    "hydration": _of_one_size(hydration),
+    "cross_shop": cross_shop,
+    "deep_retrieval": deep_retrieval,
+    "hydration": hydration,
     "log_q": log_q,
     "negatives": _of_one_size(negatives),
-    "neural_cf": _of_one_size(neural_cf),
+    "neural_cf": neural_cf,
     "next_item": next_item,
     "next_purchase": next_purchase,
     "peers": peers,

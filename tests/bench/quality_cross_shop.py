@@ -14,19 +14,18 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from deploy.folders import cache_dir
 from shards.ann_index import AnnIndex
 from shards.bundle import open_bundle
 from shards.candidates import Floats
 from shards.forward_index import ForwardIndex
 from shards.lookup_table import open_lookup_table
 from shards.two_tower import TwoTower
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
 from tests.bench.spread import mean_of, spread_of
 from training.channel_contents import contents_of
 from training.channels import Destination, write_channel
 from training.checkpoints import Checkpoints
-from training.datasets import sources
 from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset
 from training.embedding import Embedding, item_vectors, query_vectors, train_embedding
@@ -40,25 +39,28 @@ from training.snapshot import requests_between, snapshot
 from training.suggestions import suggestions
 from training.trainer import Seeded
 
-SEEDS = (0, 1, 2)
-TESTED = 1_000
+TESTED, QUICK_TESTED = 1_000, 200
 """Sessions, the first of the test."""
 
 
-def cross_shop(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+def cross_shop(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     """NDCG@10 in the other shop of three seeds, by alignment: of next items and of queries to suggest."""
     recipe = RECIPES["cross_shop"]
-    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
+    if run.quick and recipe.prod2vec is not None:
+        quick = replace(recipe.prod2vec, fit=replace(recipe.prod2vec.fit, epochs=1))
+        recipe = replace(recipe, prod2vec=quick)
+    dataset = run.load(recipe.dataset_name)
     test_ms = known_until_ms(dataset)
-    asked = crossings(dataset.items, dataset.events, test_ms, 1 << 53, source="a", target="b")[:TESTED]
-    runs = [_measured(recipe, dataset, asked, seed) for seed in SEEDS]
+    asked = crossings(dataset.items, dataset.events, test_ms, 1 << 53, source="a", target="b")
+    asked = asked[: QUICK_TESTED if run.quick else TESTED]
+    runs = [_measured(recipe, dataset, asked, seed) for seed in range(run.seeds)]
     popular = _popular(dataset, asked)
-    means = {name: mean_of([run[name] for run in runs]) for name in runs[0]}
+    means = {name: mean_of([each[name] for each in runs]) for name in runs[0]}
     figures = {
-        "seeds": len(SEEDS),
+        "seeds": run.seeds,
         "sessions": len(asked),
         "popular": popular,
-        "ndcg_10": {name: spread_of([run[name] for run in runs]) for name in runs[0]},
+        "ndcg_10": {name: spread_of([each[name] for each in runs]) for name in runs[0]},
     }
     checks = [
         at_least(

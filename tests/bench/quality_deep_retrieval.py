@@ -4,17 +4,15 @@ Over the test queries of online_retail (proxies), beside the same model's towers
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from deploy.folders import cache_dir
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least, at_most
 from tests.bench.spread import mean_of, spread_of
-from training.datasets import sources
 from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset
 from training.embedding import examples_of, train_embedding
@@ -25,29 +23,29 @@ from training.retrieval import encoded, recall_at
 from training.snapshot import requests_between, snapshot
 from training.trainer import Seeded
 
-SEEDS = (0, 1, 2)
-EPOCHS = 6
-TAUGHT, TESTED = 25_000, 3_000
+EPOCHS, TAUGHT, TESTED = 6, 25_000, 3_000
+QUICK_EPOCHS, QUICK_TAUGHT, QUICK_TESTED = 2, 4_000, 300
 """Queries, the newest before the test and the newest of it."""
 BEAMS = (32, 64, 128)
 DEPTHS = (10, 100)
 
 
-def deep_retrieval(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+def deep_retrieval(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     """Recall and the share of items that is scored, by the paths that a search follows."""
     recipe = RECIPES["deep_retrieval"]
-    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
-    runs = [_measured(recipe, dataset, seed) for seed in SEEDS]
+    dataset = run.load(recipe.dataset_name)
+    sizes = (QUICK_EPOCHS, QUICK_TAUGHT, QUICK_TESTED) if run.quick else (EPOCHS, TAUGHT, TESTED)
+    runs = [_measured(recipe, dataset, sizes, seed) for seed in range(run.seeds)]
     assert recipe.paths is not None
     served = f"beam {recipe.paths.beam}"
-    kept = mean_of([run[served]["recall_10"] / run["brute force"]["recall_10"] for run in runs])
-    scored = mean_of([run[served]["scored"] for run in runs])
+    kept = mean_of([each[served]["recall_10"] / each["brute force"]["recall_10"] for each in runs])
+    scored = mean_of([each[served]["scored"] for each in runs])
     figures = {
-        "seeds": len(SEEDS),
-        "epochs": EPOCHS,
-        "queries": {"taught": TAUGHT, "tested": TESTED},
+        "seeds": run.seeds,
+        "epochs": sizes[0],
+        "queries": {"taught": sizes[1], "tested": sizes[2]},
         "rankings": {
-            name: {figure: spread_of([run[name][figure] for run in runs]) for figure in runs[0][name]}
+            name: {figure: spread_of([each[name][figure] for each in runs]) for figure in runs[0][name]}
             for name in runs[0]
         },
     }
@@ -57,16 +55,19 @@ def deep_retrieval(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
     ]
 
 
-def _measured(recipe: Recipe, dataset: Dataset, seed: int) -> Mapping[str, Mapping[str, float]]:
+def _measured(
+    recipe: Recipe, dataset: Dataset, sizes: tuple[int, int, int], seed: int
+) -> Mapping[str, Mapping[str, float]]:
+    epochs, taught_count, tested_count = sizes
     test_ms = known_until_ms(dataset)
     known = snapshot(dataset, test_ms)
     asked, taught = (
         requests_between(dataset, *span, newest=newest, history_limit=recipe.history_limit)
-        for span, newest in (((test_ms, 1 << 62), TESTED), ((0, test_ms), TAUGHT))
+        for span, newest in (((test_ms, 1 << 62), tested_count), ((0, test_ms), taught_count))
     )
     texts = [*known.items.column("title").to_pylist(), *known.queries.column("query").to_pylist()]
     tokenizer = Tokenizer.train(texts, vocab_size=recipe.features.vocab_size)
-    embedding = train_embedding(recipe, known, tokenizer, taught, seeded=Seeded(seed=seed), epochs=EPOCHS)
+    embedding = train_embedding(recipe, known, tokenizer, taught, seeded=Seeded(seed=seed), epochs=epochs)
     assert embedding.paths is not None
     examples = examples_of(embedding.encoder, ForwardIndex(known.items), asked)
     with torch.inference_mode():

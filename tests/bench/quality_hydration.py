@@ -5,18 +5,16 @@ fitted on that split, both measured on the test split with the items' numbers as
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deploy.folders import cache_dir
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
 from tests.bench.spread import mean_of, spread_of
-from training.datasets import sources
 from training.datasets.splits import split_of
 from training.datasets.tables import Dataset
 from training.embedding import examples_of, train_embedding
@@ -27,24 +25,25 @@ from training.retrieval import encoded
 from training.snapshot import Requests, requests_between, snapshot
 from training.trainer import Seeded
 
-SEEDS = (0, 1, 2)
-EPOCHS = 6
-TAUGHT, FITTED, TESTED = 25_000, 2_000, 3_000
+EPOCHS, TAUGHT, FITTED, TESTED = 6, 25_000, 2_000, 3_000
+QUICK_EPOCHS, QUICK_TAUGHT, QUICK_FITTED, QUICK_TESTED = 1, 4_000, 300, 300
 """Queries, always the newest."""
 DEPTHS = (10, 100)
 
 
-def hydration(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+def hydration(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     """Recall of three seeds, the same towers with hydration and without."""
     recipe = RECIPES["hydrated"]
-    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
-    runs = [_measured(recipe, dataset, seed) for seed in SEEDS]
-    means = {name: mean_of([run[name] for run in runs]) for name in runs[0]}
+    dataset = run.load(recipe.dataset_name)
+    quick = (QUICK_EPOCHS, QUICK_TAUGHT, QUICK_FITTED, QUICK_TESTED)
+    sizes = quick if run.quick else (EPOCHS, TAUGHT, FITTED, TESTED)
+    runs = [_measured(recipe, dataset, sizes, seed) for seed in range(run.seeds)]
+    means = {name: mean_of([each[name] for each in runs]) for name in runs[0]}
     figures = {
-        "seeds": len(SEEDS),
-        "epochs": EPOCHS,
-        "queries": {"taught": TAUGHT, "fitted": FITTED, "tested": TESTED},
-        "recall": {name: spread_of([run[name] for run in runs]) for name in runs[0]},
+        "seeds": run.seeds,
+        "epochs": sizes[0],
+        "queries": dict(zip(("taught", "fitted", "tested"), sizes[1:], strict=True)),
+        "recall": {name: spread_of([each[name] for each in runs]) for name in runs[0]},
     }
     return figures, [
         at_least(f"hydrated, R@{k}, against plain", means[f"hydrated, R@{k}"], means[f"plain, R@{k}"])
@@ -52,7 +51,10 @@ def hydration(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
     ]
 
 
-def _measured(recipe: Recipe, dataset: Dataset, seed: int) -> Mapping[str, float]:
+def _measured(
+    recipe: Recipe, dataset: Dataset, sizes: tuple[int, int, int, int], seed: int
+) -> Mapping[str, float]:
+    epochs, taught_count, fitted_count, tested_count = sizes
     assert recipe.hydration is not None
     split = split_of(dataset.queries)
     known, fresh = snapshot(dataset, split.valid_from_ms), snapshot(dataset, split.test_from_ms)
@@ -60,10 +62,10 @@ def _measured(recipe: Recipe, dataset: Dataset, seed: int) -> Mapping[str, float
     def asked(start_ms: int, end_ms: int, newest: int) -> Requests:
         return requests_between(dataset, start_ms, end_ms, newest=newest, history_limit=recipe.history_limit)
 
-    taught = asked(0, split.valid_from_ms, TAUGHT)
+    taught = asked(0, split.valid_from_ms, taught_count)
     texts = [*known.items.column("title").to_pylist(), *known.queries.column("query").to_pylist()]
     tokenizer = Tokenizer.train(texts, vocab_size=recipe.features.vocab_size)
-    embedding = train_embedding(recipe, known, tokenizer, taught, seeded=Seeded(seed=seed), epochs=EPOCHS)
+    embedding = train_embedding(recipe, known, tokenizer, taught, seeded=Seeded(seed=seed), epochs=epochs)
     columns = recipe.hydration.columns
     early_NF, late_NF = (
         quantiles(ForwardIndex(then.items).columns(columns), columns) for then in (known, fresh)
@@ -71,8 +73,8 @@ def _measured(recipe: Recipe, dataset: Dataset, seed: int) -> Mapping[str, float
     fitted, tested = (
         examples_of(embedding.encoder, ForwardIndex(known.items), requests)
         for requests in (
-            asked(split.valid_from_ms, split.test_from_ms, FITTED),
-            asked(split.test_from_ms, 1 << 62, TESTED),
+            asked(split.valid_from_ms, split.test_from_ms, fitted_count),
+            asked(split.test_from_ms, 1 << 62, tested_count),
         )
     )
     with torch.inference_mode():

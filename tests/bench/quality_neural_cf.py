@@ -9,11 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from deploy.folders import cache_dir
+from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
 from tests.bench.spread import mean_of, spread_of
 from training.channels import Destination
-from training.datasets import sources
 from training.datasets.tables import Dataset
 from training.evaluation.offline import open_cascade
 from training.evaluation.sampled_ranking import SampledFigures, figures_among, sampled
@@ -21,7 +20,6 @@ from training.pipeline import Run
 from training.recipe import ChannelRecipe, Recipe
 from training.recipes import RECIPES
 
-SEEDS = (0, 1, 2)
 BASELINES = (
     ChannelRecipe(name="popular", source="popular", popularity="popularity", top=2_000),
     ChannelRecipe(name="item_knn", source="item_cf", actions=("like",), top=50),
@@ -29,23 +27,26 @@ BASELINES = (
 """Item-KNN's neighbours and its shrinkage were chosen on the valid split, of 50 or 2,000 and of 5 or 20."""
 
 
-def neural_cf(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+def neural_cf(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     """HR@10 and NDCG@10 of three seeds; the films that are drawn differ from seed to seed as well."""
     recipe = RECIPES["neural_cf"]
     channel = next(c for c in recipe.channels if c.source == "neural_cf")
+    if run.quick:
+        quick = replace(channel.neural_cf, fit=replace(channel.neural_cf.fit, epochs=1), neighbours=30)
+        channel = replace(channel, neural_cf=quick)
     recipe = replace(recipe, channels=(replace(channel, top=2_000), *BASELINES))
-    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
-    runs = [_measured(recipe, dataset, seed) for seed in SEEDS]
+    dataset = run.load(recipe.dataset_name)
+    runs = [_measured(recipe, dataset, seed) for seed in range(run.seeds)]
     rankings = {
         name: {
-            metric: spread_of([asdict(run[name])[metric] for run in runs])
+            metric: spread_of([asdict(each[name])[metric] for each in runs])
             for metric in ("hit_rate_10", "ndcg_10")
         }
         for name in runs[0]
     }
-    ndcg = {name: mean_of([run[name].ndcg_10 for run in runs]) for name in runs[0]}
-    hit_rate = {name: mean_of([run[name].hit_rate_10 for run in runs]) for name in runs[0]}
-    figures = {"users": runs[0]["popular"].users, "seeds": len(SEEDS), "rankings": rankings}
+    ndcg = {name: mean_of([each[name].ndcg_10 for each in runs]) for name in runs[0]}
+    hit_rate = {name: mean_of([each[name].hit_rate_10 for each in runs]) for name in runs[0]}
+    figures = {"users": runs[0]["popular"].users, "seeds": run.seeds, "rankings": rankings}
     return figures, [
         at_least("neural CF, NDCG@10 among 101, against item-KNN", ndcg["neural_cf"], ndcg["item_knn"]),
         at_least("neural CF, HR@10 among 101, against item-KNN", hit_rate["neural_cf"], hit_rate["item_knn"]),
