@@ -20,8 +20,10 @@ from training.checkpoints import Checkpoints
 from training.datasets.digest import digest_of
 from training.datasets.tables import Dataset
 from training.metrics_file import metrics_file
-from training.pipeline import Run, Trained, models_of
+from training.pipeline import Trained, train
 from training.recipe import Recipe, version_of
+from training.release_writing import models_of
+from training.run import Run
 from training.trainer import Observer
 
 
@@ -84,7 +86,7 @@ def train_release(
 
 def _train(run: Run, destination: Destination, options: TrainingOptions) -> Trained:
     if not options.workers:
-        return run.train(destination)
+        return train(run, destination)
     # It takes pandas and starts a Ray.
     from deploy.ray_session import ray_session
     from training.ray_training import train_together

@@ -21,7 +21,8 @@ from ray.util.queue import Queue
 
 from shards.errors import Unavailable
 from training.channels import Destination
-from training.pipeline import Run, Trained
+from training.pipeline import Trained, train
+from training.run import Run
 from training.trainer import Observer, ignore
 
 _FAILURES = 3
@@ -30,7 +31,7 @@ _NO_MORE = "no more"
 
 
 def train_together(run: Run, destination: Destination, workers: int) -> Trained:
-    """Train a recipe by so many workers of the Ray that was joined, as `run.train(destination)` does by one.
+    """Train a recipe by so many workers of the Ray that was joined, as `train` does by one.
 
     The folders of `destination` and of the checkpoints must be the same for all of them. Raises `Unavailable`
     with the last worker's words where the run fails for good.
@@ -66,7 +67,7 @@ def train_together(run: Run, destination: Destination, workers: int) -> Trained:
 
 
 def _on_worker(run: Run, destination: Destination, events: Queue) -> Callable[[], None]:
-    def train() -> None:
+    def work() -> None:
         leads = ray.train.get_context().get_world_rank() == 0
         with tempfile.TemporaryDirectory(prefix="headrace-train-") as scratch:
             if leads:
@@ -75,11 +76,11 @@ def _on_worker(run: Run, destination: Destination, events: Queue) -> Callable[[]
                     shutil.rmtree(path)
             own = destination if leads else replace(destination, root=Path(scratch))
             mine = replace(run, observe=events.put) if leads else run
-            trained = mine.train(own)
+            trained = train(mine, own)
             if leads:
                 events.put(trained)
 
-    return train
+    return work
 
 
 def _listen(events: Queue, observe: Observer, heard: list[Trained]) -> None:

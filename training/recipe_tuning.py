@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from shards.errors import CorruptRecord, FieldViolation, InvalidInput, NotFound
 from shards.json_codec import from_json, parse, render, to_json
 from training.datasets.tables import Dataset
-from training.pipeline import Run
+from training.pipeline import rehearse
 from training.recipe import Recipe, Searched, version_of, with_overrides
+from training.run import Run
 from training.studies import completed, ended, open_study
 from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted, ignore
 from training.whole_file import write_whole
@@ -125,7 +126,7 @@ class RecipeTuner:
             gate=lambda *_: True,
             observe=report,
         )
-        figures = run.rehearse()
+        figures = rehearse(run)
         if self.recipe.search.metric not in figures:
             problem = f"{self.recipe.search.metric!r} is none of the figures: {', '.join(figures)}"
             raise InvalidInput(FieldViolation("recipe", problem))

@@ -16,9 +16,10 @@ from training.channels import Destination
 from training.datasets.tables import Dataset
 from training.evaluation.offline import open_cascade
 from training.evaluation.sampled_ranking import SampledFigures, figures_among, sampled
-from training.pipeline import Run
+from training.pipeline import train
 from training.recipe import ChannelRecipe, Recipe
 from training.recipes import RECIPES
+from training.run import Run
 
 BASELINES = (
     ChannelRecipe(name="popular", source="popular", popularity="popularity", top=2_000),
@@ -59,5 +60,5 @@ def _measured(recipe: Recipe, dataset: Dataset, seed: int) -> dict[str, SampledF
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         destination = Destination(root=Path(folder), prefix="likes", version="1")
         run = Run(recipe=recipe, dataset=dataset, seed=seed, gate=lambda *_: True)
-        cascade = open_cascade(run.train(destination).release, destination.root)
+        cascade = open_cascade(train(run, destination).release, destination.root)
         return {name: figures_among(retriever, asked) for name, retriever in cascade.retrievers.items()}

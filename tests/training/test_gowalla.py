@@ -17,8 +17,9 @@ from training.datasets.splits import split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset
 from training.evaluation.next_items import figures_of, next_items
-from training.pipeline import Run
+from training.pipeline import train
 from training.recipes import RECIPES
+from training.run import Run
 
 VISITS = {
     "train": [(7, 0, 5), (7, 1, 1), (8, 2, 1)],
@@ -77,11 +78,9 @@ def real_slice(users: int) -> Dataset:
 def test_places_near_beat_popular_ones_on_a_shard(tmp_path: Path) -> None:
     dataset = real_slice(250)
     destination = Destination(root=tmp_path / "models", prefix="gowalla", version="1")
-    release = (
-        Run(recipe=RECIPES["gowalla"], dataset=dataset, seed=0, gate=lambda *_: True)
-        .train(destination)
-        .release
-    )
+    release = train(
+        Run(recipe=RECIPES["gowalla"], dataset=dataset, seed=0, gate=lambda *_: True), destination
+    ).release
     users = next_items(dataset, "test", history_limit=release.history_limit)
     contexts = [user.context for user in users]
     models = {channel.name: channel.model for channel in release.channels}

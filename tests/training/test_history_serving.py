@@ -13,12 +13,13 @@ from tests.training.shard_answers import asked
 from training.channels import Destination
 from training.datasets.tables import Dataset
 from training.evaluation.judgements import Judged, judged_queries
-from training.pipeline import Run
+from training.pipeline import train
 from training.recipe import Recipe
+from training.run import Run
 from training.trainer import Advanced, EpochEnded, PhaseStarted
 
 
-def train(recipe: Recipe, dataset: Dataset, root: Path) -> tuple[ModelVersion, list[EpochEnded]]:
+def trained(recipe: Recipe, dataset: Dataset, root: Path) -> tuple[ModelVersion, list[EpochEnded]]:
     """Return the bundle of the recipe's embedding channel and the epochs of its training."""
     heard: list[EpochEnded] = []
 
@@ -28,7 +29,7 @@ def train(recipe: Recipe, dataset: Dataset, root: Path) -> tuple[ModelVersion, l
 
     destination = Destination(root=root, prefix="beauty", version="1")
     run = Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True, observe=observe)
-    return run.train(destination).release.channels[0].model, heard
+    return train(run, destination).release.channels[0].model, heard
 
 
 def popular(dataset: Dataset, judged: list[Judged], k: int) -> float:
@@ -41,7 +42,7 @@ def popular(dataset: Dataset, judged: list[Judged], k: int) -> float:
 
 
 def test_a_recipe_answers_on_a_shard_as_its_goldens_say(tmp_path: Path) -> None:
-    model, _ = train(small("pinnerformer", epochs=6), rounds(), tmp_path / "models")
+    model, _ = trained(small("pinnerformer", epochs=6), rounds(), tmp_path / "models")
     golden = read_golden(tmp_path / "models" / model.model / model.version / GOLDEN_FILE)
     stranger = SearchContext(now_ms=golden.contexts[0].now_ms)
     answers = asked(tmp_path / "models", tmp_path / "state", model, [*golden.contexts, stranger])
@@ -53,7 +54,7 @@ def test_a_recipe_answers_on_a_shard_as_its_goldens_say(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_a_slice_of_the_real_data_is_learned_and_answered_for_on_a_shard(tmp_path: Path) -> None:
     dataset = real_slice(1500)
-    model, epochs = train(small("sasrec", epochs=8), dataset, tmp_path / "models")
+    model, epochs = trained(small("sasrec", epochs=8), dataset, tmp_path / "models")
     assert epochs[-1].loss < 0.8 * epochs[0].loss
     judged = judged_queries(dataset, "test", limit=250, history_limit=50)
     answers = asked(tmp_path / "models", tmp_path / "state", model, [query.context for query in judged])

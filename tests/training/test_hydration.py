@@ -19,10 +19,11 @@ from training.evaluation.judgements import judged_queries
 from training.hydration import best_weights, quantiles
 from training.models.hydrated import Hydrated, Hydration
 from training.models.prod2vec import Prod2Vec
-from training.pipeline import Run
+from training.pipeline import train
 from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
 from training.recipes import RECIPES
 from training.retrieval import TwoTowerTraining
+from training.run import Run
 
 RECIPE = Recipe(
     name="shop_hydrated",
@@ -79,9 +80,10 @@ def test_settings_that_cannot_be_are_refused() -> None:
 def test_a_recipe_hydrates_what_a_shard_finds(tmp_path: Path) -> None:
     dataset = shop_dataset()
     releases = {
-        name: Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True)
-        .train(Destination(root=tmp_path / name, prefix="shop", version="1"))
-        .release
+        name: train(
+            Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True),
+            Destination(root=tmp_path / name, prefix="shop", version="1"),
+        ).release
         for name, recipe in (("hydrated", RECIPE), ("plain", replace(RECIPE, hydration=None)))
     }
     engines = {name: opened(tmp_path / name, release.channels[0].model) for name, release in releases.items()}

@@ -11,9 +11,10 @@ from tests.training.movielens_slice import real_slice
 from tests.training.shard_answers import asked
 from training.channels import Destination
 from training.datasets.tables import Dataset
-from training.pipeline import Run
+from training.pipeline import train
 from training.recipe import with_overrides
 from training.recipes import RECIPES
+from training.run import Run
 
 RECIPE = replace(RECIPES["movielens_next"], two_tower_queries=6_000)
 
@@ -46,7 +47,7 @@ def test_a_model_of_hard_negatives_answers_on_a_shard_as_its_goldens_say(
         ),
     )
     destination = Destination(root=tmp_path / "models", prefix="films", version="1")
-    trained = Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True).train(destination)
+    trained = train(Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True), destination)
     assert trained.figures["embedding recall@100"] > 0.2
     model = trained.release.channels[0].model
     golden = read_golden(tmp_path / "models" / model.model / model.version / GOLDEN_FILE)

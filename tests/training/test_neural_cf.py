@@ -20,8 +20,9 @@ from training.datasets.leave_one_out import leave_one_out
 from training.evaluation.sampled_ranking import figures_among, sampled
 from training.models.neural_cf import NeuralCF, NeuralCFConfig, Rows
 from training.neural_cf import NeuralCFTraining, together
-from training.pipeline import Run
+from training.pipeline import train
 from training.recipes import RECIPES
+from training.run import Run
 from training.sparse_rows import sparse_rows
 from training.trainer import FitConfig
 
@@ -77,7 +78,7 @@ def test_real_likes_are_learned_and_looked_up_on_a_shard(tmp_path: Path) -> None
     quick = replace(channel, neural_cf=NeuralCFTraining(fit=fit, neighbours=30), top=1_000)
     recipe = replace(recipe, channels=(quick, recipe.channels[1]))
     destination = Destination(root=tmp_path / "models", prefix="films", version="1")
-    release = Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True).train(destination).release
+    release = train(Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True), destination).release
     neural, popular = (opened(tmp_path / "models", c.model) for c in release.channels)
     users = sampled(dataset, "test", limit=300)
     assert figures_among(neural, users).ndcg_10 > 1.15 * figures_among(popular, users).ndcg_10

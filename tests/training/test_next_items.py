@@ -26,9 +26,10 @@ from training.evaluation.next_items import (
 from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
 from training.merge_weights import fitted_weights
-from training.pipeline import Run, Trained
+from training.pipeline import Trained, train
 from training.recipe import ChannelRecipe, Recipe
 from training.recipes import RECIPES, dataset_of
+from training.run import Run
 
 RECIPE = Recipe(
     name="shop_next",
@@ -145,7 +146,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(models_dir: Path) -> Trained:
     destination = Destination(root=models_dir, prefix="shop-next", version="1")
     run = Run(recipe=RECIPE, dataset=shop_dataset(), seed=0, gate=lambda *_: True)
-    return run.train(destination)
+    return train(run, destination)
 
 
 def test_a_release_carries_fitted_weights_and_what_it_leaves_out(trained: Trained) -> None:

@@ -25,14 +25,16 @@ from training.evaluation.offline import evaluate, open_cascade
 from training.evaluation.report import HYBRID, RANKED, Ints, figures
 from training.gate import GateTraining
 from training.gate_labels import page_gains
-from training.pipeline import Run, Trained, models_of
+from training.pipeline import Trained, train
 from training.recipe import Recipe
+from training.release_writing import models_of
+from training.run import Run
 from training.snapshot import Requests
 
 
 def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3, dataset: Dataset | None = None) -> Trained:
     destination = Destination(root=root, prefix="shop", version="1")
-    return Run(recipe=recipe, dataset=dataset or shop_dataset(), seed=seed, gate=gate).train(destination)
+    return train(Run(recipe=recipe, dataset=dataset or shop_dataset(), seed=seed, gate=gate), destination)
 
 
 def ungated(**changes: Any) -> Recipe:
