@@ -72,7 +72,7 @@ def _commands(quick: bool) -> dict[str, Command]:
         )  # fmt: skip
 
     return {
-        "implicit item KNN, cosine": command("implicit_lists.py", "item_knn_cosine"),
+        "implicit item KNN, cosine, decay .6": command("implicit_lists.py", "item_knn_cosine"),
         "implicit item KNN, BM25, decay .6": command("implicit_lists.py", "item_knn_bm25"),
         "implicit ALS, 256 factors": command("implicit_lists.py", "als"),
         "RecBole SASRec, cross-entropy": command("recbole_lists.py", epochs),

@@ -12,12 +12,12 @@ import time
 
 import numpy as np
 from implicit.als import AlternatingLeastSquares
-from implicit.nearest_neighbours import CosineRecommender, bm25_weight
+from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 from scipy.sparse import csr_matrix
 
 LISTED = 20
 _BATCH = 1000
-_FADES = {"item_knn_cosine": 1.0, "item_knn_bm25": 0.6, "als": 1.0}
+_FADES = {"item_knn_cosine": 0.6, "item_knn_bm25": 0.6, "als": 1.0}
 """What each step back in a history leaves of an item's weight where the model answers."""
 _NEIGHBOURS = 200
 
@@ -51,10 +51,12 @@ def _fading(name, user_E, item_E, shape):
 
 
 def _item_knn(name, met_UN, interest_UN):
-    model = CosineRecommender(K=_NEIGHBOURS)
-    weighted_UN = bm25_weight(met_UN, K1=100, B=0.8).tocsr() if name == "item_knn_bm25" else met_UN
-    model.fit(weighted_UN, show_progress=False)
+    kind = BM25Recommender if name == "item_knn_bm25" else CosineRecommender
+    model = kind(K=_NEIGHBOURS)
+    model.fit(met_UN, show_progress=False)
     similar_NN = csr_matrix(model.similarity)
+    # What an item tells of itself would put the history in front.
+    similar_NN.setdiag(0)
     return lambda users: np.asarray((interest_UN[users] @ similar_NN).todense())
 
 
