@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from shards.ann_cascade import SECOND_FILE
 from shards.ann_index import AnnIndex
 from shards.bundle import Bundle, open_bundle
 from shards.candidates import SCORE, Candidates
@@ -101,6 +102,8 @@ def write_files(folder: Path, source: Source, rows_N: Rows) -> None:
 def _share_two_tower(folder: Path, source: Source, rows_N: Rows) -> None:
     index = faiss.read_index(str(source.bundle.file(INDEX_FILE)))
     faiss.write_index(subset(index, rows_N), str(folder / INDEX_FILE))
+    if SECOND_FILE in source.bundle.manifest.files:
+        np.save(folder / SECOND_FILE, np.load(source.bundle.file(SECOND_FILE), allow_pickle=False)[rows_N])
     share_catalogue(folder, source)
 
 
@@ -129,7 +132,15 @@ _SHARES: Mapping[str, Callable[[Path, Source, Rows], None]] = {
 }
 """What each engine that can be split writes of its own."""
 
-_OWN_FILES = {ITEMS_FILE, CATALOGUE_ROWS_FILE, CATALOGUE_FILE, INDEX_FILE, TABLE_FILE, GOLDEN_FILE}
+_OWN_FILES = {
+    ITEMS_FILE,
+    CATALOGUE_ROWS_FILE,
+    CATALOGUE_FILE,
+    INDEX_FILE,
+    SECOND_FILE,
+    TABLE_FILE,
+    GOLDEN_FILE,
+}
 
 
 def _golden(folder: Path, source: Source, rows_N: Rows) -> Golden:

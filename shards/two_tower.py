@@ -1,9 +1,10 @@
 """Engine "two_tower": the query tower and the index of item vectors answer together.
 
 Files: program "query_tower" (request features by name → one vector [1, D]), index.faiss (inner
-product, ids are rows of items.parquet), features.json. Shards do not run program "item_tower" (item features
-→ vectors [N, D]): it is there to embed other items. Params: "ann", how far the index looks, as `headrace
-tune ann` found it; what the index says itself by default. Legend: D = width of a vector, N = items.
+product, ids are rows of items.parquet), features.json, and second_vectors.npy where a second model orders
+what the first one finds. Shards do not run program "item_tower" (item features → vectors [N, D]): it is there
+to embed other items. Params: "ann", how far the index looks, as `headrace tune ann` found it; what the index
+says itself by default; "radius" and "first". Legend: D = width of a vector, N = items.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shards.ann_cascade import SECOND_FILE, AnnCascade, open_cascade
 from shards.ann_index import AnnIndex, AnnKnobs
 from shards.batching import Batches
 from shards.bundle import Bundle
@@ -36,6 +38,14 @@ class TwoTowerParams:
     ann: AnnKnobs = field(default_factory=AnnKnobs)
     index: str = ""
     """FAISS factory string of the index, for the reader; empty where nobody tuned it."""
+    radius: float | None = None
+    """The least score of an answer; None for the nearest however far."""
+    first: int = 0
+    """Neighbours by the first of two models that the second puts in order; 0 where there is one model."""
+
+    def __post_init__(self) -> None:
+        if self.first < 0:
+            raise ValueError("first must not be negative")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +55,8 @@ class TwoTower:
     items: ForwardIndex
     encoder: RequestEncoder
     vectors: QueryVectors
-    ann: AnnIndex
+    ann: AnnIndex | AnnCascade
+    radius: float | None = None
 
     def retrieve(
         self,
@@ -56,24 +67,29 @@ class TwoTower:
         attribute_count: int,
         /,
     ) -> Candidates:
-        """Return the `k` nearest allowed items; InvalidInput for an unknown attribute."""
+        """Return the `k` nearest allowed items within the radius; InvalidInput for an unknown attribute."""
         allowed_N = self.items.allowed(allowed) if allowed else None
         vector_1D = self.vectors.of(self.encoder.encode_request(context))
         scores, rows = self.ann.search(vector_1D, k, allowed_N)
+        if self.radius is not None:
+            near = int((scores >= self.radius).sum())
+            scores, rows = scores[:near], rows[:near]
         return answer(self.items, rows, {SCORE: scores}, attributes, attribute_count)
 
 
 def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
     """Open the engine; BundleError names the file at fault."""
     items = open_items(bundle)
-    ann = AnnIndex.open(bundle.file(INDEX_FILE), device, read_params(TwoTowerParams, bundle).ann)
+    params = read_params(TwoTowerParams, bundle)
+    ann = AnnIndex.open(bundle.file(INDEX_FILE), device, params.ann)
     if len(ann) != len(items):
         raise MismatchedBundle(INDEX_FILE, f"holds {len(ann)} vectors for {len(items)} items")
     return TwoTower(
         items=items,
         encoder=open_encoder(bundle, items),
         vectors=open_query_vectors(bundle, device),
-        ann=ann,
+        ann=open_cascade(ann, bundle.file(SECOND_FILE), params.first) if params.first else ann,
+        radius=params.radius,
     )
 
 

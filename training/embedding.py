@@ -14,36 +14,43 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from shards.ann_cascade import SECOND_FILE, AnnCascade
 from shards.ann_index import AnnIndex
 from shards.bundle import write_bundle
 from shards.candidates import Candidates, Floats
+from shards.catalogue import CATALOGUE_FILE
 from shards.feature_encoder import RequestEncoder
+from shards.feature_kinds import ITEM_ID_COLUMN
 from shards.features import FEATURES_FILE, FeatureSpec
 from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
+from shards.json_codec import to_json
 from shards.manifest import Manifest
 from shards.program_inputs import Arrays
 from shards.query_vectors import QueryVectors
 from shards.release import ModelVersion, Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
-from shards.two_tower import INDEX_FILE
+from shards.two_tower import INDEX_FILE, TwoTowerParams
 from shards.two_tower import TwoTower as TwoTowerEngine
 from training.channels import GOLDEN_K, Destination
 from training.checkpoints import Checkpoints
+from training.ensembles import EnsembleTraining
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, by_actions
 from training.item_index import untuned_index
+from training.models.ensemble import Ensemble
 from training.models.hydrated import Hydrated
 from training.models.two_tower import TwoTower
 from training.paths import PathLearner, path_recall
 from training.prod2vec import train_prod2vec
 from training.programs import Program, item_tower, query_tower
 from training.recipe import Recipe
-from training.retrieval import RetrievalSet, Towers, encoded, recall_at, train_two_tower
+from training.retrieval import RetrievalSet, Towers, TwoTowerTraining, encoded, recall_at, train_two_tower
 from training.sequences import new_model, train_sequences, windows_of
 from training.snapshot import Requests, Snapshot
 from training.tensors import Tensors, as_tensors, rows_of
@@ -87,6 +94,24 @@ def train_embedding(
     Stops early on the recall over `held_out`; without those it runs for `epochs`. `rejected_QR` are rows of
     candidates that rankers had no use for, of the newest requests, for hard negatives from there.
     """
+    checkpoints = checkpoints or Checkpoints()
+    if recipe.ensemble is not None:
+
+        def train(training: TwoTowerTraining) -> Embedding:
+            return train_embedding(
+                replace(recipe, ensemble=None, two_tower=training),
+                snapshot,
+                tokenizer,
+                requests,
+                seeded=seeded,
+                held_out=held_out,
+                epochs=epochs,
+                rejected_QR=rejected_QR,
+                observe=observe,
+                checkpoints=checkpoints,
+            )
+
+        return _joined(recipe.ensemble, train, snapshot, held_out)
     generator = seeded.apply()
     items = ForwardIndex(snapshot.items)
     columns = items.columns(snapshot.items.column_names)
@@ -94,7 +119,6 @@ def train_embedding(
     spec = fit_spec(recipe.features.two_tower, data)
     encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
     item = as_tensors(encoder.encode_items(columns))
-    checkpoints = checkpoints or Checkpoints()
     if recipe.prod2vec is not None:
         vectors = train_prod2vec(
             recipe.prod2vec,
@@ -212,16 +236,35 @@ def write_embedding(
     snapshot: Snapshot,
     contexts: Sequence[SearchContext],
     destination: Destination,
+    params: TwoTowerParams = TwoTowerParams(),  # noqa: B008 (frozen)
+    *,
+    active_within_days: float | None = None,
 ) -> None:
-    """Write the bundle; its goldens are the answers to `contexts` from the eager model's vectors."""
-    vector_ND = item_vectors(embedding)
-    index = untuned_index(vector_ND)
+    """Write the bundle; its goldens are the answers to `contexts` from the eager model's vectors.
+
+    Its index holds the items that were acted on within so many days, all of them where that is None.
+    """
+    items, row_N = active_items(snapshot.items, active_within_days)
+    vector_ND = item_vectors(embedding)[row_N]
+    index = untuned_index(np.ascontiguousarray(vector_ND[:, : _indexed(embedding, params)]))
+    second_NE = np.ascontiguousarray(vector_ND[:, index.d :])
+    ann = AnnIndex(index)
     engine = TwoTowerEngine(
-        items=ForwardIndex(snapshot.items),
+        items=ForwardIndex(items),
         encoder=embedding.encoder,
         vectors=query_vectors(embedding),
-        ann=AnnIndex(index),
+        ann=AnnCascade(index=ann, second_NE=second_NE, first=params.first) if params.first else ann,
+        radius=params.radius,
     )
+
+    def add(folder: Path) -> None:
+        faiss.write_index(index, str(folder / INDEX_FILE))
+        if params.first:
+            np.save(folder / SECOND_FILE, second_NE)
+        if len(items) < len(snapshot.items):
+            # Towers know items by their row among all of them.
+            pq.write_table(snapshot.items.select([ITEM_ID_COLUMN]), folder / CATALOGUE_FILE)
+
     write_with_query_tower(
         destination.model(name),
         embedding,
@@ -231,9 +274,11 @@ def write_embedding(
         destination.root,
         engine="two_tower",
         sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1]},
-        add=lambda folder: faiss.write_index(index, str(folder / INDEX_FILE)),
-        item_programs=_item_programs(embedding),
+        add=add,
+        item_programs=() if params.first else _item_programs(embedding),
         settings=destination.settings,
+        params=to_json(params),
+        items=items,
     )
 
 
@@ -242,6 +287,50 @@ def _item_programs(embedding: Embedding) -> Sequence[Program]:
     if isinstance(embedding.model, Hydrated):
         return ()
     return (item_tower(embedding.model, rows_of(embedding.item, torch.arange(2))),)
+
+
+def active_items(items: pa.Table, within_days: float | None) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Return the items acted on within so many days, and their rows; all of them where that is None.
+
+    Raises ValueError where there are none.
+    """
+    if within_days is None:
+        return items, np.arange(len(items))
+    row_N = np.flatnonzero(items.column("idle_days").to_numpy() <= within_days)
+    if not len(row_N):
+        raise ValueError(f"no item was acted on within {within_days:g} days")
+    return items.take(pa.array(row_N)), row_N
+
+
+def _indexed(embedding: Embedding, params: TwoTowerParams) -> int | None:
+    """Return how much of each vector the index finds by; None for all of it."""
+    return embedding.model.first_width if params.first and isinstance(embedding.model, Ensemble) else None
+
+
+def _joined(
+    ensemble: EnsembleTraining,
+    train: Callable[[TwoTowerTraining], Embedding],
+    snapshot: Snapshot,
+    held_out: Requests | None,
+) -> Embedding:
+    """Train each member and join them.
+
+    Early members stop by their own recall; late ones run as long as the early one that ran longest.
+    """
+    trained = [train(member.training) for member in ensemble.members]
+    towers = [each.model for each in trained if isinstance(each.model, TwoTower)]
+    weights = [member.weight for member in ensemble.members]
+    joined = replace(
+        trained[0],
+        model=Ensemble(towers, weights, weighted=not ensemble.first).eval(),
+        epochs=max(each.epochs for each in trained),
+    )
+    if held_out is None:
+        return joined
+    with torch.inference_mode():
+        items = ForwardIndex(snapshot.items)
+        recall = _recall(joined.model, joined.encoder, items, joined.item, held_out)()
+    return replace(joined, recall=recall)
 
 
 def item_vectors(embedding: Embedding) -> Floats:

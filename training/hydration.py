@@ -20,6 +20,7 @@ from torch import Tensor
 from shards.column_encoder import numbers
 from shards.forward_index import ForwardIndex
 from training.embedding import Embedding, examples_of
+from training.models.ensemble import Ensemble
 from training.models.hydrated import Hydrated, Hydration
 from training.retrieval import encoded
 from training.snapshot import Requests, Snapshot
@@ -41,7 +42,7 @@ def hydrated(
 
     The weights are those of an early embedding, or fitted on requests that training did not see.
     """
-    assert not isinstance(embedding.model, Hydrated)
+    assert not isinstance(embedding.model, Hydrated | Ensemble)
     items = ForwardIndex(snapshot.items)
     number_NF = quantiles(items.columns(hydration.columns), hydration.columns)
     if early is not None and isinstance(early.model, Hydrated):

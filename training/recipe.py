@@ -15,6 +15,7 @@ from shards.geo import GeoParams
 from shards.json_codec import render, to_json
 from shards.lexical import LexicalParams
 from shards.release import GateRules
+from training.ensembles import EnsembleTraining
 from training.gate import GateTraining
 from training.models.hydrated import Hydration
 from training.models.mmoe_ranker import MMoERankerConfig
@@ -110,6 +111,10 @@ class ChannelRecipe:
     similar_weight: float = 0.3
     """What an item of a similar author counts for "author", beside 1 for one of the author's own."""
     neural_cf: NeuralCFTraining = field(default_factory=NeuralCFTraining)
+    radius: float | None = None
+    """The least cosine of what "two_tower" finds; None: the `k` nearest however far."""
+    active_within_days: float | None = None
+    """The index of "two_tower" holds what was acted on within so many days; None: every item."""
     geo: GeoParams = field(default_factory=GeoParams)
     lexical: LexicalParams = field(default_factory=LexicalParams)
 
@@ -200,6 +205,8 @@ class Recipe:
     two_tower: TwoTowerTraining = field(default_factory=TwoTowerTraining)
     sequences: SequenceTraining | None = None
     """Makes the two_tower channel a history transformer, trained on events in place of queries."""
+    ensemble: EnsembleTraining | None = None
+    """Makes the two_tower channel several models in one bundle, in place of the one of `two_tower`."""
     prod2vec: Prod2VecTraining | None = None
     """Makes the two_tower channel vectors of items learned from sessions."""
     paths: PathTraining | None = None
@@ -255,6 +262,8 @@ class Recipe:
             raise ValueError("sequences and prod2vec are two models for one channel")
         if self.hydration is not None and not self.embeds:
             raise ValueError("hydration is for a two_tower channel")
+        if self.ensemble is not None and (others is not None or self.paths is not None):
+            raise ValueError("an ensemble is of two-tower models alone")
         hard = self.two_tower.hard
         if hard.per_positive and hard.source == "rejected" and not self.ranks:
             raise ValueError("hard negatives that rankers rejected need a pre_ranker or a ranker")

@@ -7,6 +7,7 @@ from shards.candidates import Candidates
 from shards.gate_knowledge import GateKnowledge
 from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
+from shards.two_tower import TwoTowerParams
 from training.channel_contents import Contents, contents_of
 from training.channels import Destination, release_channel, write_channel
 from training.embedding import Embedding, write_embedding
@@ -28,11 +29,10 @@ from training.trainer import Advanced, PhaseStarted
 _GOLDEN_CANDIDATES = 50
 
 _WRITERS = {
-    "two_tower": write_embedding,
     "deep_retrieval": write_paths,
     "suggestions": write_suggestions,
 }
-"""What writes the bundle of a channel that a trained embedding serves, by its source."""
+"""What writes the bundle of a channel that a trained embedding serves, by its source; but for "two_tower"."""
 
 
 def write_channels(
@@ -44,11 +44,27 @@ def write_channels(
     for channel in run.recipe.channels:
         if channel.source in EMBEDDING_SOURCES:
             assert embedding is not None
-            _WRITERS[channel.source](channel.name, embedding, known, contexts, destination)
+            if channel.source == "two_tower":
+                write_embedding(
+                    channel.name,
+                    embedding,
+                    known,
+                    contexts,
+                    destination,
+                    _two_tower_params(run, channel),
+                    active_within_days=channel.active_within_days,
+                )
+            else:
+                _WRITERS[channel.source](channel.name, embedding, known, contexts, destination)
         else:
             model, contents = destination.model(channel.name), _contents(run, channel, known)
             write_channel(model, contents, known, contexts, destination.root, settings=destination.settings)
         run.observe(Advanced())
+
+
+def _two_tower_params(run: Run, channel: ChannelRecipe) -> TwoTowerParams:
+    first = run.recipe.ensemble.first if run.recipe.ensemble else 0
+    return TwoTowerParams(radius=channel.radius, first=first)
 
 
 def _contents(run: Run, channel: ChannelRecipe, known: Snapshot) -> Contents:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from training import losses
+from training.augmentations import SelfSupervised, contrastive_loss, mutual_information, views
 from training.checkpoints import NOT_KEPT, Checkpoint
 from training.frequencies import StreamingFrequency
 from training.hard_negatives import HardItems, HardNegatives, by_rank
+from training.models.ensemble import Ensemble
 from training.models.history_transformer import HistoryTransformer
 from training.models.hydrated import Hydrated
 from training.models.prod2vec import Prod2Vec
@@ -23,7 +25,7 @@ from training.share import WHOLE, current_share
 from training.tensors import Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
 
-Towers = TwoTower | HistoryTransformer | Prod2Vec | Hydrated
+Towers = TwoTower | HistoryTransformer | Prod2Vec | Ensemble | Hydrated
 """What encodes a request and an item into one space."""
 
 LOSSES = ("softmax", "pointwise", "hinge", "logistic")
@@ -60,6 +62,7 @@ class TwoTowerTraining:
     """Examples are drawn in proportion to the popularity of their item to minus this power; 0: each once an
     epoch."""
     hard: HardNegatives = field(default_factory=HardNegatives)
+    self_supervised: SelfSupervised = field(default_factory=SelfSupervised)
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -150,6 +153,7 @@ class RetrievalLoss:
         self.hard = HardItems(hard, len(examples), examples.hard_QR) if hard.per_positive else None
         parts = (frequency, self.hard, paths.model if paths is not None else None)
         self.remembered = [part for part in parts if part is not None]
+        self.related_FF = mutual_information(item) if training.self_supervised.weight else None
         self.sampler = MixedSampler(
             count_N,
             drawn=training.negatives,
@@ -181,8 +185,25 @@ class RetrievalLoss:
         logit_BM = self.model.compare(vector_BD, rows_of(self.item, sampled.row_M))
         alone = hard_BH is not None and self.training.hard.alone
         value = self._compared(logit_BM, sampled, alone=alone)
+        if self.related_FF is not None:
+            value = value + self.training.self_supervised.weight * self._contrasted(self.related_FF)
         value = value if self.paths is None else value + self.paths.loss(vector_BD, row_B[mine])
         return value * self.share.weight(len(batch_B))
+
+    def _contrasted(self, related_FF: Tensor) -> Tensor:
+        """Return the contrastive loss of two views of uniform items."""
+        config = self.training.self_supervised
+        row_M = torch.randperm(self.sampler.drawn_p_N.shape[0], generator=self.generator)[: config.items]
+        one, other = views(
+            rows_of(self.item, row_M),
+            mask=config.mask,
+            dropout=config.dropout,
+            related_FF=related_FF,
+            generator=self.generator,
+        )
+        return contrastive_loss(
+            self.model.encode_item(one), self.model.encode_item(other), config.temperature
+        )
 
     def _compared(self, logit_BM: Tensor, sampled: Sampled, *, alone: bool) -> Tensor:
         """Return the loss of the logits; `alone` where only hard negatives count."""

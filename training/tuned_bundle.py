@@ -12,11 +12,12 @@ from typing import Any
 import faiss as faiss_module
 import numpy as np
 
+from shards.ann_index import AnnIndex
 from shards.bundle import Bundle, open_bundle
 from shards.candidates import Floats
 from shards.errors import FieldViolation, InvalidInput
 from shards.golden import GOLDEN_FILE, read_golden, replay
-from shards.json_codec import to_json
+from shards.json_codec import from_json, to_json
 from shards.manifest import MANIFEST_FILE, Manifest
 from shards.release import ModelVersion
 from shards.search_context import SearchContext
@@ -48,7 +49,8 @@ def open_tunable(models_dir: Path, model: ModelVersion) -> Tunable:
     """Open a model for tuning; InvalidInput where its index cannot be chosen, BundleError as ever."""
     bundle = open_bundle(models_dir / model.model / model.version, model)
     engine = open_servable(bundle, "cpu")
-    if not isinstance(engine, TwoTower) or bundle.manifest.partition is not None:
+    whole = isinstance(engine, TwoTower) and isinstance(engine.ann, AnnIndex)
+    if not isinstance(engine, TwoTower) or not whole or bundle.manifest.partition is not None:
         problem = f"{model} is no undivided two-tower model, whose index can be tuned"
         raise InvalidInput(FieldViolation("model", problem))
     golden, tolerance = read_golden(bundle.file(GOLDEN_FILE)), bundle.manifest.tolerance
@@ -76,6 +78,7 @@ def write_tuned(models_dir: Path, tunable: Tunable, version: str, tuned: Tuned) 
 
 def _manifest(manifest: Manifest, version: str, tuned: Tuned) -> Manifest:
     choice = tuned.choice
-    params = to_json(TwoTowerParams(ann=choice.knobs, index=choice.factory))
+    known = from_json(TwoTowerParams, dict(manifest.params), "params")
+    params = to_json(replace(known, ann=choice.knobs, index=choice.factory))
     figures = {"ann_recall": choice.recall, "ann_median_ms": choice.median_ms, "ann_p99_ms": choice.p99_ms}
     return replace(manifest, version=version, params=params, metrics={**manifest.metrics, **figures})

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
+from tests.bench.quality_ensemble import ensemble
 from tests.bench.quality_hydration import hydration
 from tests.bench.quality_log_q import log_q
 from tests.bench.quality_negatives import negatives, trainings
@@ -24,6 +25,7 @@ from tests.bench.quality_peers import peers
 from tests.bench.quality_retrieval import retrieval
 from tests.bench.quality_run import Part, QualityRun
 from tests.bench.quality_staleness import staleness
+from tests.bench.quality_views import self_supervised
 from tests.bench.result import Check, publish
 
 
@@ -35,6 +37,7 @@ def _of_one_size(part: Callable[[Path], tuple[dict[str, Any], list[Check]]]) -> 
 PARTS: Mapping[str, Part] = {
     "cross_shop": cross_shop,
     "deep_retrieval": deep_retrieval,
+    "ensemble": _of_one_size(ensemble),
     "hydration": hydration,
     "log_q": log_q,
     "negatives": _of_one_size(negatives),
@@ -43,6 +46,7 @@ PARTS: Mapping[str, Part] = {
     "next_purchase": next_purchase,
     "peers": peers,
     "retrieval": retrieval,
+    "self_supervised": _of_one_size(self_supervised),
     "staleness": staleness,
     "trainings": _of_one_size(trainings),
 }

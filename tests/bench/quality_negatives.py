@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deploy.folders import cache_dir
+from shards.column_encoder import texts
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
 from tests.bench.result import Check, at_least, at_most
@@ -80,14 +81,13 @@ class Task:
         """Return the task to learn from all before the test split and to answer that."""
         test_ms = known_until_ms(dataset)
         known = snapshot(dataset, test_ms)
-        texts = [
-            text for name in recipe.features.token_sources for text in known.items.column(name).to_pylist()
-        ]
+        columns = [known.items.column(name).to_pylist() for name in recipe.features.token_sources]
+        words = [text for column in columns for text in texts(column)]
         limit = recipe.history_limit
         return cls(
             recipe=recipe,
             known=known,
-            tokenizer=Tokenizer.train(texts, vocab_size=recipe.features.vocab_size),
+            tokenizer=Tokenizer.train(words, vocab_size=recipe.features.vocab_size),
             requests=requests_between(
                 dataset, 0, test_ms, newest=min(QUERIES, recipe.two_tower_queries), history_limit=limit
             ),
@@ -100,6 +100,10 @@ class Task:
         return train_embedding(
             recipe, self.known, self.tokenizer, self.requests, seeded=Seeded(seed=seed), epochs=epochs
         )
+
+    def taken(self) -> Tensor:
+        """Return the rows [Q] of the items that the training queries took."""
+        return torch.from_numpy(ForwardIndex(self.known.items).rows_of(self.requests.item_ids))
 
     def examples(self, embedding: Embedding) -> RetrievalSet:
         """Return the test split's queries."""

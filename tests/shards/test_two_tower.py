@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -66,6 +67,16 @@ def test_a_filter_lets_only_allowed_items_through_and_finds_them_all(tmp_path: P
     found = engine.retrieve(context("black clock"), 100, cheap_pink, ("colour",), 100)
     assert sorted(found.item_ids) == [f"item-{row:03d}" for row in range(40, 50)]
     assert set(found.attributes["colour"]) == {"pink"}
+
+
+def test_a_radius_leaves_out_what_is_further(retriever: Open) -> None:
+    engine = retriever("two_tower")
+    assert isinstance(engine, TwoTower)
+    scores = engine.retrieve(context("red mug"), 50, (), (), 0).columns["score"]
+    near = replace(engine, radius=float(scores[20])).retrieve(context("red mug"), 50, (), (), 0)
+    assert len(near) == int((scores >= scores[20]).sum()) < 50
+    assert len(replace(engine, radius=2.0).retrieve(context("red mug"), 50, (), (), 0)) == 0
+    assert len(replace(engine, radius=-1.0).retrieve(context("red mug"), 5, (), (), 0)) == 5
 
 
 def test_more_than_the_catalogue_is_the_catalogue(retriever: Open) -> None:

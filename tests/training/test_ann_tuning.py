@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shards.ann_index import AnnKnobs
+from shards.ann_index import AnnIndex, AnnKnobs
 from shards.bundle import open_bundle
 from shards.errors import InvalidInput, MismatchedBundle
 from shards.golden import GOLDEN_FILE, read_golden, replay
@@ -121,6 +121,7 @@ def test_the_choice_is_in_the_bundle_and_used_on_load(models: Path, tmp_path: Pa
     assert bundle.manifest.metrics["ann_recall"] == tuned.choice.recall
     engine = open_servable(bundle, "cpu")
     assert isinstance(engine, TwoTower)
+    assert isinstance(engine.ann, AnnIndex)
     index: Any = faiss.downcast_index(engine.ann._index)
     assert index.nprobe == tuned.choice.knobs.nprobe
     tolerance = bundle.manifest.tolerance

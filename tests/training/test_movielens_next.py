@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from shards.catalogue import CATALOGUE_FILE
+from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, read_golden
 from tests.bench.quality_negatives import Task, figures_of
 from tests.training.movielens_slice import real_slice
@@ -35,8 +37,9 @@ def test_log_q_gives_back_the_popular_that_in_batch_negatives_push_away(dataset:
 def test_a_model_of_hard_negatives_answers_on_a_shard_as_its_goldens_say(
     dataset: Dataset, tmp_path: Path
 ) -> None:
+    recent = replace(RECIPE.channels[0], active_within_days=5.0)
     recipe = with_overrides(
-        RECIPE,
+        replace(RECIPE, channels=(recent,)),
         (
             "two_tower.loss=hinge",
             "two_tower.log_q=false",
@@ -50,6 +53,13 @@ def test_a_model_of_hard_negatives_answers_on_a_shard_as_its_goldens_say(
     trained = train(Run(recipe=recipe, dataset=dataset, seed=0, gate=lambda *_: True), destination)
     assert trained.figures["embedding recall@100"] > 0.2
     model = trained.release.channels[0].model
+    path = tmp_path / "models" / model.model / model.version
+    everything = len(dataset.items)
+    assert (
+        len(ForwardIndex.open(path / ITEMS_FILE))
+        < everything
+        == len(ForwardIndex.open(path / CATALOGUE_FILE))
+    )
     golden = read_golden(tmp_path / "models" / model.model / model.version / GOLDEN_FILE)
     answers = asked(tmp_path / "models", tmp_path / "state", model, golden.contexts)
     assert [answer[: len(ids)] for answer, ids in zip(answers, golden.item_ids, strict=True)] == [

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shards.bundle import open_bundle
 from shards.cross_kinds import HistoryCount
+from shards.forward_index import ForwardIndex
 from shards.gate_model import open_gate
 from shards.golden import GOLDEN_FILE, read_golden, replay
 from shards.release import GateRules
@@ -19,17 +20,21 @@ from shards.servable import open_servable
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import FIT, RECIPE, TEXT, gate
 from training.channels import Destination
+from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset, timestamps_ms
+from training.embedding import hard_rows
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate, open_cascade
 from training.evaluation.report import HYBRID, RANKED, Ints, figures
 from training.gate import GateTraining
 from training.gate_labels import page_gains
+from training.hard_negatives import HardNegatives
+from training.learning import learn
 from training.pipeline import Trained, train
 from training.recipe import Recipe
 from training.release_writing import models_of
 from training.run import Run
-from training.snapshot import Requests
+from training.snapshot import Requests, requests_between, snapshot
 
 
 def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3, dataset: Dataset | None = None) -> Trained:
@@ -173,3 +178,24 @@ def test_a_version_is_never_written_twice(trained: Trained, models_dir: Path) ->
     assert trained.release.version == "1"
     with pytest.raises(FileExistsError):
         run(models_dir, replace(RECIPE, two_tower=replace(RECIPE.two_tower, fit=replace(FIT, epochs=1))))
+
+
+def test_what_rankers_reject_is_known_of_the_newest_requests() -> None:
+    dataset = shop_dataset()
+    hard = HardNegatives(per_positive=2, source="rejected", kept=5)
+    recipe = replace(RECIPE, two_tower=replace(RECIPE.two_tower, hard=hard))
+    test_ms = known_until_ms(dataset)
+    learned = learn(Run(recipe=recipe, dataset=dataset, seed=3, gate=gate), test_ms, "shop")
+    assert learned.rankers is not None
+    rejected_QR = learned.rankers.rejected_QR
+    assert rejected_QR is not None
+    assert rejected_QR.shape == (len(learned.requests), 5)
+    taken = ForwardIndex(dataset.items).rows_of(learned.requests.item_ids)
+    assert not (rejected_QR.numpy() == taken[:, np.newaxis]).any(), "what was taken is no negative"
+    assert (rejected_QR >= 0).any(dim=1).float().mean() > 0.9
+    late = requests_between(dataset, 0, test_ms, newest=1000, history_limit=20)
+    row_QR = hard_rows(hard, snapshot(dataset, test_ms), late, rejected_QR)
+    assert row_QR is not None
+    assert len(row_QR) == len(late) > len(rejected_QR)
+    assert (row_QR[-len(rejected_QR) :] == rejected_QR).all()
+    assert (row_QR[: -len(rejected_QR)] == -1).all()

@@ -31,6 +31,8 @@ class TwoTowerConfig:
     history: str = "attention"
     temperature: float = 0.07
     """Where the learned temperature starts."""
+    learned_temperature: bool = True
+    """Whether it is learned at all, or stays as it is."""
 
     def __post_init__(self) -> None:
         if self.history not in ("attention", "mean", "none"):
@@ -66,6 +68,7 @@ class TwoTower(nn.Module):
 
     def __init__(self, config: TwoTowerConfig, inputs: ModelInputs) -> None:
         super().__init__()
+        self.width = config.width
         self.tables = embedding_tables(inputs.tables, config.width)
         self.history = None
         self.attention = None
@@ -76,7 +79,8 @@ class TwoTower(nn.Module):
         item = FieldEncoder(inputs.item, self.tables, config.width)
         self.query_tower = Tower(request, config.width if self.history else 0, config)
         self.item_tower = Tower(item, 0, config)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+        log_temperature = torch.tensor(math.log(config.temperature))
+        self.log_temperature = nn.Parameter(log_temperature, requires_grad=config.learned_temperature)
 
     def encode_query(self, request: Mapping[str, Tensor]) -> Tensor:
         """Return query vectors [B, D] of unit length."""

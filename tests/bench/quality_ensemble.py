@@ -1,0 +1,49 @@
+"""A part of `make bench-quality` about Facebook's embedding-based retrieval (R3).
+
+As `tests.bench.quality_negatives`, over `movielens_ensemble`: searches with words, hinge on the cosine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploy.folders import cache_dir
+from tests.bench.quality_negatives import EPOCHS, SEEDS, Task, figures_of, summary
+from tests.bench.result import Check, at_least
+from training.datasets import sources
+from training.recipes import RECIPES
+
+_HARD = (
+    "two_tower.hard.per_positive=2",
+    "two_tower.hard.first_rank=21",
+    "two_tower.hard.last_rank=200",
+)
+VARIANTS: Mapping[str, Sequence[str]] = {
+    "easy": (),
+    "easy, 2 hardest of the batch": ("two_tower.per_positive=2",),
+    "easy and hard": _HARD,
+    "hard alone, then easy": (*_HARD, "two_tower.hard.alone=true", "two_tower.hard.until_epoch=2"),
+    "margin .05": ("two_tower.margin=0.5",),
+    "margin .4": ("two_tower.margin=4",),
+}
+
+
+def ensemble(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
+    """R3: hard negatives, the margin, and an easy and a hard model as one."""
+    recipe = RECIPES["movielens_ensemble"]
+    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
+    alone, joined = (Task.of(one, dataset) for one in (replace(recipe, ensemble=None), recipe))
+    runs = {name: (alone, changes) for name, changes in VARIANTS.items()}
+    runs["ensemble of easy and hard"] = (joined, ())
+    found = {
+        name: summary([figures_of(task, task.trained(changes, seed, EPOCHS)) for seed in range(SEEDS)])
+        for name, (task, changes) in runs.items()
+    }
+    recall = {name: figures["recall_10"]["mean"] for name, figures in found.items()}
+    return {"seeds": SEEDS, "epochs": EPOCHS, "variants": found}, [
+        at_least("hard negatives against easy ones alone, R@10", recall["easy and hard"], recall["easy"]),
+        at_least(
+            "ensemble against the easy model, R@10", recall["ensemble of easy and hard"], recall["easy"]
+        ),
+    ]
