@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from shards.errors import CorruptRecord, FieldViolation, InvalidInput, NotFound
 from shards.json_codec import from_json, parse, render, to_json
 from training.datasets.tables import Dataset
+from training.overrides import with_overrides
 from training.pipeline import rehearse
-from training.recipe import Recipe, Searched, version_of, with_overrides
+from training.recipe import Recipe, Searched, version_of
 from training.run import Run
 from training.studies import completed, ended, open_study
 from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted, ignore

@@ -16,8 +16,9 @@ from deploy.workspace import Workspace
 from shards.errors import FieldViolation, InvalidInput
 from training.datasets import sources
 from training.datasets.digest import digest_of
+from training.overrides import with_overrides
 from training.pipeline import Trained
-from training.recipe import Recipe, with_overrides
+from training.recipe import Recipe
 from training.recipe_tuning import read_best
 from training.recipes import RECIPES
 from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted

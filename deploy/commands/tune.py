@@ -25,7 +25,7 @@ from training.ann_tuning import AnnTarget, AnnTuner, Measured, Queries, factorie
 from training.datasets import sources
 from training.datasets.digest import digest_of
 from training.evaluation.judgements import judged_queries
-from training.recipe import with_overrides
+from training.overrides import with_overrides
 from training.recipe_tuning import RecipeTuner, Tried
 from training.tuned_bundle import open_tunable, write_tuned
 

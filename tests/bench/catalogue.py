@@ -34,7 +34,7 @@ from tests.bench.result import Check, at_least, at_most, publish
 from tests.deploy.running_cluster import headrace, running_cluster
 from training.catalogue_blocks import BLOCK_ITEMS
 from training.datasets import sources
-from training.recipe import with_overrides
+from training.overrides import with_overrides
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.trainer import ignore
 

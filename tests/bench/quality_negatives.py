@@ -23,7 +23,8 @@ from training.datasets import sources
 from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset
 from training.embedding import Embedding, train_embedding
-from training.recipe import Recipe, with_overrides
+from training.overrides import with_overrides
+from training.recipe import Recipe
 from training.recipes import RECIPES
 from training.retrieval import RetrievalSet, recall_at
 from training.snapshot import Requests, Snapshot, requests_between, snapshot

@@ -22,7 +22,8 @@ from training.evaluation.baselines import NEXT_BASELINES
 from training.evaluation.next_items import keeping, leaving_out, next_items, recommend, sampled, summary
 from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
-from training.recipe import Recipe, with_overrides
+from training.overrides import with_overrides
+from training.recipe import Recipe
 from training.recipes import RECIPES
 from training.trainer import ignore
 

@@ -21,7 +21,8 @@ from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate, open_cascade
 from training.evaluation.report import HYBRID, summarise
-from training.recipe import Recipe, with_overrides
+from training.overrides import with_overrides
+from training.recipe import Recipe
 from training.recipes import RECIPES
 from training.trainer import ignore
 

@@ -15,7 +15,7 @@ from shards.errors import InvalidInput
 from shards.golden import GOLDEN_FILE, read_golden
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import RECIPE
-from training.recipe import with_overrides
+from training.overrides import with_overrides
 from training.trainer import Advanced, EpochEnded, PhaseStarted, ignore
 
 QUICK = with_overrides(RECIPE, ["two_tower.fit.epochs=1", "ranker.training.fit.epochs=1"])

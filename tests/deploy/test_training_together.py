@@ -13,7 +13,7 @@ from shards.bundle import open_bundle
 from shards.golden import GOLDEN_FILE, read_golden
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import RECIPE
-from training.recipe import with_overrides
+from training.overrides import with_overrides
 from training.share import Share
 from training.trainer import Advanced, EpochEnded, PhaseStarted, ignore
 

@@ -15,8 +15,8 @@ from training.augmentations import MASKS, SelfSupervised, contrastive_loss, mutu
 from training.channels import Destination
 from training.models.fields import table_weight
 from training.models.two_tower import TwoTower, TwoTowerConfig
+from training.overrides import with_overrides
 from training.pipeline import train
-from training.recipe import with_overrides
 from training.recipes import RECIPES
 from training.retrieval import RetrievalLoss, RetrievalSet, TwoTowerTraining
 from training.run import Run

@@ -13,8 +13,8 @@ from tests.training.movielens_slice import real_slice
 from tests.training.shard_answers import asked
 from training.channels import Destination
 from training.datasets.tables import Dataset
+from training.overrides import with_overrides
 from training.pipeline import train
-from training.recipe import with_overrides
 from training.recipes import RECIPES
 from training.run import Run
 

@@ -6,7 +6,8 @@ import pytest
 
 from shards.errors import InvalidInput
 from shards.release import GateRules
-from training.recipe import ChannelRecipe, Recipe, version_of, with_overrides
+from training.overrides import with_overrides
+from training.recipe import ChannelRecipe, Recipe, version_of
 from training.recipes import RECIPES
 
 RECIPE = RECIPES["movielens"]

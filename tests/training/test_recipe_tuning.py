@@ -11,7 +11,8 @@ from shards.errors import CorruptRecord, InvalidInput, NotFound
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import RECIPE
 from training.datasets.digest import digest_of
-from training.recipe import EMBEDDING_RECALL, Recipe, Searched, SearchSpace, version_of, with_overrides
+from training.overrides import with_overrides
+from training.recipe import EMBEDDING_RECALL, Recipe, Searched, SearchSpace, version_of
 from training.recipe_tuning import BEST_FILE, RecipeTuner, Tried, read_best
 
 SPACE = SearchSpace(
