@@ -78,6 +78,20 @@ class AnnIndex:
         """Return D."""
         return int(self._index.d)
 
+    def make_readable(self) -> None:
+        """Prepare for `vectors_at`; MismatchedBundle where the index keeps nothing to read vectors from."""
+        _map_rows(self._index)
+        try:
+            self.vectors_at(np.arange(min(len(self), 1)))
+        except RuntimeError as error:
+            raise MismatchedBundle("index.faiss", "is of a kind that vectors cannot be read from") from error
+
+    def vectors_at(self, rows: NDArray[np.int64]) -> Floats:
+        """Return the vectors [K, D] at these rows [K], as far as their codes tell them."""
+        if not len(rows):
+            return np.empty((0, self.width), np.float32)
+        return self._index.reconstruct_batch(np.ascontiguousarray(rows))  # type: ignore[no-any-return]
+
     def search(
         self, vector_1D: Floats, k: int, allowed_N: Mask | None = None
     ) -> tuple[Floats, NDArray[np.int64]]:
@@ -173,6 +187,17 @@ def _check_filters(index: Any, file: str) -> None:
         _search(index, np.zeros((1, index.d), np.float32), 1, _selector(nothing), exhaustive=False)
     except RuntimeError as error:
         raise MismatchedBundle(file, "is of a kind that cannot filter: use Flat, IVF or HNSW") from error
+
+
+def _map_rows(index: Any) -> None:
+    """Have inverted lists, of an index or of those inside it, say where each row is."""
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        _map_rows(index.index)
+    elif isinstance(index, faiss.IndexRefine):
+        _map_rows(index.base_index)
+    elif isinstance(index, faiss.IndexIVF):
+        index.make_direct_map()
 
 
 def _gpu_copy(index: Any, device: str) -> Any:

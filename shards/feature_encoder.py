@@ -58,9 +58,12 @@ class RequestEncoder:
             for name, (source, encode) in self._request_values.items()
         }
         if self._histories:
-            histories = [self._history(context) for context in contexts]
-            arrays |= {f.name: _encode_histories(f, histories) for f in self._histories}
+            arrays |= self.encode_histories([self._history(context) for context in contexts])
         return arrays
+
+    def encode_histories(self, histories: Sequence[HistoryRows]) -> Arrays:
+        """Return the features of histories by name: ids int64 [B, L]."""
+        return {f.name: _encode_histories(f, histories) for f in self._histories}
 
     def _history(self, context: SearchContext) -> HistoryRows:
         """Return the history of a search, looked up once for its request and its cross features."""

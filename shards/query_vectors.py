@@ -27,7 +27,10 @@ class QueryVectors:
         self._lock = threading.Lock()
 
     def of(self, features: Arrays) -> Floats:
-        """Return the vector [1, D] that `encode` makes of the features; it may be another caller's, too."""
+        """Return the vector [1, D] or vectors [1, H, D] that `encode` makes of the features.
+
+        They may be another caller's, too.
+        """
         key = _key(features)
         with self._lock:
             vector_1D = self._vectors.get(key)

@@ -7,6 +7,7 @@ from shards.bundle import Bundle
 from shards.deep_retrieval import open_deep_retrieval
 from shards.errors import MismatchedBundle
 from shards.geo import open_geo
+from shards.item_vectors import open_item_vectors
 from shards.lexical import open_lexical
 from shards.lookup_table import open_lookup_table
 from shards.manifest import MANIFEST_FILE
@@ -21,6 +22,7 @@ RETRIEVAL_ENGINES: Mapping[str, Callable[[Bundle, str], Retriever]] = {
     "author": open_author,
     "deep_retrieval": open_deep_retrieval,
     "geo": open_geo,
+    "item_vectors": open_item_vectors,
     "lexical": open_lexical,
     "table": open_lookup_table,
     "two_tower": open_two_tower,

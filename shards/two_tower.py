@@ -1,10 +1,11 @@
 """Engine "two_tower": the query tower and the index of item vectors answer together.
 
-Files: program "query_tower" (request features by name → one vector [1, D]), index.faiss (inner
-product, ids are rows of items.parquet), features.json, and second_vectors.npy where a second model orders
-what the first one finds. Shards do not run program "item_tower" (item features → vectors [N, D]): it is there
-to embed other items. Params: "ann", how far the index looks, as `headrace tune ann` found it; what the index
-says itself by default; "radius" and "first". Legend: D = width of a vector, N = items.
+Files: program "query_tower" (request features by name → a vector [1, D], or one of each head [1, H, D]),
+index.faiss (inner product, ids are rows of items.parquet), features.json, and second_vectors.npy where a
+second model orders what the first one finds. Shards do not run program "item_tower" (item features →
+vectors [N, D]): it is there to embed other items. Params: "ann", how far the index looks, as `headrace tune
+ann` found it; what the index says itself by default; "radius" and "first". A search looks up each of its
+vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from shards.catalogue import answer, check_finite, open_encoder, open_items, rea
 from shards.errors import MismatchedBundle
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
+from shards.lookups import look_up
 from shards.program_inputs import Arrays
 from shards.query_vectors import QueryVectors
 from shards.runner import Runner, open_runner
@@ -50,7 +52,7 @@ class TwoTowerParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoTower:
-    """Encodes the search into a vector and finds the items nearest to it."""
+    """Encodes the search into a vector, or several, and finds the items nearest to them."""
 
     items: ForwardIndex
     encoder: RequestEncoder
@@ -69,12 +71,16 @@ class TwoTower:
     ) -> Candidates:
         """Return the `k` nearest allowed items within the radius; InvalidInput for an unknown attribute."""
         allowed_N = self.items.allowed(allowed) if allowed else None
-        vector_1D = self.vectors.of(self.encoder.encode_request(context))
-        scores, rows = self.ann.search(vector_1D, k, allowed_N)
+        scores, rows = look_up(self.ann, self.encode(context), k, allowed_N)
         if self.radius is not None:
             near = int((scores >= self.radius).sum())
             scores, rows = scores[:near], rows[:near]
         return answer(self.items, rows, {SCORE: scores}, attributes, attribute_count)
+
+    def encode(self, context: SearchContext) -> Floats:
+        """Return the query vectors of a search, one of each head [H, D]."""
+        vector_BHD = self.vectors.of(self.encoder.encode_request(context))
+        return vector_BHD.reshape(-1, vector_BHD.shape[-1])
 
 
 def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
@@ -102,9 +108,9 @@ def _encoder(bundle: Bundle, query_tower: Runner, device: str) -> Callable[[Arra
     """Return what encodes a search; on a GPU those that come at once go together, if the program can."""
 
     def encode(features: Arrays) -> Floats:
-        (vector_BD,) = query_tower(features).values()
-        check_finite(vector_BD, bundle)
-        return np.ascontiguousarray(vector_BD, dtype=np.float32)
+        (vector_BHD,) = query_tower(features).values()
+        check_finite(vector_BHD, bundle)
+        return np.ascontiguousarray(vector_BHD, dtype=np.float32)
 
     any_number = all(tensor.shape[:1] == (None,) for tensor in query_tower.spec.inputs)
     return together(encode) if device.startswith("cuda") and any_number else encode
@@ -115,7 +121,7 @@ def together(encode: Callable[[Arrays], Floats]) -> Callable[[Arrays], Floats]:
 
     def encode_all(asked: Sequence[Arrays]) -> Sequence[Floats]:
         stacked = {name: np.concatenate([features[name] for features in asked]) for name in asked[0]}
-        vector_BD = encode(stacked)
-        return [vector_BD[b : b + 1] for b in range(len(asked))]
+        vector_BHD = encode(stacked)
+        return [vector_BHD[b : b + 1] for b in range(len(asked))]
 
     return Batches(encode_all).answer

@@ -43,6 +43,7 @@ from training.ensembles import EnsembleTraining
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, by_actions
 from training.item_index import untuned_index
+from training.joined_requests import history_log, join_requests
 from training.models.ensemble import Ensemble
 from training.models.hydrated import Hydrated
 from training.models.two_tower import TwoTower
@@ -53,7 +54,7 @@ from training.recipe import Recipe
 from training.retrieval import RetrievalSet, Towers, TwoTowerTraining, encoded, recall_at, train_two_tower
 from training.sequences import new_model, train_sequences, windows_of
 from training.snapshot import Requests, Snapshot
-from training.tensors import Tensors, as_tensors, rows_of
+from training.tensors import RowSource, Tensors, as_tensors, rows_of
 from training.trainer import FitConfig, Observer, Seeded, ignore
 
 RECALL_K = 100
@@ -158,7 +159,7 @@ def train_embedding(
             model,
             replace(recipe.two_tower, fit=_lasting(recipe.two_tower.fit, epochs)),
             replace(
-                examples_of(encoder, items, requests),
+                _joined_examples(encoder, spec, items, requests, snapshot),
                 hard_QR=hard_rows(recipe.two_tower.hard, snapshot, requests, rejected_QR),
             ),
             item,
@@ -199,10 +200,22 @@ def _lasting(fit: FitConfig, epochs: int | None) -> FitConfig:
 
 def examples_of(encoder: RequestEncoder, items: ForwardIndex, requests: Requests) -> RetrievalSet:
     """Return requests as training and recall take them; those of one user have one owner."""
+    return _examples(as_tensors(encoder.encode_requests(requests.contexts)), items, requests)
+
+
+def _joined_examples(
+    encoder: RequestEncoder, spec: FeatureSpec, items: ForwardIndex, requests: Requests, snapshot: Snapshot
+) -> RetrievalSet:
+    """Return the same with features that are joined when a batch needs them."""
+    request = join_requests(encoder, spec, requests.contexts, history_log(snapshot.events, items))
+    return _examples(request, items, requests)
+
+
+def _examples(request: RowSource, items: ForwardIndex, requests: Requests) -> RetrievalSet:
     users = {context.user.user_id for context in requests.contexts if context.user.user_id}
     numbers = {user: number for number, user in enumerate(sorted(users))}
     return RetrievalSet(
-        request=as_tensors(encoder.encode_requests(requests.contexts)),
+        request=request,
         row_Q=torch.from_numpy(items.rows_of(requests.item_ids)),
         owner_Q=torch.tensor([numbers.get(context.user.user_id, -1) for context in requests.contexts]),
     )

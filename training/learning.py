@@ -76,7 +76,8 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
     """Learn from what came between the early moment and the test, where anything learns."""
     recipe = run.recipe
     if not (recipe.embeds or recipe.judges or recipe.fit_merge):
-        return Learned()
+        late = snapshot(run.dataset, test_ms)
+        return Learned(tokenizer=run.tokenizer(late) if recipe.reads_texts else None)
     early = snapshot(run.dataset, run.early_ms(test_ms))
     tokenizer = run.tokenizer(early) if recipe.reads_texts else None
     requests = _NOTHING
@@ -88,7 +89,7 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
         return Learned(tokenizer=tokenizer, embedding=embedding)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Destination(root=Path(folder), prefix=prefix, version="early")
-        write_channels(run, early, embedding, earlier, scratch)
+        write_channels(run, early, tokenizer, embedding, earlier, scratch)
         if recipe.fit_merge:
             return Learned(tokenizer=tokenizer, embedding=embedding, merge=_fit_merge(run, scratch))
         judgements, log = _judgements(run, requests, scratch)

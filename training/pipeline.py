@@ -44,7 +44,7 @@ def train(run: Run, destination: Destination) -> Trained:
         early=learned.embedding,
         rejected_QR=learned.rankers.rejected_QR if learned.rankers else None,
     )
-    write_channels(run, late, embedding, requests, destination)
+    write_channels(run, late, learned.tokenizer, embedding, requests, destination)
     if learned.rankers is not None:
         write_ranker_bundles(run, learned.rankers, late, learned.requests.contexts, destination)
     if learned.gate is not None:

@@ -9,11 +9,13 @@ from typing import Generic, Literal, TypeVar
 
 from shards.features import Feature
 from shards.geo import GeoParams
+from shards.interests import InterestParams
 from shards.json_codec import render, to_json
 from shards.lexical import LexicalParams
 from shards.release import GateRules
 from training.ensembles import EnsembleTraining
 from training.gate import GateTraining
+from training.item_pairs import ItemPairTraining
 from training.models.hydrated import Hydration
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
@@ -34,6 +36,7 @@ Source = Literal[
     "two_tower",
     "deep_retrieval",
     "suggestions",
+    "item_vectors",
     "lexical",
     "query_memory",
     "token_memory",
@@ -75,7 +78,7 @@ class ChannelRecipe:
     text: tuple[str, ...] = ("title",)
     """The item columns whose words "title_popularity" goes by."""
     actions: tuple[str, ...] = ()
-    """The events that item_cf, swing, successors, author, cached and neural_cf go by; none: all of them."""
+    """What item_cf, swing, successors, author, cached, neural_cf and item_vectors go by; none: all events."""
     like_half_life_days: float | None = None
     """How fast likes fade in "item_cf", "swing", "user_cf" and "author"; None: never."""
     interest_half_life_days: float | None = None
@@ -112,6 +115,10 @@ class ChannelRecipe:
     """The least cosine of what "two_tower" finds; None: the `k` nearest however far."""
     active_within_days: float | None = None
     """The index of "two_tower" holds what was acted on within so many days; None: every item."""
+    newest: int = 20
+    """The user's newest items that "item_vectors" asks with, where it knows no interests."""
+    interests: InterestParams | None = None
+    """How "item_vectors" cuts a history into interests, whose medoids ask then."""
     geo: GeoParams = field(default_factory=GeoParams)
     lexical: LexicalParams = field(default_factory=LexicalParams)
 
@@ -210,6 +217,8 @@ class Recipe:
     """Paths that are learned with the two-tower model, for a deep_retrieval channel."""
     hydration: Hydration | None = None
     """Numbers of items that the two_tower channel's vectors carry, by weights fitted after training."""
+    item_pairs: ItemPairTraining | None = None
+    """Trains the vectors of channels "item_vectors" from the item features of `features.two_tower`."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
     ranker: RankerRecipe[MMoERankerConfig] | None = None
     gate: GateRules = field(default_factory=GateRules)
@@ -241,6 +250,8 @@ class Recipe:
             raise ValueError("channel names must differ")
         if self.ranks and (not self.tasks or not self.tasks[0].target_only):
             raise ValueError("the first task of rankers must be about the item that the query led to")
+        if any(c.source == "item_vectors" for c in self.channels) != (self.item_pairs is not None):
+            raise ValueError("channels of source item_vectors and item_pairs go together")
         if sum(channel.source == "two_tower" for channel in self.channels) > 1:
             raise ValueError("at most one channel can be a two_tower")
         self._check_embedding()
@@ -261,6 +272,9 @@ class Recipe:
             raise ValueError("hydration is for a two_tower channel")
         if self.ensemble is not None and (others is not None or self.paths is not None):
             raise ValueError("an ensemble is of two-tower models alone")
+        several = self.two_tower.model.heads > 1
+        if several and any(each is not None for each in (self.paths, self.hydration, self.ensemble)):
+            raise ValueError("paths, hydration and ensembles are for query towers of one head")
         hard = self.two_tower.hard
         if hard.per_positive and hard.source == "rejected" and not self.ranks:
             raise ValueError("hard negatives that rankers rejected need a pre_ranker or a ranker")
@@ -301,7 +315,8 @@ class Recipe:
     @property
     def reads_texts(self) -> bool:
         """Return whether a model reads texts, so that there has to be a tokeniser."""
-        return self.judges or (self.embeds and self.sequences is None and self.prod2vec is None)
+        reading = self.embeds and self.sequences is None and self.prod2vec is None
+        return self.judges or self.item_pairs is not None or reading
 
     @property
     def ranks(self) -> bool:

@@ -7,6 +7,7 @@ from shards.candidates import Candidates
 from shards.gate_knowledge import GateKnowledge
 from shards.release import ModelVersion, Release, ReleaseScorer
 from shards.search_context import SearchContext
+from shards.tokenizer import Tokenizer
 from shards.two_tower import TwoTowerParams
 from training.channel_contents import Contents, contents_of
 from training.channels import Destination, release_channel, write_channel
@@ -15,6 +16,7 @@ from training.evaluation.offline import merged, open_cascade, retrieve
 from training.gate import GateLog, GateTraining, TrainedGate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
+from training.item_vectors import TrainedVectors, train_item_vectors, write_item_vectors
 from training.merge_weights import FittedMerge, reweighted
 from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
@@ -36,9 +38,15 @@ _WRITERS = {
 
 
 def write_channels(
-    run: Run, known: Snapshot, embedding: Embedding | None, requests: Requests, destination: Destination
+    run: Run,
+    known: Snapshot,
+    tokenizer: Tokenizer | None,
+    embedding: Embedding | None,
+    requests: Requests,
+    destination: Destination,
 ) -> None:
-    """Write the bundle of every channel as of a moment."""
+    """Write the bundle of every channel as of a moment; vectors of items are trained on the way."""
+    vectors = _item_vectors(run, known, tokenizer)
     contexts = (requests if len(requests) else run.browsing(known)).contexts[-GOLDENS:]
     run.observe(PhaseStarted(phase="writing channels", total=len(run.recipe.channels)))
     for channel in run.recipe.channels:
@@ -56,6 +64,9 @@ def write_channels(
                 )
             else:
                 _WRITERS[channel.source](channel.name, embedding, known, contexts, destination)
+        elif channel.source == "item_vectors":
+            assert vectors is not None
+            write_item_vectors(channel, vectors, known, contexts, destination)
         else:
             model, contents = destination.model(channel.name), _contents(run, channel, known)
             write_channel(model, contents, known, contexts, destination.root, settings=destination.settings)
@@ -65,6 +76,19 @@ def write_channels(
 def _two_tower_params(run: Run, channel: ChannelRecipe) -> TwoTowerParams:
     first = run.recipe.ensemble.first if run.recipe.ensemble else 0
     return TwoTowerParams(radius=channel.radius, first=first)
+
+
+def _item_vectors(run: Run, known: Snapshot, tokenizer: Tokenizer | None) -> TrainedVectors | None:
+    if run.recipe.item_pairs is None:
+        return None
+    return train_item_vectors(
+        run.recipe,
+        known,
+        tokenizer,
+        seeded=run.seeded(),
+        observe=run.observe,
+        checkpoints=run.checkpoints,
+    )
 
 
 def _contents(run: Run, channel: ChannelRecipe, known: Snapshot) -> Contents:

@@ -22,7 +22,7 @@ from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.paths import PathLearner
 from training.samplers import MixedSampler, Sampled, at_random, hardest
 from training.share import WHOLE, current_share
-from training.tensors import Tensors, rows_of
+from training.tensors import RowSource, Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
 
 Towers = TwoTower | HistoryTransformer | Prod2Vec | Ensemble | Hydrated
@@ -71,6 +71,8 @@ class TwoTowerTraining:
             raise ValueError(f"counted must be one of {', '.join(COUNTED)}, not {self.counted!r}")
         if self.margin <= 0:
             raise ValueError("margin must be above 0")
+        if self.model.heads > 1 and self.hard.per_positive:
+            raise ValueError("hard negatives are for a query tower of one head")
         if self.per_positive < 1:
             raise ValueError("per_positive must be at least 1")
         if not self.in_batch and not self.negatives:
@@ -83,7 +85,7 @@ class TwoTowerTraining:
 class RetrievalSet:
     """Requests and the row of the item that each one took; owners group requests of one user."""
 
-    request: Tensors
+    request: RowSource
     row_Q: Tensor
     owner_Q: Tensor
     hard_QR: Tensor | None = None
@@ -257,12 +259,18 @@ class RetrievalLoss:
         )
 
 
+def best_scores(vector: Tensor, item_ND: Tensor) -> Tensor:
+    """Return each item's score [B, N] by a query's vector [B, D], or by the best of its heads [B, H, D]."""
+    score = vector @ item_ND.T
+    return score.amax(dim=1) if score.ndim == 3 else score
+
+
 def recall_at(model: Towers, examples: RetrievalSet, item: Tensors, k: int) -> float:
     """Return the share of requests whose item is among the k nearest of the whole catalogue."""
     item_ND = model.encode_item(item)
     found = 0
     for batch_B in torch.arange(len(examples)).split(_EVALUATION_BATCH):  # type: ignore[no-untyped-call]
-        score_BN = model.encode_query(rows_of(examples.request, batch_B)) @ item_ND.T
+        score_BN = best_scores(model.encode_query(rows_of(examples.request, batch_B)), item_ND)
         own_B1 = score_BN.gather(1, examples.row_Q[batch_B].unsqueeze(1))
         found += int(((score_BN > own_B1).sum(dim=1) < k).sum())
     return found / max(len(examples), 1)

@@ -40,9 +40,8 @@ class Tunable:
     vector_ND: Floats
 
     def queries(self, contexts: Sequence[SearchContext]) -> Floats:
-        """Return what the query tower makes of each search [Q, D]."""
-        engine = self.engine
-        return np.concatenate([engine.vectors.of(engine.encoder.encode_request(each)) for each in contexts])
+        """Return what the query tower makes of the searches [Q, D]; heads count as searches."""
+        return np.concatenate([self.engine.encode(each) for each in contexts])
 
 
 def open_tunable(models_dir: Path, model: ModelVersion) -> Tunable:

@@ -22,6 +22,7 @@ from tests.bench.quality_neural_cf import neural_cf
 from tests.bench.quality_next_item import next_item
 from tests.bench.quality_next_purchase import next_purchase
 from tests.bench.quality_peers import peers
+from tests.bench.quality_query_heads import query_heads
 from tests.bench.quality_retrieval import retrieval
 from tests.bench.quality_run import Part, QualityRun
 from tests.bench.quality_staleness import staleness
@@ -45,6 +46,7 @@ PARTS: Mapping[str, Part] = {
     "next_item": next_item,
     "next_purchase": next_purchase,
     "peers": peers,
+    "query_heads": query_heads,
     "retrieval": retrieval,
     "self_supervised": _of_one_size(self_supervised),
     "staleness": staleness,

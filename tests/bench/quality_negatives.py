@@ -26,7 +26,7 @@ from training.embedding import Embedding, train_embedding
 from training.overrides import with_overrides
 from training.recipe import Recipe
 from training.recipes import RECIPES
-from training.retrieval import RetrievalSet, recall_at
+from training.retrieval import RetrievalSet, encoded, recall_at
 from training.snapshot import Requests, Snapshot, requests_between, snapshot
 from training.tensors import as_tensors
 from training.trainer import Seeded
@@ -121,7 +121,7 @@ def figures_of(task: Task, embedding: Embedding) -> dict[str, float]:
     examples = task.examples(embedding)
     with torch.inference_mode():
         item_ND = embedding.model.encode_item(embedding.item)
-        top = (embedding.model.encode_query(examples.request) @ item_ND.T).topk(10, dim=1).indices
+        top = (encoded(embedding.model, examples) @ item_ND.T).topk(10, dim=1).indices
         return {
             "recall_10": recall_at(embedding.model, examples, embedding.item, 10),
             "recall_100": recall_at(embedding.model, examples, embedding.item, 100),

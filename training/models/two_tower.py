@@ -3,9 +3,11 @@
 Covington et al., "Deep Neural Networks for YouTube Recommendations" (RecSys 2016) for the user side; Yi et
 al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations" (RecSys 2019) for the
 towers and the training; text encoders shared by both towers as in Etsy's Unified Embedding (arXiv
-2306.04833, section 3.1).
+2306.04833, section 3.1). With several heads the query tower gives a vector for each of the things that a
+query may mean: Zhang et al., "Towards Personalized and Semantic Retrieval" (DPSR, SIGIR 2020, arXiv
+2006.02282).
 
-Legend: B = requests, N = items, L = events, D = width of the output.
+Legend: B = requests, N = items, L = events, H = heads, D = width of the output.
 """
 
 import math
@@ -33,20 +35,34 @@ class TwoTowerConfig:
     """Where the learned temperature starts."""
     learned_temperature: bool = True
     """Whether it is learned at all, or stays as it is."""
+    heads: int = 1
+    """Vectors that the query tower gives; a search looks up each."""
+    head_temperature: float = 0.1
+    """How sharply training attends to the head that suits an item best: beta of DPSR."""
 
     def __post_init__(self) -> None:
+        if self.heads < 1:
+            raise ValueError("heads must be at least 1")
+        if not self.head_temperature > 0:
+            raise ValueError("head_temperature must be above 0")
         if self.history not in ("attention", "mean", "none"):
             raise ValueError(f"history must be attention, mean or none, not {self.history!r}")
 
 
 class Tower(nn.Module):
-    """The sum of a tower's text vectors, if it reads texts, plus a perceptron over everything it knows."""
+    """The sum of a tower's text vectors, if it reads texts, plus a perceptron over everything it knows.
 
-    def __init__(self, encoder: FieldEncoder, extra_width: int, config: TwoTowerConfig) -> None:
+    The perceptron has an output a head.
+    """
+
+    def __init__(
+        self, encoder: FieldEncoder, extra_width: int, config: TwoTowerConfig, *, heads: int = 1
+    ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.heads = heads
         self.perceptron = mlp(
-            encoder.out_width + extra_width, (config.hidden, config.width), dropout=config.dropout
+            encoder.out_width + extra_width, (config.hidden, heads * config.width), dropout=config.dropout
         )
         self.bags = tuple(k for k, field in enumerate(encoder.fields) if field.kind == "bag")
         self.width = config.width
@@ -58,9 +74,16 @@ class Tower(nn.Module):
         return torch.stack([parts[k] for k in self.bags]).sum(dim=0)
 
     def forward(self, parts: Sequence[Tensor], *extra_BW: Tensor) -> Tensor:
-        """Return the tower's unit vectors [B, D] from the encoded fields, one tensor each."""
-        wide_BW = torch.cat([*parts, *extra_BW], dim=-1)
-        return F.normalize(self.perceptron(wide_BW) + self.text(parts), dim=-1)
+        """Return unit vectors [B, D], or [B, H, D] of several heads, from the encoded fields, one each."""
+        return F.normalize(self.summed(parts, *extra_BW), dim=-1)
+
+    def summed(self, parts: Sequence[Tensor], *extra_BW: Tensor) -> Tensor:
+        """Return the vectors at the length that they come to."""
+        out_BW: Tensor = self.perceptron(torch.cat([*parts, *extra_BW], dim=-1))
+        if self.heads == 1:
+            return out_BW + self.text(parts)
+        out_BHD = out_BW.reshape(*out_BW.shape[:-1], self.heads, -1)
+        return out_BHD + self.text(parts).unsqueeze(-2)
 
 
 class TwoTower(nn.Module):
@@ -69,6 +92,7 @@ class TwoTower(nn.Module):
     def __init__(self, config: TwoTowerConfig, inputs: ModelInputs) -> None:
         super().__init__()
         self.width = config.width
+        self.config = config
         self.tables = embedding_tables(inputs.tables, config.width)
         self.history = None
         self.attention = None
@@ -77,13 +101,14 @@ class TwoTower(nn.Module):
             self.attention = AttentionPool(config.width) if config.history == "attention" else None
         request = FieldEncoder(inputs.request, self.tables, config.width)
         item = FieldEncoder(inputs.item, self.tables, config.width)
-        self.query_tower = Tower(request, config.width if self.history else 0, config)
+        extra_width = config.width if self.history else 0
+        self.query_tower = Tower(request, extra_width, config, heads=config.heads)
         self.item_tower = Tower(item, 0, config)
         log_temperature = torch.tensor(math.log(config.temperature))
         self.log_temperature = nn.Parameter(log_temperature, requires_grad=config.learned_temperature)
 
     def encode_query(self, request: Mapping[str, Tensor]) -> Tensor:
-        """Return query vectors [B, D] of unit length."""
+        """Return query vectors [B, D], or [B, H, D] of several heads, of unit length."""
         parts = self.query_tower.encoder.parts(request)
         if self.history is None:
             return self.query_tower(parts)  # type: ignore[no-any-return]
@@ -103,7 +128,14 @@ class TwoTower(nn.Module):
         """Return the scaled cosines [B, N] of each request with each item."""
         return self.compare(self.encode_query(request), item)
 
-    def compare(self, vector_BD: Tensor, item: Mapping[str, Tensor]) -> Tensor:
-        """Return the scaled cosines [B, N] of query vectors with each item."""
+    def compare(self, vector_BHD: Tensor, item: Mapping[str, Tensor]) -> Tensor:
+        """Return the scaled cosines [B, N] of query vectors with each item.
+
+        Heads are attended to: the sum of their cosines z weighed by softmax(z / head_temperature) (DPSR).
+        """
         temperature = self.log_temperature.exp().clamp(min=0.01)
-        return vector_BD @ self.encode_item(item).T / temperature
+        cosine = vector_BHD @ self.encode_item(item).T
+        if self.config.heads > 1:
+            attention_BHN = (cosine / self.config.head_temperature).softmax(dim=1)
+            cosine = (attention_BHN * cosine).sum(dim=1)
+        return cosine / temperature
