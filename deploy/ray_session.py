@@ -30,7 +30,8 @@ def ray_session(address: str, workers: int) -> Iterator[None]:
             options |= own | {"include_dashboard": False, "_temp_dir": folder}
         try:
             ray.init(address=address or "local", **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        # Where its processes are late, Ray raises an Exception of no kind of its own.
+        except Exception as error:
             raise Unavailable(f"cannot use Ray{' at ' * bool(address)}{address}: {error}") from error
         try:
             yield
