@@ -30,6 +30,7 @@ from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from shards.release import ModelVersion
+from tests.bench.data_dir import data_dir
 from tests.bench.result import Check, at_least, at_most, publish
 from tests.deploy.running_cluster import headrace, running_cluster
 from training.catalogue_blocks import BLOCK_ITEMS
@@ -114,10 +115,9 @@ def watch(command: list[str], blocks: int, folder: Path, log: Path) -> tuple[Wat
     return watched, time.perf_counter() - started, process.returncode
 
 
-def measure(workspace: Workspace, *, items: int, partitions: int, workers: int) -> dict[str, Any]:
+def measure(workspace: Workspace, data: Path, *, items: int, partitions: int, workers: int) -> dict[str, Any]:
     """Train, serve, embed and deploy; returns the figures."""
-    data_dir = Path(os.environ["HEADRACE_DATA_DIR"])
-    dataset = sources.load("online_retail", cache_dir=cache_dir(), data_dir=data_dir)
+    dataset = sources.load("online_retail", cache_dir=cache_dir(), data_dir=data)
     trained = train_release(RECIPE, dataset, workspace, TrainingOptions(), ignore)
     model: ModelVersion = trained.release.channels[0].model
     path = workspace.root / "items.parquet"
@@ -160,8 +160,9 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    data = data_dir(parser)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir="/tmp") as folder:
-        figures = measure(Workspace(Path(folder)), **vars(options))
+        figures = measure(Workspace(Path(folder)), data, **vars(options))
     checks: list[Check] = [
         at_most("memory when all is embedded against a fifth", figures["growth"], 1.1),
         at_least("workers killed half-way", figures["workers_killed"], 1),

@@ -6,12 +6,12 @@ little data and by one seed, to see that they run. `make bench-quality` needs HE
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.bench.data_dir import data_dir
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_ensemble import ensemble
@@ -62,10 +62,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=0, help="0: three, or one with --quick")
     options = parser.parse_args()
     chosen = options.only or list(PARTS)
-    if "HEADRACE_DATA_DIR" not in os.environ:
-        parser.error("HEADRACE_DATA_DIR must name the folder of the data sets")
     run = QualityRun(
-        data_dir=Path(os.environ["HEADRACE_DATA_DIR"]),
+        data_dir=data_dir(parser),
         seeds=options.seeds or (1 if options.quick else 3),
         quick=options.quick,
     )

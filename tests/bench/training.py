@@ -7,7 +7,6 @@ epoch, and the fastest of each counts, since what else the machine does only add
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from shards.column_encoder import texts
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
+from tests.bench.data_dir import data_dir
 from tests.bench.result import at_most, publish
 from training.datasets import sources
 from training.datasets.splits import known_until_ms
@@ -48,10 +48,10 @@ class Prepared:
     new_model: Callable[[], TwoTower]
 
 
-def prepare(data_dir: Path, queries: int) -> Prepared:
+def prepare(folder: Path, queries: int) -> Prepared:
     """Return the newest queries of the recipe's data before the test."""
     recipe = ONLINE_RETAIL
-    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
+    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=folder)
     known = snapshot(dataset, known_until_ms(dataset))
     requests = requests_between(dataset, 0, known.now_ms, newest=queries, history_limit=recipe.history_limit)
     items = ForwardIndex(known.items)
@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    prepared = prepare(Path(os.environ["HEADRACE_DATA_DIR"]), options.queries)
+    prepared = prepare(data_dir(parser), options.queries)
     seeded = Seeded(seed=0, threads=options.threads)
     took_s: dict[str, list[float]] = {"engine": [], "hand": []}
     for _ in range(options.rounds):
