@@ -12,7 +12,8 @@ from shards.json_codec import to_json
 from shards.path_index import PATHS_FILE
 from shards.search_context import SearchContext
 from training.channels import GOLDEN_K, Destination
-from training.embedding import Embedding, item_vectors, query_vectors, write_with_query_tower
+from training.embedding import Embedding
+from training.embedding_bundle import item_vectors, query_vectors, write_with_query_tower
 from training.snapshot import Snapshot
 
 

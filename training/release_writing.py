@@ -11,7 +11,8 @@ from shards.tokenizer import Tokenizer
 from shards.two_tower import TwoTowerParams
 from training.channel_contents import Contents, contents_of
 from training.channels import Destination, release_channel, write_channel
-from training.embedding import Embedding, write_embedding
+from training.embedding import Embedding
+from training.embedding_bundle import write_embedding
 from training.evaluation.offline import merged, open_cascade, retrieve
 from training.gate import GateLog, GateTraining, TrainedGate
 from training.gate_bundle import GATE, write_gate

@@ -23,7 +23,8 @@ from shards.two_tower import INDEX_FILE, TwoTower
 from shards.words import normalised
 from training.channels import GOLDEN_K, Destination
 from training.datasets.tables import row_numbers
-from training.embedding import Embedding, item_vectors, query_vectors, write_with_query_tower
+from training.embedding import Embedding
+from training.embedding_bundle import item_vectors, query_vectors, write_with_query_tower
 from training.item_index import untuned_index
 from training.snapshot import Snapshot
 

@@ -19,7 +19,8 @@ from shards.release import ModelVersion
 from shards.tokenizer import Tokenizer
 from tests.bench.large_shop import LargeShop
 from training.channels import Destination
-from training.embedding import Embedding, write_embedding
+from training.embedding import Embedding
+from training.embedding_bundle import write_embedding
 from training.features import TOKEN_TABLE, model_inputs
 from training.models.fields import table_weight
 from training.models.two_tower import TwoTower, TwoTowerConfig

@@ -28,7 +28,8 @@ from training.channels import Destination, write_channel
 from training.checkpoints import Checkpoints
 from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset
-from training.embedding import Embedding, item_vectors, query_vectors, train_embedding
+from training.embedding import Embedding, train_embedding
+from training.embedding_bundle import item_vectors, query_vectors
 from training.evaluation.cross_shop import Crossing, asking, cross_ndcg, crossings
 from training.item_index import untuned_index
 from training.models.prod2vec import Prod2Vec

@@ -17,7 +17,8 @@ from shards.search_context import History, SearchContext, UserState
 from shards.tokenizer import Tokenizer
 from training.channels import Destination
 from training.datasets.tables import TIMESTAMP
-from training.embedding import Embedding, write_embedding
+from training.embedding import Embedding
+from training.embedding_bundle import write_embedding
 from training.features import model_inputs
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.snapshot import Snapshot

@@ -23,7 +23,8 @@ from training.datasets import online_retail
 from training.datasets.splits import split_of
 from training.datasets.tables import Dataset
 from training.datasets.two_shops import two_shops
-from training.embedding import Embedding, train_embedding, write_embedding
+from training.embedding import Embedding, train_embedding
+from training.embedding_bundle import write_embedding
 from training.evaluation.cross_shop import asking, cross_ndcg, crossings
 from training.models.prod2vec import BagOfItems, Prod2Vec, SpaceMap
 from training.prod2vec import Prod2VecTraining, sessions_of, train_prod2vec
