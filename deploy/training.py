@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,25 +60,24 @@ def train_release(
     checkpoints = Checkpoints(folder=folder)
     if not options.resume:
         checkpoints.clear()
-    workspace.models_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workspace.models_dir, prefix=".training-") as made:
+    with scratch(workspace) as made:
         destination = Destination(
-            root=Path(made), prefix=recipe.surface, version=version, settings=options.settings
+            root=made, prefix=recipe.surface, version=version, settings=options.settings
         )
         models = models_of(recipe, destination)
         if not options.replace:
-            _refuse_existing(workspace, models)
+            refuse_existing(workspace, models)
         run = Run(
             recipe=recipe,
             dataset=dataset,
             seed=options.seed,
             threads=options.threads,
-            gate=partial(_opens, recipe.gate),
+            gate=partial(opens, recipe.gate),
             observe=metrics_file(folder / "metrics.csv", goes_on=options.resume, beside=observe),
             checkpoints=checkpoints,
         )
         trained = _train(run, destination, options)
-        _publish(destination.root, workspace.models_dir, models)
+        publish(destination.root, workspace.models_dir, models)
     load_users(dataset, workspace.users_path)
     write_release(workspace, trained.release)
     checkpoints.clear()
@@ -95,23 +95,34 @@ def _train(run: Run, destination: Destination, options: TrainingOptions) -> Trai
         return train_together(run, destination, options.workers)
 
 
+@contextmanager
+def scratch(workspace: Workspace) -> Iterator[Path]:
+    """Yield a folder beside the workspace's bundles, for those that are being made."""
+    workspace.models_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.models_dir, prefix=".training-") as made:
+        yield Path(made)
+
+
 def tuned_folder(workspace: Workspace, recipe: str, dataset_digest: str) -> Path:
     """Return the folder of what `headrace tune recipe` tried of a recipe on a data set."""
     return workspace.tuning_dir(f"{recipe}-{dataset_digest[:10]}")
 
 
-def _opens(rules: GateRules, context: SearchContext, _retrieved: Mapping[str, Candidates]) -> bool:
+def opens(rules: GateRules, context: SearchContext, _retrieved: Mapping[str, Candidates]) -> bool:
+    """Return whether the rules alone open the gate."""
     return decide(rules, context).open
 
 
-def _refuse_existing(workspace: Workspace, models: Iterable[ModelVersion]) -> None:
+def refuse_existing(workspace: Workspace, models: Iterable[ModelVersion]) -> None:
+    """Raise `InvalidInput` where one of the bundles is in the workspace."""
     for model in models:
         if (workspace.models_dir / model.model / model.version).exists():
             problem = f"{model} is in {workspace.models_dir} already; name another or replace it"
             raise InvalidInput(FieldViolation("version", problem))
 
 
-def _publish(made: Path, models_dir: Path, models: Iterable[ModelVersion]) -> None:
+def publish(made: Path, models_dir: Path, models: Iterable[ModelVersion]) -> None:
+    """Move bundles that were made into the folder of models, in place of those of the same version."""
     for model in models:
         target = models_dir / model.model / model.version
         target.parent.mkdir(exist_ok=True)

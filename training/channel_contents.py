@@ -38,7 +38,7 @@ class Contents:
 
 def contents_of(channel: ChannelRecipe, snapshot: Snapshot) -> Contents:
     """Return what the channel's bundle holds as of the snapshot's moment."""
-    return _SOURCES[channel.source](channel, snapshot)
+    return UNTRAINED[channel.source](channel, snapshot)
 
 
 def _table(params: LookupParams, table: pa.Table) -> Contents:
@@ -223,7 +223,7 @@ def _geo(channel: ChannelRecipe, _snapshot: Snapshot) -> Contents:
     return Contents(engine="geo", params=channel.geo)
 
 
-_SOURCES: Mapping[str, Callable[[ChannelRecipe, Snapshot], Contents]] = {
+UNTRAINED: Mapping[str, Callable[[ChannelRecipe, Snapshot], Contents]] = {
     "lexical": _lexical,
     "query_memory": _query_memory,
     "token_memory": _token_memory,

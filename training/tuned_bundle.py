@@ -24,7 +24,7 @@ from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.two_tower import INDEX_FILE, TwoTower, TwoTowerParams
 from training.ann_tuning import Tuned
-from training.answered_bundle import write_answered
+from training.answered_bundle import write_answered_again
 from training.item_index import exact_vectors
 
 faiss: Any = faiss_module
@@ -71,7 +71,7 @@ def write_tuned(models_dir: Path, tunable: Tunable, version: str, tuned: Tuned) 
         shutil.copytree(tunable.bundle.path, folder, dirs_exist_ok=True, ignore=ours)
         faiss.write_index(tuned.index, str(folder / INDEX_FILE))
 
-    write_answered(models_dir, manifest, fill, golden.contexts, [len(ids) for ids in golden.item_ids])
+    write_answered_again(models_dir, manifest, fill, golden)
     return manifest.model_version
 
 

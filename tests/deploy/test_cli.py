@@ -9,7 +9,7 @@ from deploy.settings import PROJECT_ROOT
 from tests.deploy.running_cluster import run
 
 COMMANDS = (
-    *("demo", "up", "controller", "router", "down", "status", "search", "events", "train", "eval"),
+    *("demo", "up", "controller", "router", "down", "status", "search", "events", "train", "refresh", "eval"),
     *("release", "models", "shards", "scale", "ops", "members", "users"),
 )
 
@@ -52,6 +52,8 @@ def test_every_command_has_help(command: str) -> None:
         (["up", "--shard-label", "disk=fast"], "shard-label: the cluster's own Ray has one node"),
         (["controller", "--shard-label", "fast"], "shard-label: "),
         (["controller", "--ray-address", "127.0.0.1:1"], "cannot join Ray at 127.0.0.1:1"),
+        (["refresh", "shop"], "recipe: 'shop' is none of"),
+        (["refresh", "movielens", "--until", "soon"], "until: 'soon' is no moment"),
         (["router"], "settings: a router follows --controller, --consul or both"),
         (["up", "--user-store", "http://h"], "settings: a user store is a folder, redis://"),
         (["up", "--user-store", "redis://:secret@h"], "settings: the password of a Redis is a secret"),

@@ -1,0 +1,48 @@
+"""`headrace refresh`: a release as of a later moment, without training."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
+from deploy.commands.train import recipe_named, showing_progress
+from deploy.folders import cache_dir
+from deploy.refreshing import refresh_release
+from deploy.workspace import Workspace
+from shards.errors import FieldViolation, InvalidInput
+from training.datasets import sources
+from training.recipes import RECIPES
+
+
+def refresh(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    dataset: Annotated[
+        str, typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's.")
+    ] = "",
+    until: Annotated[
+        str, typer.Option(help="The moment, say 2010-11-08T00:00, in UTC; default: after the newest event.")
+    ] = "",
+    version: Annotated[
+        str, typer.Option(help="Version of the bundles; default: made from release, data and moment.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="The seed that training chose the proxy queries with.")] = 0,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a release's tables and statistics again as of a moment; models stay as they were trained."""
+    named = recipe_named(recipe)
+    now_ms = _moment_ms(until) if until else None
+    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    with showing_progress(Console(stderr=True)) as observe:
+        release = refresh_release(named, data, Workspace(workspace), now_ms, version, observe)
+    typer.echo(f"{release.surface} {release.version}")
+
+
+def _moment_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(FieldViolation("until", f"{text!r} is no moment: {error}")) from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

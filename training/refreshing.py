@@ -1,0 +1,111 @@
+"""A release brought up to a later moment without training: tables and statistics are made again.
+
+What no gradient made is made as `headrace train` makes it, from what is known by then: lexical priors,
+memories, similar items, what is popular. Trained bundles are copied with the items' newer statistics beside
+the same programs, vectors and indexes: rankers read popularity and prices as of the new moment. The gate
+stays as it is, and so do channels in partitions.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.bundle import open_bundle
+from shards.errors import FieldViolation, InvalidInput
+from shards.feature_kinds import ITEM_ID_COLUMN
+from shards.forward_index import ITEMS_FILE
+from shards.golden import GOLDEN_FILE, read_golden
+from shards.manifest import MANIFEST_FILE
+from shards.release import ModelVersion, Release, ReleaseChannel
+from training.answered_bundle import write_answered_again
+from training.channel_contents import UNTRAINED, contents_of
+from training.channels import Destination, write_channel
+from training.datasets.tables import row_numbers
+from training.ranker_bundles import PRE_RANKER, RANKER
+from training.run import GOLDENS, Run
+from training.snapshot import Snapshot, snapshot
+from training.trainer import Advanced, PhaseStarted
+
+
+def refresh(run: Run, release: Release, models_dir: Path, now_ms: int, destination: Destination) -> Release:
+    """Write the bundles of a release as of `now_ms` and return the release that names them.
+
+    Raises InvalidInput where the release's channels are not the recipe's, or an item of a trained bundle is
+    not in the data; BundleError for a bundle that must not be served; FileExistsError where the version
+    exists.
+    """
+    recipes = {channel.name: channel for channel in run.recipe.channels}
+    if set(recipes) != {channel.name for channel in release.channels}:
+        problem = f"has the channels {', '.join(sorted(recipes))}, which are not those of {release.version}"
+        raise InvalidInput(FieldViolation("recipe", problem))
+    known = snapshot(run.dataset, now_ms)
+    requests = run.requests_between(0, now_ms, newest=GOLDENS)
+    contexts = (requests if len(requests) else run.browsing(known)).contexts
+    run.observe(PhaseStarted(phase="writing bundles", total=len(release.channels) + 2))
+
+    def copied(name: str, pinned: ModelVersion) -> ModelVersion:
+        model = destination.model(name)
+        _write_copy(models_dir, pinned, model, known, destination.root)
+        run.observe(Advanced())
+        return model
+
+    def channel(pinned: ReleaseChannel) -> ReleaseChannel:
+        recipe = recipes[pinned.name]
+        if pinned.partitions > 1:
+            return pinned
+        if recipe.source not in UNTRAINED:
+            return replace(pinned, model=copied(pinned.name, pinned.model))
+        model, contents = destination.model(pinned.name), contents_of(recipe, known)
+        write_channel(model, contents, known, contexts, destination.root, settings=destination.settings)
+        run.observe(Advanced())
+        return replace(pinned, model=model)
+
+    scorers = {
+        name: replace(pinned, model=copied(name, pinned.model))
+        for name, pinned in ((PRE_RANKER, release.pre_ranker), (RANKER, release.ranker))
+        if pinned is not None
+    }
+    return replace(
+        release,
+        version=destination.version,
+        channels=tuple(channel(pinned) for pinned in release.channels),
+        pre_ranker=scorers.get(PRE_RANKER),
+        ranker=scorers.get(RANKER),
+        as_of_ms=now_ms,
+    )
+
+
+def _write_copy(
+    models_dir: Path, pinned: ModelVersion, model: ModelVersion, known: Snapshot, root: Path
+) -> None:
+    """Write a trained bundle with the statistics that are known now; its goldens ask what they asked."""
+    bundle = open_bundle(models_dir / pinned.model / pinned.version, pinned)
+    items = _rows_of(known.items, pq.read_table(bundle.file(ITEMS_FILE), columns=[ITEM_ID_COLUMN]), pinned)
+    golden = read_golden(bundle.file(GOLDEN_FILE))
+    manifest = replace(
+        bundle.manifest,
+        name=model.model,
+        version=model.version,
+        training_range=bundle.manifest.training_range,
+    )
+
+    def fill(folder: Path) -> None:
+        ours = shutil.ignore_patterns(MANIFEST_FILE, ITEMS_FILE, GOLDEN_FILE)
+        shutil.copytree(bundle.path, folder, dirs_exist_ok=True, ignore=ours)
+        pq.write_table(items, folder / ITEMS_FILE)
+
+    write_answered_again(root, manifest, fill, golden)
+
+
+def _rows_of(items: pa.Table, held: pa.Table, model: ModelVersion) -> pa.Table:
+    """Return the rows of the items that a bundle holds, in its order."""
+    row_N = row_numbers(held.column(ITEM_ID_COLUMN), items.column(ITEM_ID_COLUMN))
+    if (row_N < 0).any():
+        missing = held.column(ITEM_ID_COLUMN)[int(np.argmax(row_N < 0))].as_py()
+        problem = f"has no item {missing!r}, which {model} holds; train again"
+        raise InvalidInput(FieldViolation("dataset", problem))
+    return items.take(pa.array(row_N))
