@@ -17,7 +17,8 @@ from training.recipe import Recipe
 from training.refreshing import refresh
 from training.release_writing import models_of
 from training.run import Run
-from training.trainer import Observer
+from training.snapshot import snapshot
+from training.trainer import Observer, PhaseStarted, ignore
 
 
 def refresh_release(
@@ -39,26 +40,34 @@ def refresh_release(
         now_ms = int(timestamps_ms(dataset.events).max(initial=0)) + 1
     if release.as_of_ms is not None and now_ms < release.as_of_ms:
         raise InvalidInput(FieldViolation("until", "is before the moment that the release knows"))
-    settings = _settings_of(release, workspace)
-    run = Run(
-        recipe=with_overrides(recipe, settings),
-        dataset=dataset,
-        seed=0,
-        gate=partial(opens, recipe.gate),
-        observe=observe,
-    )
+    run = run_of(recipe, dataset, release, workspace, observe)
     with scratch(workspace) as made:
         destination = Destination(
             root=made,
             prefix=recipe.surface,
             version=version or _version_of(release, digest_of(dataset), now_ms),
-            settings=settings,
+            settings=_settings_of(release, workspace),
         )
         refuse_existing(workspace, models_of(run.recipe, destination))
-        refreshed = refresh(run, release, workspace.models_dir, now_ms, destination)
+        observe(PhaseStarted(phase="writing bundles"))
+        known = snapshot(dataset, now_ms)
+        refreshed = refresh(run, release, workspace.models_dir, known, destination)
         publish(made, workspace.models_dir, refreshed.models().keys() - release.models().keys())
     write_release(workspace, refreshed)
     return refreshed
+
+
+def run_of(
+    recipe: Recipe, dataset: Dataset, release: Release, workspace: Workspace, observe: Observer = ignore
+) -> Run:
+    """Return what makes a release's tables again: its recipe, with the settings it was trained with."""
+    return Run(
+        recipe=with_overrides(recipe, _settings_of(release, workspace)),
+        dataset=dataset,
+        seed=0,
+        gate=partial(opens, recipe.gate),
+        observe=observe,
+    )
 
 
 def _settings_of(release: Release, workspace: Workspace) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ the page filled from another.
 it is lower nothing is added. It also counts what the scores of gated channels tell the rankers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,6 @@ from shards.candidates import Candidates
 from shards.merging import ChannelResult, merge
 from shards.release import Release, ReleaseChannel
 from training.evaluation.gate_curve import NDCG, outcomes_of
-from training.evaluation.offline import Cascade, ranks_by_gate, retrieve
-from training.snapshot import Requests
 
 
 def recall_gain(
@@ -40,13 +38,10 @@ def _result(channel: ReleaseChannel, candidates: Candidates) -> ChannelResult:
     return ChannelResult(name=channel.name, weight=channel.weight, quota=channel.quota, candidates=candidates)
 
 
-def page_gains(
-    cascade: Cascade, requests: Requests, on_query: Callable[[], None] = lambda: None
-) -> NDArray[np.float64]:
-    """Return what an open gate adds to the NDCG@10 of each search's page [Q], at least 0."""
-    ranks = []
-    for context, item_id in zip(requests.contexts, requests.item_ids, strict=True):
-        ranks.append(ranks_by_gate(cascade, context, retrieve(cascade, context), item_id))
-        on_query()
+def page_gains(ranks: Sequence[tuple[int, int, int, int]]) -> NDArray[np.float64]:
+    """Return what an open gate adds to the NDCG@10 of each search's page [Q], at least 0.
+
+    `ranks` are those of `ranks_by_gate`.
+    """
     outcomes = outcomes_of(np.array(ranks, np.int64).reshape(-1, 4))
     return np.maximum(outcomes.opened[NDCG] - outcomes.closed[NDCG], 0.0)

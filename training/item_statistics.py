@@ -18,6 +18,8 @@ from training.datasets.tables import row_numbers, timestamps_ms
 
 Floats = NDArray[np.float64]
 
+_TREND_HALF_LIFE_DAYS = 5.0
+
 
 def items_as_of(
     items: pa.Table, events: pa.Table, now_ms: int, *, windows_days: Sequence[int] = (30, 7, 90)
@@ -25,9 +27,10 @@ def items_as_of(
     """Return the items with the statistics of the events strictly before `now_ms`.
 
     Columns: "popularity" and "popularity_<days>d" (events), "popularity_daily" (events a day since the item
-    was first met), "prior" (log popularity of the first window, 0 to 1), "age_days" and "idle_days" (since
-    its first and its newest event; missing if none), and where events have them "price_gbp" (the newest)
-    and "rating" (the mean).
+    was first met), "trending" (events, each counting half as much every five days), "prior" and
+    "trending_prior" (log popularity of the first window and log "trending", 0 to 1), "age_days" and
+    "idle_days" (since its first and its newest event; missing if none), and where events have them
+    "price_gbp" (the newest) and "rating" (the mean).
     """
     row_E = row_numbers(events.column("item_id"), items.column("item_id"))
     time_E = timestamps_ms(events)
@@ -38,8 +41,10 @@ def items_as_of(
     columns: dict[str, NDArray[Any]] = {"popularity": index.count(row_N, now_ms)}
     for days in windows_days:
         columns[f"popularity_{days}d"] = index.count(row_N, now_ms, window_ms=days * DAY_MS)
-    recent_N = np.log1p(columns[f"popularity_{windows_days[0]}d"])
-    columns["prior"] = recent_N / max(float(recent_N.max(initial=0.0)), 1.0)
+    faded_E = 0.5 ** ((now_ms - time_E) / (_TREND_HALF_LIFE_DAYS * DAY_MS))
+    columns["trending"] = np.bincount(row_E, weights=faded_E, minlength=len(items))
+    columns["prior"] = _prior(columns[f"popularity_{windows_days[0]}d"])
+    columns["trending_prior"] = _prior(columns["trending"])
     first_N, last_N = _first_and_last(row_E, time_E, len(items))
     age_N = (now_ms - first_N) / DAY_MS
     columns["age_days"] = age_N
@@ -50,6 +55,12 @@ def items_as_of(
     if "rating" in events.column_names:
         columns["rating"] = _mean(row_E, _floats(events, "rating")[seen], len(items))
     return _appended(items, columns)
+
+
+def _prior(count_N: NDArray[Any]) -> Floats:
+    """Return log counts over the largest one [N], 0 to 1."""
+    log_N: Floats = np.log1p(count_N)
+    return log_N / max(float(log_N.max(initial=0.0)), 1.0)
 
 
 def _first_and_last(row_E: NDArray[np.int64], time_E: NDArray[np.int64], items: int) -> tuple[Floats, Floats]:

@@ -1,6 +1,7 @@
 """What a run learns from the queries between the early moment and the test: see `training.pipeline`."""
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shards.release import Release
+from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.channels import Destination
 from training.embedding import Embedding, train_embedding
 from training.evaluation.next_items import next_items, sampled
-from training.evaluation.offline import merged, open_cascade, retrieve
+from training.evaluation.offline import merged, open_cascade, ranks_by_gate, retrieve
 from training.gate import GateLog, TrainedGate, kept_lexical, train_gate
 from training.gate_labels import page_gains, recall_gain
 from training.hydration import hydrated
 from training.merge_weights import FittedMerge, fitted_merge
 from training.rankers import Judgements, Rankers, train_rankers
 from training.recipe import EMBEDDING_RECALL
+from training.refreshing import Stretch, stretches
 from training.release_writing import (
     known_to_gate,
     release_of,
@@ -92,7 +96,7 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
         write_channels(run, early, tokenizer, embedding, earlier, scratch)
         if recipe.fit_merge:
             return Learned(tokenizer=tokenizer, embedding=embedding, merge=_fit_merge(run, scratch))
-        judgements, log = _judgements(run, requests, scratch)
+        judgements, log = _judgements(run, early, requests, scratch)
         assert tokenizer is not None, "rankers and gates read texts"
         rankers = _train_rankers(run, early, tokenizer, judgements) if run.recipe.ranks else None
         if rankers and run.recipe.gate_model and run.recipe.gate_model.label == "page":
@@ -154,26 +158,43 @@ def _fit_merge(run: Run, early: Destination) -> FittedMerge:
     return fitted_merge(asked, retrieved, {c.name: c.weight for c in run.recipe.channels})
 
 
-def _judgements(run: Run, requests: Requests, scratch: Destination) -> tuple[Judgements, GateLog]:
-    """Return the requests with what the early channels find for them, for rankers and for the gate."""
-    release = retrieval(run, scratch)
-    cascade = open_cascade(release, scratch.root)
+def _judgements(
+    run: Run, early: Snapshot, requests: Requests, scratch: Destination
+) -> tuple[Judgements, GateLog]:
+    """Return the requests with what the early channels find for them, for rankers and for the gate.
+
+    Where releases are refreshed between trainings, so are the early channels.
+    """
+    release = replace(retrieval(run, scratch), as_of_ms=early.now_ms)
     run.observe(PhaseStarted(phase="finding candidates", total=len(requests)))
-    candidates, lexical, gains = [], [], []
-    for context, item_id in zip(requests.contexts, requests.item_ids, strict=True):
-        retrieved = retrieve(cascade, context)
+    candidates, lexical, gains, known = [], [], [], []
+    for stretch, context, item_id in _answered(run, release, requests, scratch.root):
+        retrieved = retrieve(stretch.cascade, context)
         candidates.append(merged(release, retrieved, gate_open=run.gate(context, retrieved)))
+        known.append(stretch.known.items)
         if config := run.recipe.gate_model:
             lexical.append(kept_lexical(retrieved[config.channel]))
             gains.append(recall_gain(release, retrieved, item_id, config.depths))
-        run.observe(Advanced())
     judgements = Judgements(
         requests=requests,
         candidates=candidates,
         labels=task_labels(run.dataset, requests, run.recipe.tasks),
+        known=known,
     )
     contexts = requests.contexts if lexical else ()
     return judgements, GateLog(contexts=contexts, lexical=lexical, gain_Q=np.array(gains, np.float64))
+
+
+def _answered(
+    run: Run, release: Release, requests: Requests, models_dir: Path
+) -> Iterator[tuple[Stretch, SearchContext, str]]:
+    """Yield each request with what answers it, as fresh as it is when serving."""
+    times_ms = [context.now_ms for context in requests.contexts]
+    for stretch in stretches(run, release, models_dir, times_ms, run.recipe.refresh_days):
+        part = requests[stretch.searches]
+        for context, item_id in zip(part.contexts, part.item_ids, strict=True):
+            yield stretch, context, item_id
+            run.observe(Advanced())
 
 
 def _train_rankers(run: Run, early: Snapshot, tokenizer: Tokenizer, judgements: Judgements) -> Rankers:
@@ -197,7 +218,11 @@ def _page_gains(
     write_ranker_bundles(run, rankers, early, requests.contexts, scratch)
     release = release_of(run, scratch, early.now_ms, rankers=rankers)
     run.observe(PhaseStarted(phase="pages with and without embeddings", total=len(requests)))
-    return page_gains(open_cascade(release, scratch.root), requests, on_query=lambda: run.observe(Advanced()))
+    ranks = []
+    for stretch, context, item_id in _answered(run, release, requests, scratch.root):
+        retrieved = retrieve(stretch.cascade, context)
+        ranks.append(ranks_by_gate(stretch.cascade, context, retrieved, item_id))
+    return page_gains(ranks)
 
 
 def _train_gate(run: Run, early: Snapshot, log: GateLog) -> TrainedGate | None:

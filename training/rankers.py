@@ -5,9 +5,11 @@ A recipe may have one of them alone: a ranker without a pre-ranker is given what
 Legend: Q = requests, T = tasks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, repeat
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -39,18 +41,25 @@ from training.trainer import Observer, Seeded, ignore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgements:
-    """Requests with the candidates that the channels found and the items relevant to each task."""
+    """Requests with the candidates that the channels found and the items relevant to each task.
+
+    `known` is for each request the item table with the statistics that rankers read then.
+    """
 
     requests: Requests
     candidates: Sequence[Candidates]
     labels: Sequence[Sequence[frozenset[str]]]
+    known: Sequence[pa.Table]
 
     def __len__(self) -> int:
         return len(self.requests)
 
     def __getitem__(self, kept: slice) -> "Judgements":
         return Judgements(
-            requests=self.requests[kept], candidates=self.candidates[kept], labels=self.labels[kept]
+            requests=self.requests[kept],
+            candidates=self.candidates[kept],
+            labels=self.labels[kept],
+            known=self.known[kept],
         )
 
 
@@ -83,14 +92,13 @@ def train_rankers(
     observe: Observer = ignore,
     checkpoints: Checkpoints | None = None,
 ) -> Rankers:
-    """Train the rankers of the recipe on candidates found from the snapshot's channels."""
+    """Train the rankers of the recipe on candidates found from the snapshot's channels or fresher ones."""
     items = ForwardIndex(snapshot.items)
     columns = items.columns(snapshot.items.column_names)
     data = FittingData(contexts=train.requests.contexts, item_columns=columns, candidates=train.candidates)
     spec = fit_spec(recipe.features.ranking, data)
     inputs = model_inputs(spec, tokenizer, len(items))
-    encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
-    examples, judged = (_encoded(encoder, items, part) for part in (train, held_out))
+    examples, judged = (_encoded(spec, tokenizer, items, part) for part in (train, held_out))
     generator = seeded.apply()
     pre_ranker = ThreeTower(recipe.pre_ranker.model, inputs) if recipe.pre_ranker else None
     ranker = MMoERanker(recipe.ranker.model, inputs) if recipe.ranker else None
@@ -121,8 +129,19 @@ def train_rankers(
     )
 
 
-def _encoded(encoder: RequestEncoder, items: ForwardIndex, part: Judgements) -> RankingSet:
-    return ranking_set(encoder, items, part.requests.contexts, part.candidates, part.labels)
+def _encoded(spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, part: Judgements) -> RankingSet:
+    encoders = _encoders(spec, tokenizer, items, part.known)
+    return ranking_set(encoders, items, part.requests.contexts, part.candidates, part.labels)
+
+
+def _encoders(
+    spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, known: Sequence[pa.Table]
+) -> Iterator[RequestEncoder]:
+    """Yield for each request the encoder that knows of items what was known then."""
+    for _, tables in groupby(known, key=id):
+        table, *others = tables
+        encoder = RequestEncoder(spec, tokenizer, items.rows, ForwardIndex(table).columns(spec.item_columns))
+        yield from repeat(encoder, 1 + len(others))
 
 
 def _passed_on(pre_ranker: CandidateModel | None, examples: RankingSet, keep: int) -> RankingSet:

@@ -3,7 +3,7 @@
 Legend: Q = requests, B = batch, C = candidates, K = cross features, N = items, T = tasks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -103,20 +103,24 @@ def _gathered(value_QCX: Tensor, at_QC: Tensor) -> Tensor:
 
 
 def ranking_set(
-    encoder: RequestEncoder,
+    encoders: Iterable[RequestEncoder],
     items: ForwardIndex,
     contexts: Sequence[SearchContext],
     candidates: Sequence[Candidates],
     labels: Sequence[Sequence[frozenset[str]]],
 ) -> RankingSet:
-    """Return the encoded set; `labels` [Q][T] are the items relevant to each request and task."""
+    """Return the encoded set; `labels` [Q][T] are the items relevant to each request and task.
+
+    Each request's own encoder crosses it with its candidates. Items' own features are as in `items`.
+    """
     longest = max((len(found) for found in candidates), default=0)
     tasks = len(labels[0]) if labels else 0
     row_QC = np.zeros((len(contexts), longest), np.int64)
     present_QC = np.zeros(row_QC.shape, np.bool_)
     label_QCT = np.zeros((*row_QC.shape, tasks), np.bool_)
     cross_QCK: NDArray[np.float32] | None = None
-    for q, (context, found) in enumerate(zip(contexts, candidates, strict=True)):
+    encoder: RequestEncoder | None = None
+    for q, (encoder, context, found) in enumerate(zip(encoders, contexts, candidates, strict=True)):
         rows = items.rows_of(found.item_ids)
         cross_CK = encoder.encode_cross(context, rows, found)
         if cross_QCK is None:
@@ -124,7 +128,7 @@ def ranking_set(
         row_QC[q, : len(rows)], present_QC[q, : len(rows)], cross_QCK[q, : len(rows)] = rows, True, cross_CK
         for task, relevant in enumerate(labels[q]):
             label_QCT[q, : len(rows), task] = [item_id in relevant for item_id in found.item_ids]
-    if cross_QCK is None:
+    if cross_QCK is None or encoder is None:
         raise ValueError("there are no requests to rank for")
     return RankingSet(
         request=as_tensors(encoder.encode_requests(contexts)),

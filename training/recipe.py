@@ -238,6 +238,9 @@ class Recipe:
     """At most this many of those queries, the newest, are used."""
     holdout: float = 0.2
     """Last share of the rankers' queries that early stopping and tuning look at and training does not."""
+    refresh_days: float | None = None
+    """How often the release is refreshed between trainings (`headrace refresh`): rankers and gates learn from
+    candidates and statistics as fresh; None: they are as old as the training."""
     two_tower_queries: int = 200_000
     """At most this many of the newest queries train the two-tower model."""
 
@@ -258,6 +261,8 @@ class Recipe:
         self._check_gate()
         if self.fit_merge and self.judges:
             raise ValueError("fit_merge is for channels alone, without rankers and without a gate's model")
+        if self.refresh_days is not None and self.refresh_days <= 0:
+            raise ValueError("refresh_days must be positive")
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
 

@@ -7,7 +7,11 @@ stays as it is, and so do channels in partitions.
 """
 
 import shutil
-from dataclasses import replace
+import tempfile
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +28,18 @@ from shards.release import ModelVersion, Release, ReleaseChannel
 from training.answered_bundle import write_answered_again
 from training.channel_contents import UNTRAINED, contents_of
 from training.channels import Destination, write_channel
+from training.datasets.statistics import DAY_MS
 from training.datasets.tables import row_numbers
+from training.evaluation.offline import Cascade, open_cascade
 from training.ranker_bundles import PRE_RANKER, RANKER
 from training.run import GOLDENS, Run
 from training.snapshot import Snapshot, snapshot
-from training.trainer import Advanced, PhaseStarted
 
 
-def refresh(run: Run, release: Release, models_dir: Path, now_ms: int, destination: Destination) -> Release:
-    """Write the bundles of a release as of `now_ms` and return the release that names them.
+def refresh(
+    run: Run, release: Release, models_dir: Path, known: Snapshot, destination: Destination
+) -> Release:
+    """Write the bundles of a release as of the snapshot's moment and return the release that names them.
 
     Raises InvalidInput where the release's channels are not the recipe's, or an item of a trained bundle is
     not in the data; BundleError for a bundle that must not be served; FileExistsError where the version
@@ -42,15 +49,12 @@ def refresh(run: Run, release: Release, models_dir: Path, now_ms: int, destinati
     if set(recipes) != {channel.name for channel in release.channels}:
         problem = f"has the channels {', '.join(sorted(recipes))}, which are not those of {release.version}"
         raise InvalidInput(FieldViolation("recipe", problem))
-    known = snapshot(run.dataset, now_ms)
-    requests = run.requests_between(0, now_ms, newest=GOLDENS)
+    requests = run.requests_between(0, known.now_ms, newest=GOLDENS)
     contexts = (requests if len(requests) else run.browsing(known)).contexts
-    run.observe(PhaseStarted(phase="writing bundles", total=len(release.channels) + 2))
 
     def copied(name: str, pinned: ModelVersion) -> ModelVersion:
         model = destination.model(name)
         _write_copy(models_dir, pinned, model, known, destination.root)
-        run.observe(Advanced())
         return model
 
     def channel(pinned: ReleaseChannel) -> ReleaseChannel:
@@ -61,7 +65,6 @@ def refresh(run: Run, release: Release, models_dir: Path, now_ms: int, destinati
             return replace(pinned, model=copied(pinned.name, pinned.model))
         model, contents = destination.model(pinned.name), contents_of(recipe, known)
         write_channel(model, contents, known, contexts, destination.root, settings=destination.settings)
-        run.observe(Advanced())
         return replace(pinned, model=model)
 
     scorers = {
@@ -75,8 +78,58 @@ def refresh(run: Run, release: Release, models_dir: Path, now_ms: int, destinati
         channels=tuple(channel(pinned) for pinned in release.channels),
         pre_ranker=scorers.get(PRE_RANKER),
         ranker=scorers.get(RANKER),
-        as_of_ms=now_ms,
+        as_of_ms=known.now_ms,
     )
+
+
+@contextmanager
+def open_refreshed(run: Run, release: Release, models_dir: Path, known: Snapshot) -> Iterator[Cascade]:
+    """Yield the release as of the snapshot's moment, its bundles opened; they are gone afterwards.
+
+    Raises what `refresh` raises, and InvalidInput for a release with a channel in partitions.
+    """
+    if release.as_of_ms == known.now_ms:
+        yield open_cascade(release, models_dir)
+        return
+    if any(channel.partitions > 1 for channel in release.channels):
+        raise InvalidInput(FieldViolation("release", "has a channel in partitions, which is not refreshed"))
+    with tempfile.TemporaryDirectory(prefix="headrace-refreshed-") as folder:
+        destination = Destination(root=Path(folder), prefix=run.recipe.surface, version=str(known.now_ms))
+        refreshed = refresh(run, release, models_dir, known, destination)
+        yield open_cascade(refreshed, destination.root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """What answers some searches, one after another: a release with its bundles open, and what it knows."""
+
+    cascade: Cascade
+    known: Snapshot
+    searches: slice
+
+
+def stretches(
+    run: Run, release: Release, models_dir: Path, times_ms: Sequence[int], every_days: float | None
+) -> Iterator[Stretch]:
+    """Yield what answers searches of these times, in order, where the release is refreshed so often.
+
+    None: never, and the release answers all of them. Raises InvalidInput for a search before the release's
+    moment, and what `open_refreshed` raises.
+    """
+    start_ms = release.as_of_ms
+    if start_ms is None or (times_ms and times_ms[0] < start_ms):
+        raise InvalidInput(FieldViolation("release", "knows what came after the first search"))
+    if not times_ms:
+        return
+    moments_ms = [start_ms]
+    if every_days is not None:
+        moments_ms = list(range(start_ms, times_ms[-1] + 1, round(every_days * DAY_MS)))
+    for now_ms, until_ms in zip(moments_ms, [*moments_ms[1:], times_ms[-1] + 1], strict=True):
+        searches = slice(bisect_left(times_ms, now_ms), bisect_left(times_ms, until_ms))
+        if searches.start < searches.stop:
+            known = snapshot(run.dataset, now_ms)
+            with open_refreshed(run, release, models_dir, known) as cascade:
+                yield Stretch(cascade=cascade, known=known, searches=searches)
 
 
 def _write_copy(

@@ -24,20 +24,25 @@ from deploy.evaluation import OnlineOptions, OnlineRun, Tolerance, disagreements
 from deploy.evaluation_table import Evaluation, as_document, render
 from deploy.held_out import HeldOut
 from deploy.progress import query_progress
+from deploy.refreshing import run_of
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.gate import decide, waits_for_lexical
 from shards.bundle import read_manifest
 from shards.candidates import Candidates
+from shards.errors import FieldViolation, InvalidInput
 from shards.gate_model import open_gate
 from shards.manifest import Manifest
 from shards.release import Release
 from shards.search_context import SearchContext
+from training.datasets.tables import Dataset
 from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import Judged
 from training.evaluation.offline import GateRule, open_cascade
 from training.evaluation.offline import evaluate as evaluate_offline
+from training.evaluation.replay import replay
 from training.evaluation.report import Ranks, compare
+from training.recipes import recipe_of
 
 WORKSPACE_ROUTER = "up"
 """What `--online` takes for the router of the workspace's own cluster."""
@@ -56,6 +61,9 @@ def evaluate(
         str, typer.Option(help="Also ask this router, HOST:PORT, or 'up' for the workspace's own cluster.")
     ] = "",
     concurrency: Annotated[int, typer.Option(min=1, help="Searches in flight at once, online.")] = 4,
+    refresh_days: Annotated[
+        float, typer.Option(min=0, help="Refresh the release so often while the queries go by; 0: never.")
+    ] = 0.0,
     data_dir: DataDirOption = None,
     seed: QuerySeedOption = 0,
     as_json: JsonOption = False,
@@ -71,12 +79,18 @@ def evaluate(
     )
     release = held_out.release(folders)
     data, judged = held_out.queries(release)
+    if refresh_days and online:
+        problem = "is for an evaluation in one process: a cluster serves the release that it has"
+        raise InvalidInput(FieldViolation("refresh-days", problem))
     target = folders.running().router if online == WORKSPACE_ROUTER else online
     options = OnlineOptions(concurrency=concurrency, token=caller_token())
     run = _online(target, release, judged, options) if target else None
     # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
     gate = _replayed(run.opened) if run else _decided(release, folders.models_dir)
-    offline = _offline(release, folders.models_dir, judged, gate)
+    if refresh_days:
+        offline = _replayed_split(folders, release, data, judged, refresh_days, gate)
+    else:
+        offline = _offline(release, folders.models_dir, judged, gate)
     evaluation = Evaluation(
         dataset=data.name,
         split=split,
@@ -101,6 +115,14 @@ def _offline(release: Release, models_dir: Path, judged: list[Judged], gate: Gat
     cascade = open_cascade(release, models_dir)
     with query_progress("in one process", len(judged)) as on_query:
         return evaluate_offline(cascade, judged, gate=gate, on_query=on_query)
+
+
+def _replayed_split(
+    folders: Workspace, release: Release, data: Dataset, judged: list[Judged], days: float, gate: GateRule
+) -> Ranks:
+    run = run_of(recipe_of(release.surface), data, release, folders)
+    with query_progress(f"refreshed every {days:g} days", len(judged)) as on_query:
+        return replay(run, release, folders.models_dir, judged, days, gate=gate, on_query=on_query)
 
 
 def _replayed(opened: Sequence[bool]) -> GateRule:

@@ -31,7 +31,9 @@ def test_statistics_by_hand() -> None:
     assert (a["age_days"], a["idle_days"], a["price_gbp"], a["rating"]) == (60, 11, 3.0, 5.0)
     assert a["popularity_daily"] == pytest.approx(2 / 60)
     assert a["prior"] == pytest.approx(math.log(2))
-    assert (b["popularity"], b["prior"]) == (0, 0)
+    assert a["trending"] == pytest.approx(0.5**12 + 0.5 ** (11 / 5))
+    assert a["trending_prior"] == pytest.approx(math.log1p(a["trending"]))
+    assert (b["popularity"], b["prior"], b["trending"], b["trending_prior"]) == (0, 0, 0, 0)
     assert b["age_days"] is b["idle_days"] is b["price_gbp"] is b["rating"] is None
 
 

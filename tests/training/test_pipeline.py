@@ -24,7 +24,7 @@ from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import hard_rows
 from training.evaluation.judgements import judged_queries
-from training.evaluation.offline import evaluate, open_cascade
+from training.evaluation.offline import evaluate, open_cascade, ranks_by_gate, retrieve
 from training.evaluation.report import HYBRID, RANKED, Ints, figures
 from training.gate import GateTraining
 from training.gate_labels import page_gains
@@ -34,7 +34,7 @@ from training.pipeline import Trained, train
 from training.recipe import Recipe
 from training.release_writing import models_of
 from training.run import Run
-from training.snapshot import Requests, requests_between, snapshot
+from training.snapshot import requests_between, snapshot
 
 
 def run(root: Path, recipe: Recipe = RECIPE, *, seed: int = 3, dataset: Dataset | None = None) -> Trained:
@@ -89,12 +89,15 @@ def test_a_gate_can_learn_by_how_much_gated_channels_better_the_page(tmp_path: P
     trained = run(tmp_path, recipe)
     cascade = open_cascade(trained.release, tmp_path)
     judged = judged_queries(shop_dataset(), "test", limit=60, history_limit=200)
-    asked = Requests(contexts=[q.context for q in judged], item_ids=[q.relevant for q in judged])
+    ranks = [
+        ranks_by_gate(cascade, query.context, retrieve(cascade, query.context), query.relevant)
+        for query in judged
+    ]
     closed, opened = (
         discounts(evaluate(cascade, judged, gate=lambda *_, by=by: by).by_ranking[RANKED])
         for by in (False, True)
     )
-    assert page_gains(cascade, asked) == pytest.approx(np.maximum(opened - closed, 0.0))
+    assert page_gains(ranks) == pytest.approx(np.maximum(opened - closed, 0.0))
     assert trained.figures["gate gain"] == pytest.approx((opened - closed).clip(0.0).mean(), abs=0.1)
     assert trained.figures["gate gain"] > 0
     assert trained.release.gate.model is not None

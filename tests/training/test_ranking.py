@@ -1,6 +1,7 @@
 """Training on candidates: encoding, metrics, fused scores."""
 
 import math
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +53,9 @@ def examples() -> RankingSet:
         (frozenset("c"), frozenset[str]()),
     ]
     encoder = RequestEncoder(SPEC, None, ITEMS.rows, ITEMS.columns(("item_id",)))
-    return ranking_set(encoder, ITEMS, contexts, [found("c", "b", "a"), found("a"), found("b")], labels)
+    return ranking_set(
+        repeat(encoder, 3), ITEMS, contexts, [found("c", "b", "a"), found("a"), found("b")], labels
+    )
 
 
 def test_candidates_are_padded_to_one_length() -> None:

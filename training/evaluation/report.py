@@ -4,8 +4,9 @@ Legend: Q = queries.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,17 @@ class Ranks:
         for name, ranks in {"with_history": self.with_history, **self.by_ranking}.items():
             if ranks.shape != (len(self.query_ids),):
                 raise ValueError(f"{name} has shape {ranks.shape}, not ({len(self.query_ids)},)")
+
+
+def joined(parts: Sequence[Ranks]) -> Ranks:
+    """Return the ranks of several sets of queries as those of one; there is at least one set."""
+    return Ranks(
+        query_ids=tuple(chain.from_iterable(part.query_ids for part in parts)),
+        with_history=np.concatenate([part.with_history for part in parts]),
+        by_ranking={
+            name: np.concatenate([part.by_ranking[name] for part in parts]) for name in parts[0].by_ranking
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from shards.errors import FieldViolation, InvalidInput
 from training.recipe import Recipe
 from training.recipes.avito import AVITO
 from training.recipes.beauty_next import BEAUTY_NEXT
@@ -143,3 +144,11 @@ def dataset_of(surface: str) -> str:
     """Return the data set that a surface's recipe trains on, or one of the surface's name."""
     trained = (recipe.dataset_name for recipe in RECIPES.values() if recipe.surface == surface)
     return next(trained, surface.replace("-", "_"))
+
+
+def recipe_of(surface: str) -> Recipe:
+    """Return the recipe that makes releases of a surface; raises InvalidInput where none does."""
+    for recipe in RECIPES.values():
+        if recipe.surface == surface:
+            return recipe
+    raise InvalidInput(FieldViolation("surface", f"{surface!r} has no recipe here"))
