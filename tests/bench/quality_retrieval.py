@@ -1,8 +1,9 @@
 """A part of `make bench-quality`: protocol A on online_retail as far as retrieval, and the gate's labels.
 
 The recipe without its rankers: every channel alone and all of them merged, over all items, with the gate open
-for every search. The gate's labels say what embedding would add to a search; its figures are of searches that
-it did not learn from.
+for every search; the release is refreshed as often as the recipe says while the split goes by, and once never.
+The gate's labels say what embedding would add to a search; its figures are of searches that it did not learn
+from.
 """
 
 import tempfile
@@ -11,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from deploy.refreshing import run_of
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
 from tests.bench.quality_run import QualityRun
@@ -20,6 +22,7 @@ from training.datasets.tables import Dataset
 from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate, open_cascade
+from training.evaluation.replay import replay
 from training.evaluation.report import HYBRID, summarise
 from training.overrides import with_overrides
 from training.recipe import Recipe
@@ -40,11 +43,17 @@ def retrieval(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     rankings = {
         name: spread_of_each([each["rankings"][name] for each in runs]) for name in runs[0]["rankings"]
     }
+    never = {
+        name: spread_of_each([each["never_refreshed"][name] for each in runs])
+        for name in runs[0]["never_refreshed"]
+    }
     learned = spread_of_each([each["learned"] for each in runs])
     figures = {
         "seeds": run.seeds,
         "training_s": spread_of([each["training_s"] for each in runs]),
+        "refreshed_every_days": recipe.refresh_days,
         "rankings": rankings,
+        "never_refreshed": never,
         "learned": learned,
         "other_libraries": [asdict(line) for line in BASELINES[data.name]],
     }
@@ -71,10 +80,14 @@ def _run(recipe: Recipe, data: Dataset, seed: int, *, limit: int) -> dict[str, A
         trained = train_release(recipe, data, workspace, TrainingOptions(seed=seed), ignore)
         seconds = time.perf_counter() - started
         judged = judged_queries(data, "test", limit=limit, history_limit=trained.release.history_limit)
-        cascade = open_cascade(trained.release, workspace.models_dir)
-        rows = summarise(evaluate(cascade, judged, gate=lambda *_: True))
+        release, models_dir = trained.release, workspace.models_dir
+        making = run_of(recipe, data, release, workspace)
+        assert recipe.refresh_days is not None
+        ranks = replay(making, release, models_dir, judged, recipe.refresh_days, gate=lambda *_: True)
+        stale = evaluate(open_cascade(release, models_dir), judged, gate=lambda *_: True)
     return {
         "training_s": round(seconds, 1),
         "learned": dict(trained.figures),
-        "rankings": {row.ranking: asdict(row.overall) for row in rows},
+        "rankings": {row.ranking: asdict(row.overall) for row in summarise(ranks)},
+        "never_refreshed": {row.ranking: asdict(row.overall) for row in summarise(stale)},
     }
