@@ -1,9 +1,9 @@
 """A part of `make bench-quality`: protocol A on online_retail as far as retrieval, and the gate's labels.
 
 The recipe without its rankers: every channel alone and all of them merged, over all items, with the gate open
-for every search; the release is refreshed as often as the recipe says while the split goes by, and once never.
-The gate's labels say what embedding would add to a search; its figures are of searches that it did not learn
-from.
+for every search. The release is refreshed as often as the recipe says while the split goes by, and once
+never. The gate's labels say what embedding would add to a search; its figures are of searches that it did not
+learn from.
 """
 
 import tempfile
