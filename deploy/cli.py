@@ -35,6 +35,7 @@ _COMMANDS = {
     "catalogue": _Command("catalogue", "app", "Embed a whole catalogue by a trained model, and deploy it."),
     "recipes": _Command("recipes", "app", "List what can be trained."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),
+    "compare": _Command("compare", "compare", "Show how evaluations of the same queries differ."),
     "eval-next": _Command("evaluate_next", "evaluate_next", "Measure what users take next, without a query."),
     "gate": _Command("gate", "app", "Show what the query-selection gate saves and costs."),
     "tune": _Command("tune", "app", "Search for settings of recipes and of indexes."),

@@ -21,6 +21,7 @@ from deploy.commands.options import (
     WorkspaceOption,
 )
 from deploy.evaluation import OnlineOptions, OnlineRun, Tolerance, disagreements, run_online
+from deploy.evaluation_report import write_report
 from deploy.evaluation_table import Evaluation, as_document, render
 from deploy.held_out import HeldOut
 from deploy.progress import query_progress
@@ -64,6 +65,9 @@ def evaluate(
     refresh_days: Annotated[
         float, typer.Option(min=0, help="Refresh the release so often while the queries go by; 0: never.")
     ] = 0.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a report: eval.json, eval.txt, eval.png.")
+    ] = None,
     data_dir: DataDirOption = None,
     seed: QuerySeedOption = 0,
     as_json: JsonOption = False,
@@ -103,6 +107,8 @@ def evaluate(
         baselines=BASELINES.get(data.name, ()) if split == "test" else (),
         labels=_labels(release, folders.models_dir),
     )
+    if out:
+        write_report(out, evaluation)
     if as_json:
         typer.echo(json.dumps(as_document(evaluation), indent=2))
     else:

@@ -9,7 +9,20 @@ from deploy.settings import PROJECT_ROOT
 from tests.deploy.running_cluster import run
 
 COMMANDS = (
-    *("demo", "up", "controller", "router", "down", "status", "search", "events", "train", "refresh", "eval"),
+    *(
+        "demo",
+        "up",
+        "controller",
+        "router",
+        "down",
+        "status",
+        "search",
+        "events",
+        "train",
+        "refresh",
+        "eval",
+        "compare",
+    ),
     *("release", "models", "shards", "scale", "ops", "members", "users"),
 )
 

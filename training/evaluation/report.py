@@ -79,6 +79,18 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """A metric's mean in one run, by how much that is above another run's, and half the 95 % interval of it.
+
+    Both answered the same queries, so the interval is that of the differences by query.
+    """
+
+    mean: float
+    gain: float
+    gain_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """How far two runs over the same queries are apart in one ranking.
 
@@ -127,6 +139,35 @@ def figures(rank_Q: Ints) -> Figures:
         ndcg_10=float(ndcg_Q.mean()),
         ndcg_10_error=float(1.96 * ndcg_Q.std() / np.sqrt(len(ndcg_Q))),
     )
+
+
+def gain(before_Q: Ints, after_Q: Ints, metric: str) -> Gain:
+    """Return what "recall_10", "recall_100", "mrr_10" or "ndcg_10" gained from one run to another."""
+    value_Q = _values(after_Q, metric)
+    gain_Q = value_Q - _values(before_Q, metric)
+    error = 1.96 * float(gain_Q.std()) / float(np.sqrt(max(len(gain_Q), 1)))
+    return Gain(mean=float(value_Q.mean()), gain=float(gain_Q.mean()), gain_error=error)
+
+
+def _values(rank_Q: Ints, metric: str) -> NDArray[np.float64]:
+    """Return the metric of each query [Q]."""
+    hit_QK, one_Q = metrics.hits_of_ranks(rank_Q, DEPTH), np.ones_like(rank_Q)
+    name, _, depth = metric.rpartition("_")
+    match name:
+        case "recall":
+            return metrics.recall_at(hit_QK, one_Q, int(depth))
+        case "mrr":
+            return metrics.mrr_at(hit_QK, int(depth))
+        case "ndcg":
+            return metrics.ndcg_at(hit_QK, one_Q, int(depth))
+    raise ValueError(f"{metric!r} is no metric of ranks")
+
+
+def recall_by_depth(rank_Q: Ints) -> NDArray[np.float64]:
+    """Return the share of queries whose item is among the first 1, 2, … `DEPTH` [DEPTH]."""
+    counts = np.bincount(rank_Q, minlength=DEPTH + 1)[1 : DEPTH + 1]
+    shares: NDArray[np.float64] = np.cumsum(counts) / max(len(rank_Q), 1)
+    return shares
 
 
 def compare(left: Ranks, right: Ranks) -> tuple[Difference, ...]:
