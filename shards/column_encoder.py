@@ -4,13 +4,14 @@ Legend: N = values (requests or items), L = ids a value. Whatever the input, no 
 """
 
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.feature_kinds import Categories, Category, Ngrams, Number, Tokens, ValueKind
+from shards.feature_kinds import Categories, Category, HashedId, Ngrams, Number, Tokens, ValueKind
 from shards.tokenizer import Tokenizer
 from shards.words import encode_ngrams
 
@@ -27,7 +28,7 @@ LIMIT = 1e3
 def column_encoder(feature: ValueKind, tokenizer: Tokenizer | None) -> ColumnEncoder:
     """Return the encoder of one feature; ValueError where it needs a tokeniser and there is none.
 
-    Tokens, Ngrams and Categories give int64 [N, L], Category int64 [N], Number float32 [N].
+    Tokens, Ngrams and Categories give int64 [N, L], Category and HashedId int64 [N], Number float32 [N].
     """
     match feature:
         case Tokens():
@@ -42,6 +43,10 @@ def column_encoder(feature: ValueKind, tokenizer: Tokenizer | None) -> ColumnEnc
         case Categories():
             many = _ids(feature.vocabulary)
             return lambda values: _encode_categories(values, many, feature.max_len)
+        case HashedId():
+            return lambda values: np.array(
+                [_hashed(text_of(v), feature.buckets) for v in values], dtype=np.int64
+            )
         case Number():
             return lambda values: scale(
                 numbers(values), log1p=feature.log1p, mean=feature.mean, std=feature.std
@@ -98,6 +103,10 @@ def _encode_categories(values: Sequence[object], known: Mapping[str, int], max_l
         ids = [known[text] for part in parts if (text := text_of(part)) in known][:max_len]
         ids_L[: len(ids)] = ids
     return ids_NL
+
+
+def _hashed(text: str, buckets: int) -> int:
+    return 1 + zlib.crc32(text.encode("utf-8", "surrogatepass")) % buckets if text else 0
 
 
 def _ids(vocabulary: tuple[str, ...]) -> dict[str, int]:

@@ -115,6 +115,8 @@ def read_source(context: SearchContext, source: str) -> object:
     match root:
         case "query":
             return context.query
+        case "user_id":
+            return context.user.user_id
         case "user":
             return context.user.features.get(leaf)
         case "context":

@@ -1,6 +1,6 @@
 """The kinds of feature that a model may name: definitions only, fixed at training time.
 
-A feature with source "item.<column>" belongs to the item side; sources "query", "user.<feature>",
+A feature with source "item.<column>" belongs to the item side; sources "query", "user_id", "user.<feature>",
 "context.<feature>" and "now.<part>" to the request side. Cross features (`shards.cross_kinds`) give one
 number a candidate. `cardinality` is how many ids an embedding table needs, padding or unknown (0)
 included.
@@ -93,6 +93,28 @@ class Categories:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HashedId:
+    """One id in 1..buckets by the hash of a value, say of a user's or an item's id; 0 = missing.
+
+    There is no vocabulary: who came after training has a row of the table, too, and shares it with whoever
+    has the same hash.
+    """
+
+    name: str
+    source: str
+    buckets: int
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        check_positive("buckets", self.buckets)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return self.buckets + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
     """(x - mean) / std of a number, after sign(x) * log1p(|x|) where asked; 0 where it is missing."""
 
@@ -161,16 +183,18 @@ class ItemId:
         check_name(self.name)
 
 
-ValueKind = Tokens | Ngrams | Category | Categories | Number
+ValueKind = Tokens | Ngrams | Category | Categories | HashedId | Number
 HistoryKind = HistoryItems | HistoryAges
 
 
 def _check(name: str, source: str) -> None:
     check_name(name)
     root, _, leaf = source.partition(".")
-    known = source == "query" or (root in ("user", "context", "item") and leaf)
+    known = source in ("query", "user_id") or (root in ("user", "context", "item") and leaf)
     if not (known or (root == "now" and leaf in NOW_PARTS)):
-        raise ValueError(f"source {source!r} of {name!r} is none of query, user.*, context.*, item.*, now.*")
+        raise ValueError(
+            f"source {source!r} of {name!r} is none of query, user_id, user.*, context.*, item.*, now.*"
+        )
 
 
 def check_name(name: str) -> None:

@@ -103,6 +103,8 @@ class Manifest:
     """Settings of the engine; each engine documents its own."""
     settings: tuple[str, ...] = ()
     """Settings of the recipe that it was trained with in place of the recipe's own: "path=value"."""
+    full_version: str = ""
+    """The version that a full update begins with, where tables alone learned since; empty: this one."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     tolerance: Tolerance = Tolerance()
     training_range: TrainingRange | None = None

@@ -33,7 +33,7 @@ from shards.release import Stage
 from shards.search_context import Filter, FilterClause
 from shards.servable import open_servable
 from shards.stages import Retriever
-from shards.two_tower import INDEX_FILE, TwoTower, TwoTowerParams
+from shards.two_tower import INDEX_FILE, PARAMETERS_FILE, TwoTower, TwoTowerParams
 
 Rows = NDArray[np.int64]
 
@@ -140,6 +140,7 @@ _OWN_FILES = {
     SECOND_FILE,
     TABLE_FILE,
     GOLDEN_FILE,
+    PARAMETERS_FILE,
 }
 
 

@@ -3,7 +3,8 @@
 Files: program "query_tower" (request features by name → a vector [1, D], or one of each head [1, H, D]),
 index.faiss (inner product, ids are rows of items.parquet), features.json, and second_vectors.npy where a
 second model orders what the first one finds. Shards do not run program "item_tower" (item features →
-vectors [N, D]): it is there to embed other items. Params: "ann", how far the index looks, as `headrace tune
+vectors [N, D]): it is there to embed other items; nor do they read parameters.npz, which a later training
+goes on from. Params: "ann", how far the index looks, as `headrace tune
 ann` found it; what the index says itself by default; "radius" and "first". A search looks up each of its
 vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
 """
@@ -29,6 +30,7 @@ from shards.runner import Runner, open_runner
 from shards.search_context import Filter, SearchContext
 
 INDEX_FILE = "index.faiss"
+PARAMETERS_FILE = "parameters.npz"
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
 

@@ -29,6 +29,8 @@ class Destination:
     version: str
     settings: tuple[str, ...] = ()
     """What was set in place of the recipe's own settings; manifests say it."""
+    full_version: str = ""
+    """What manifests say where tables alone learned on: the version that a full update begins with."""
 
     def model(self, name: str) -> ModelVersion:
         """Return the name and version of a model of this recipe."""

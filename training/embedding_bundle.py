@@ -27,7 +27,7 @@ from shards.json_codec import to_json
 from shards.manifest import Manifest
 from shards.program_inputs import Arrays
 from shards.query_vectors import QueryVectors
-from shards.release import ModelVersion, Stage
+from shards.release import Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE
 from shards.two_tower import INDEX_FILE, TwoTowerParams
@@ -37,6 +37,8 @@ from training.embedding import RECALL_K, Embedding
 from training.item_index import untuned_index
 from training.models.ensemble import Ensemble
 from training.models.hydrated import Hydrated
+from training.models.two_tower import TwoTower
+from training.parameters import save_parameters
 from training.programs import Program, item_tower, query_tower
 from training.snapshot import Snapshot
 from training.tensors import as_tensors, rows_of
@@ -73,22 +75,23 @@ def write_embedding(
         faiss.write_index(index, str(folder / INDEX_FILE))
         if params.first:
             np.save(folder / SECOND_FILE, second_NE)
+        if isinstance(embedding.model, TwoTower):
+            save_parameters(embedding.model, folder)
         if len(items) < len(snapshot.items):
             # Towers know items by their row among all of them.
             pq.write_table(snapshot.items.select([ITEM_ID_COLUMN]), folder / CATALOGUE_FILE)
 
     write_with_query_tower(
-        destination.model(name),
+        name,
         embedding,
         snapshot,
         contexts,
         [engine.retrieve(context, GOLDEN_K, (), (), 0) for context in contexts],
-        destination.root,
+        destination,
         engine="two_tower",
         sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1]},
         add=add,
         item_programs=() if params.first else _item_programs(embedding),
-        settings=destination.settings,
         params=to_json(params),
         items=items,
     )
@@ -138,12 +141,12 @@ def query_vectors(embedding: Embedding) -> QueryVectors:
 
 
 def write_with_query_tower(
-    model: ModelVersion,
+    name: str,
     embedding: Embedding,
     snapshot: Snapshot,
     contexts: Sequence[SearchContext],
     answers: Sequence[Candidates],
-    root: Path,
+    destination: Destination,
     *,
     engine: str,
     sizes: Mapping[str, int],
@@ -151,7 +154,6 @@ def write_with_query_tower(
     params: Mapping[str, Any] | None = None,
     items: pa.Table | None = None,
     item_programs: Sequence[Program] = (),
-    settings: tuple[str, ...] = (),
 ) -> None:
     """Write a bundle of the query tower with what it needs, the goldens, and what `add` puts beside them.
 
@@ -159,6 +161,7 @@ def write_with_query_tower(
     """
     request = as_tensors(embedding.encoder.encode_requests(contexts))
     programs = (query_tower(embedding.model, rows_of(request, torch.arange(2))), *item_programs)
+    model = destination.model(name)
     manifest = Manifest(
         name=model.model,
         version=model.version,
@@ -169,7 +172,8 @@ def write_with_query_tower(
         programs={program.name: program.spec for program in programs},
         metrics={} if np.isnan(embedding.recall) else {f"recall_{RECALL_K}": embedding.recall},
         training_range=snapshot.training_range,
-        settings=settings,
+        settings=destination.settings,
+        full_version=destination.full_version,
     )
 
     def fill(folder: Path) -> None:
@@ -182,4 +186,4 @@ def write_with_query_tower(
         write_golden(folder / GOLDEN_FILE, golden_of(contexts, answers))
         add(folder)
 
-    write_bundle(root, manifest, fill)
+    write_bundle(destination.root, manifest, fill)

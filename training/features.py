@@ -20,6 +20,7 @@ from shards.feature_encoder import read_source
 from shards.feature_kinds import (
     Categories,
     Category,
+    HashedId,
     HistoryAges,
     HistoryItems,
     ItemId,
@@ -150,7 +151,7 @@ def _field(feature: Feature, tokenizer: Tokenizer | None, items: int) -> tuple[F
         case Ngrams():
             table = f"ngrams_{feature.n}_{feature.buckets}"
             return Field(name=feature.name, kind="bag", table=table), feature.cardinality
-        case Category():
+        case Category() | HashedId():
             return Field(name=feature.name, kind="id", table=feature.name), feature.cardinality
         case Categories():
             return Field(name=feature.name, kind="bag", table=feature.name), feature.cardinality

@@ -142,6 +142,7 @@ Part = Callable[[SearchContext], tuple[Hashable, SearchContext]]
 _PARTS: Mapping[str, Part] = {
     "query": lambda c: (c.query, SearchContext(query=c.query, now_ms=0)),
     "user": lambda c: (c.user.user_id, _user_alone(c)),
+    "user_id": lambda c: (c.user.user_id, _user_alone(c)),
     "context": lambda c: (tuple(sorted(c.features.items())), SearchContext(features=c.features, now_ms=0)),
     "now": lambda c: (c.now_ms // 3_600_000, SearchContext(now_ms=c.now_ms)),
 }

@@ -43,15 +43,14 @@ def write_paths(
         np.save(folder / ITEM_VECTORS_FILE, vector_ND, allow_pickle=False)
 
     write_with_query_tower(
-        destination.model(name),
+        name,
         embedding,
         snapshot,
         contexts,
         [engine.retrieve(context, GOLDEN_K, (), (), 0) for context in contexts],
-        destination.root,
+        destination,
         engine="deep_retrieval",
         sizes={"items": len(vector_ND), "embedding": vector_ND.shape[1], "paths": len(index.path_C)},
         params=to_json(params),
         add=add,
-        settings=destination.settings,
     )

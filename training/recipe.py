@@ -25,6 +25,7 @@ from training.prod2vec import Prod2VecTraining
 from training.ranking import RankingTraining
 from training.retrieval import TwoTowerTraining
 from training.sequences import SequenceTraining
+from training.updates import UpdateTraining
 
 EMBEDDING_RECALL = "embedding recall@100"
 """The figure by which a two_tower channel is judged."""
@@ -207,6 +208,8 @@ class Recipe:
     """What the rankers predict; those that there are predict all of them."""
     features: FeatureRecipe = field(default_factory=FeatureRecipe)
     two_tower: TwoTowerTraining = field(default_factory=TwoTowerTraining)
+    updates: UpdateTraining = field(default_factory=UpdateTraining)
+    """How the two-tower model of a release goes on learning from what came since."""
     sequences: SequenceTraining | None = None
     """Makes the two_tower channel a history transformer, trained on events in place of queries."""
     ensemble: EnsembleTraining | None = None

@@ -60,7 +60,7 @@ def write_channels(
                     known,
                     contexts,
                     destination,
-                    _two_tower_params(run, channel),
+                    two_tower_params(run.recipe, channel),
                     active_within_days=channel.active_within_days,
                 )
             else:
@@ -74,8 +74,9 @@ def write_channels(
         run.observe(Advanced())
 
 
-def _two_tower_params(run: Run, channel: ChannelRecipe) -> TwoTowerParams:
-    first = run.recipe.ensemble.first if run.recipe.ensemble else 0
+def two_tower_params(recipe: Recipe, channel: ChannelRecipe) -> TwoTowerParams:
+    """Return the settings of the channel's engine."""
+    first = recipe.ensemble.first if recipe.ensemble else 0
     return TwoTowerParams(radius=channel.radius, first=first)
 
 

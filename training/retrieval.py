@@ -94,6 +94,16 @@ class RetrievalSet:
     def __len__(self) -> int:
         return len(self.row_Q)
 
+    def part(self, start: int, end: int) -> "RetrievalSet":
+        """Return the requests from one number to another."""
+        rows = torch.arange(start, end)
+        return RetrievalSet(
+            request=rows_of(self.request, rows),
+            row_Q=self.row_Q[start:end],
+            owner_Q=self.owner_Q[start:end],
+            hard_QR=None if self.hard_QR is None else self.hard_QR[start:end],
+        )
+
 
 def train_two_tower(
     model: TwoTower,

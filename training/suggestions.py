@@ -83,15 +83,14 @@ def write_suggestions(
         pq.write_table(snapshot.items.select(["item_id"]), folder / CATALOGUE_FILE)
 
     write_with_query_tower(
-        destination.model(name),
+        name,
         embedding,
         snapshot,
         contexts,
         [engine.retrieve(context, GOLDEN_K, (), (), 0) for context in contexts],
-        destination.root,
+        destination,
         engine="two_tower",
         sizes={"items": len(vector_SD), "embedding": vector_SD.shape[1]},
         items=table,
         add=add,
-        settings=destination.settings,
     )

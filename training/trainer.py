@@ -31,6 +31,8 @@ class FitConfig:
     """Steps over which the learning rate rises to its full value."""
     last_rate: float = 1.0
     """The share of the learning rate that is left when the last epoch ends; it falls in a line."""
+    optimizer: str = "adamw"
+    """Or "sgd", whose steps are small where there is little to learn from: for a few minutes' examples."""
     precision: str = "float32"
     """"bfloat16" mixes precisions on a GPU, and changes nothing on a CPU."""
 
@@ -41,6 +43,8 @@ class FitConfig:
             raise ValueError("learning_rate must be positive")
         if self.warmup_steps < 0 or not 0 < self.last_rate <= 1:
             raise ValueError("warmup_steps must not be negative and last_rate must be a share above 0")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"optimizer must be adamw or sgd, not {self.optimizer!r}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, not {self.precision!r}")
 
@@ -163,7 +167,8 @@ class _Loop:
         self.name, self.model, self.config = name, model, config
         self.loss, self.evaluate = loss, evaluate
         self.observe, self.checkpoint, self.share = observe, checkpoint, current_share()
-        self.optimizer = torch.optim.AdamW(
+        kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
+        self.optimizer: torch.optim.Optimizer = kind(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
         )
         self.progress = checkpoint.load(model, self.optimizer) or Progress()

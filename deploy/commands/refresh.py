@@ -1,6 +1,5 @@
 """`headrace refresh`: a release as of a later moment, without training."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,9 +8,9 @@ from rich.console import Console
 from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
 from deploy.commands.train import recipe_named, showing_progress
 from deploy.folders import cache_dir
+from deploy.moments import told_moment_ms
 from deploy.refreshing import refresh_release
 from deploy.workspace import Workspace
-from shards.errors import FieldViolation, InvalidInput
 from training.datasets import sources
 from training.recipes import RECIPES
 
@@ -33,16 +32,8 @@ def refresh(
 ) -> None:
     """Make a release's tables and statistics again as of a moment; models stay as they were trained."""
     named = recipe_named(recipe)
-    now_ms = _moment_ms(until) if until else None
+    now_ms = told_moment_ms(until, "until") if until else None
     data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     with showing_progress(Console(stderr=True)) as observe:
         release = refresh_release(named, data, Workspace(workspace), now_ms, version, observe)
     typer.echo(f"{release.surface} {release.version}")
-
-
-def _moment_ms(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidInput(FieldViolation("until", f"{text!r} is no moment: {error}")) from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

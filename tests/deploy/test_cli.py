@@ -9,21 +9,8 @@ from deploy.settings import PROJECT_ROOT
 from tests.deploy.running_cluster import run
 
 COMMANDS = (
-    *(
-        "demo",
-        "up",
-        "controller",
-        "router",
-        "down",
-        "status",
-        "search",
-        "events",
-        "train",
-        "refresh",
-        "eval",
-        "compare",
-    ),
-    *("release", "models", "shards", "scale", "ops", "members", "users"),
+    *("demo", "up", "controller", "router", "down", "status", "search", "events", "members", "users"),
+    *("train", "refresh", "update", "eval", "compare", "release", "models", "shards", "scale", "ops"),
 )
 
 
@@ -67,6 +54,8 @@ def test_every_command_has_help(command: str) -> None:
         (["controller", "--ray-address", "127.0.0.1:1"], "cannot join Ray at 127.0.0.1:1"),
         (["refresh", "shop"], "recipe: 'shop' is none of"),
         (["refresh", "movielens", "--until", "soon"], "until: 'soon' is no moment"),
+        (["update", "shop"], "recipe: 'shop' is none of"),
+        (["update", "movielens", "--until", "soon"], "until: 'soon' is no moment"),
         (["router"], "settings: a router follows --controller, --consul or both"),
         (["up", "--user-store", "http://h"], "settings: a user store is a folder, redis://"),
         (["up", "--user-store", "redis://:secret@h"], "settings: the password of a Redis is a secret"),

@@ -23,6 +23,7 @@ from shards.feature_encoder import RequestEncoder
 from shards.feature_kinds import (
     Categories,
     Category,
+    HashedId,
     HistoryAges,
     HistoryItems,
     ItemId,
@@ -52,6 +53,7 @@ SPEC = FeatureSpec(
         Categories(name="likes", source="user.likes", vocabulary=("War", "Drama"), max_len=3),
         Number(name="age", source="user.age", mean=40.0, std=10.0),
         Number(name="visits", source="context.visits", log1p=True),
+        HashedId(name="visitor", source="user_id", buckets=50),
         Category(name="weekday", source="now.weekday", vocabulary=tuple("0123456")),
         HistoryItems(name="history", max_len=3),
         HistoryAges(name="history_ages", max_len=3, boundaries_days=(1.0, 7.0)),
@@ -343,3 +345,18 @@ def test_500_candidates_take_about_a_millisecond() -> None:
 def test_features_are_what_the_union_says() -> None:
     # Every kind is in SPEC, so that no branch goes untested.
     assert {type(feature) for feature in SPEC.features} == set(get_args(Feature))
+
+
+def test_hashed_ids_need_no_vocabulary() -> None:
+    user = HashedId(name="user", source="user_id", buckets=1_000)
+    item = HashedId(name="row", source="item.item_id", buckets=1_000)
+    encoder = RequestEncoder(FeatureSpec(features=(user, item)), None, ROWS)
+    askers = [UserState(user_id=user_id) for user_id in ("", "u1", "u2", "u1")]
+    encoded = encoder.encode_requests([SearchContext(user=asker, now_ms=NOW_MS) for asker in askers])
+    nobody, one, other, again = encoded["user"].tolist()
+    assert nobody == 0
+    assert one == again != other
+    assert 1 <= min(one, other) <= max(one, other) <= 1_000 == user.cardinality - 1
+    ids = encoder.encode_items({"item_id": ["a1", "never seen"]})["row"]
+    assert ids.min() >= 1
+    assert ids.tolist() == encoder.encode_items({"item_id": ["a1", "never seen"]})["row"].tolist()

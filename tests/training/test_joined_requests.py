@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shards.feature_encoder import RequestEncoder
-from shards.feature_kinds import Category, HistoryAges, HistoryItems, Number, Tokens
+from shards.feature_kinds import Category, HashedId, HistoryAges, HistoryItems, Number, Tokens
 from shards.features import Feature
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
@@ -23,6 +23,7 @@ from training.tensors import Tensors, as_tensors
 EVERY_PART = (
     Tokens(name="query_tokens", source="query", max_len=4),
     Category(name="country", source="user.country", vocabulary=()),
+    HashedId(name="user", source="user_id", buckets=100),
     Number(name="hour", source="now.hour"),
     HistoryItems(name="history_items", max_len=6),
     HistoryAges(name="history_ages", max_len=6, boundaries_days=(1.0, 7.0)),

@@ -15,6 +15,7 @@ from training.recipes.hydrated import HYDRATED
 from training.recipes.movielens import MOVIELENS
 from training.recipes.movielens_ensemble import MOVIELENS_ENSEMBLE
 from training.recipes.movielens_next import MOVIELENS_NEXT
+from training.recipes.movielens_updates import MOVIELENS_UPDATES
 from training.recipes.movielens_views import MOVIELENS_VIEWS
 from training.recipes.neural_cf import NEURAL_CF
 from training.recipes.online_retail import ONLINE_RETAIL
@@ -49,6 +50,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R12",),
         source="self-supervised two-tower, Yao et al., CIKM 2021, arXiv 2007.12865",
         effect="telling two views of an item from those of others gives cold items recall",
+    ),
+    Card(
+        recipe=MOVIELENS_UPDATES,
+        systems=("R14",),
+        source="full and incremental updates of deployed recommenders; no paper",
+        effect="tables that learn every few minutes keep a daily model fresh in the last hours of a day",
     ),
     Card(
         recipe=MOVIELENS_ENSEMBLE,

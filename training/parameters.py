@@ -1,0 +1,90 @@
+"""The parameters of a two-tower model in its bundle: what a later training goes on from.
+
+Shards do not read them: they run the exported towers. Items may have come and gone since; the table of item
+ids is put in the order of the items that there are now, and a new item begins as at the first training.
+
+Legend: N = items, D = width of a vector.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from shards.bundle import Bundle
+from shards.catalogue import CATALOGUE_FILE
+from shards.errors import CorruptBundle, FieldViolation, InvalidInput
+from shards.feature_kinds import ITEM_ID_COLUMN
+from shards.forward_index import ITEMS_FILE
+from shards.two_tower import PARAMETERS_FILE
+from training.features import ITEM_TABLE, model_inputs
+from training.models.fields import table_weight
+from training.models.two_tower import TwoTower, TwoTowerConfig
+
+
+def save_parameters(model: TwoTower, folder: Path) -> None:
+    """Write the parameters into a bundle's folder, as plain arrays."""
+    # A table that several parts share is there once, which it is not in the state of the module.
+    arrays = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    np.savez(folder / PARAMETERS_FILE, allow_pickle=False, **arrays)
+
+
+def restored(config: TwoTowerConfig, bundle: Bundle, item_ids: Sequence[str]) -> TwoTower:
+    """Return the model of a bundle over these items, in the order that they have now.
+
+    Raises `InvalidInput` for a bundle without parameters or with those of another model, and `CorruptBundle`
+    where they cannot be read.
+    """
+    named = bundle.manifest.model_version
+    if bundle.spec is None or PARAMETERS_FILE not in bundle.manifest.files:
+        raise InvalidInput(
+            FieldViolation("model", f"{named} holds no parameters to go on from: train it anew")
+        )
+    inputs = model_inputs(bundle.spec, bundle.tokenizer, len(item_ids))
+    model, saved = TwoTower(config, inputs), _read(bundle.file(PARAMETERS_FILE))
+    own = dict(model.named_parameters())
+    if ITEM_TABLE in inputs.tables:
+        weight = table_weight(model.tables, ITEM_TABLE)
+        name = next(name for name, parameter in own.items() if parameter is weight)
+        saved[name] = _in_order(weight.detach(), saved.get(name), _known_ids(bundle), item_ids)
+    if {n: value.shape for n, value in saved.items()} != {n: value.shape for n, value in own.items()}:
+        problem = f"{named} was trained with other settings than the recipe has"
+        raise InvalidInput(FieldViolation("model", problem))
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(saved[name])
+    return model.eval()
+
+
+def _in_order(
+    new_ND: Tensor, old_ND: Tensor | None, old_ids: Sequence[str], item_ids: Sequence[str]
+) -> Tensor:
+    """Return the vectors of items that the old table knows, and the new table's own of the others.
+
+    Row 0 is of no item, the first item has row 1. A table of other items or of another width fits nowhere.
+    """
+    if old_ND is None or len(old_ND) != len(old_ids) + 1 or old_ND.shape[1:] != new_ND.shape[1:]:
+        return new_ND[:0]
+    old_row = {item_id: row for row, item_id in enumerate(old_ids, start=1)}
+    row_N = torch.tensor([0, *(old_row.get(item_id, -1) for item_id in item_ids)])
+    return torch.where((row_N >= 0).unsqueeze(1), old_ND[row_N.clamp(min=0)], new_ND)
+
+
+def _known_ids(bundle: Bundle) -> list[str]:
+    """Return the items as the towers know them, in the order of rows."""
+    file = CATALOGUE_FILE if CATALOGUE_FILE in bundle.manifest.files else ITEMS_FILE
+    table = pq.read_table(bundle.file(file), columns=[ITEM_ID_COLUMN], partitioning=None)
+    ids: list[str] = table.column(ITEM_ID_COLUMN).to_pylist()
+    return ids
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
