@@ -10,12 +10,11 @@ Legend: H = query vectors, D = width of a vector, K = items found, N = items.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.ann_cascade import AnnCascade
-from shards.ann_index import AnnIndex
 from shards.candidates import Floats
 from shards.forward_index import Mask
 
@@ -23,13 +22,24 @@ Found = tuple[Floats, NDArray[np.int64]]
 """Scores [K] and rows [K]."""
 
 
-def look_up(ann: AnnIndex | AnnCascade, vector_HD: Floats, k: int, allowed_N: Mask | None = None) -> Found:
+class VectorIndex(Protocol):
+    """What finds the items that are best for one vector."""
+
+    @property
+    def width(self) -> int:
+        """Return D."""
+
+    def search(self, vector_1D: Floats, k: int, allowed_N: Mask | None = None) -> Found:
+        """Return the scores and rows of `k` allowed items, best first, ties by row."""
+
+
+def look_up(ann: VectorIndex, vector_HD: Floats, k: int, allowed_N: Mask | None = None) -> Found:
     """Return the `k` allowed items that are best for any of the vectors, best first, ties by row."""
     found = [ann.search(vector_D[np.newaxis], k, allowed_N) for vector_D in vector_HD]
     return found[0] if len(found) == 1 else joined(found, (), k)
 
 
-def look_up_each(ann: AnnIndex, vector_HD: Floats, k: int, allowed_N: Mask | None = None) -> Found:
+def look_up_each(ann: VectorIndex, vector_HD: Floats, k: int, allowed_N: Mask | None = None) -> Found:
     """Return `k` allowed items of which an equal share is found by each vector, best first, ties by row.
 
     What several vectors find leaves room, which the best of all that they found take.

@@ -70,6 +70,8 @@ def check_can_split(manifest: Manifest) -> None:
             f"{model} scores by BM25, which weighs words by how many texts of the whole catalogue hold them: "
             "partitions would score, and so order, otherwise than the whole"
         )
+    elif manifest.params.get("clusters", 1) != 1:
+        problem = f"{model} spreads answers over clusters, of which a partition holds parts"
     elif manifest.engine not in _SHARES:
         problem = f"{model} has engine {manifest.engine!r}, which cannot be split"
     else:

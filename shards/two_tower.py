@@ -1,12 +1,12 @@
 """Engine "two_tower": the query tower and the index of item vectors answer together.
 
 Files: program "query_tower" (request features by name → a vector [1, D], or one of each head [1, H, D]),
-index.faiss (inner product, ids are rows of items.parquet), features.json, and second_vectors.npy where a
-second model orders what the first one finds. Shards do not run program "item_tower" (item features →
-vectors [N, D]): it is there to embed other items; nor do they read parameters.npz, which a later training
-goes on from. Params: "ann", how far the index looks, as `headrace tune
-ann` found it; what the index says itself by default; "radius" and "first". A search looks up each of its
-vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
+index.faiss (inner product, ids are rows of items.parquet), features.json, second_vectors.npy where a second
+model orders what the first one finds, and item_clusters.npz where clusters share an answer. Shards do not
+run program "item_tower" (item features → vectors [N, D]): it is there to embed other items; nor do they read
+parameters.npz, which a later training goes on from. Params: "ann", how far the index looks, as `headrace tune
+ann` found it; what the index says itself by default; "radius", "first" and "clusters". A search looks up each
+of its vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.ann_cascade import SECOND_FILE, AnnCascade, open_cascade
+from shards.ann_cascade import SECOND_FILE, open_cascade
 from shards.ann_index import AnnIndex, AnnKnobs
 from shards.batching import Batches
 from shards.bundle import Bundle
@@ -23,7 +23,8 @@ from shards.catalogue import answer, check_finite, open_encoder, open_items, rea
 from shards.errors import MismatchedBundle
 from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
-from shards.lookups import look_up
+from shards.item_clusters import CLUSTERS_FILE, open_clustered
+from shards.lookups import VectorIndex, look_up
 from shards.program_inputs import Arrays
 from shards.query_vectors import QueryVectors
 from shards.runner import Runner, open_runner
@@ -46,10 +47,16 @@ class TwoTowerParams:
     """The least score of an answer; None for the nearest however far."""
     first: int = 0
     """Neighbours by the first of two models that the second puts in order; 0 where there is one model."""
+    clusters: int = 1
+    """The nearest clusters of items that share an answer; with 1 nothing is clustered."""
 
     def __post_init__(self) -> None:
         if self.first < 0:
             raise ValueError("first must not be negative")
+        if self.clusters < 1:
+            raise ValueError("clusters must be at least 1")
+        if self.clusters > 1 and self.first:
+            raise ValueError("clusters and first do not go together")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +66,7 @@ class TwoTower:
     items: ForwardIndex
     encoder: RequestEncoder
     vectors: QueryVectors
-    ann: AnnIndex | AnnCascade
+    ann: VectorIndex
     radius: float | None = None
 
     def retrieve(
@@ -96,9 +103,16 @@ def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
         items=items,
         encoder=open_encoder(bundle, items),
         vectors=open_query_vectors(bundle, device),
-        ann=open_cascade(ann, bundle.file(SECOND_FILE), params.first) if params.first else ann,
+        ann=_asked(ann, params, bundle),
         radius=params.radius,
     )
+
+
+def _asked(ann: AnnIndex, params: TwoTowerParams, bundle: Bundle) -> VectorIndex:
+    """Return what searches ask: the index alone, or one with what a second model or clusters add."""
+    if params.first:
+        return open_cascade(ann, bundle.file(SECOND_FILE), params.first)
+    return open_clustered(ann, bundle.file(CLUSTERS_FILE), params.clusters) if params.clusters > 1 else ann
 
 
 def open_query_vectors(bundle: Bundle, device: str) -> QueryVectors:

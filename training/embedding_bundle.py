@@ -23,7 +23,9 @@ from shards.feature_kinds import ITEM_ID_COLUMN
 from shards.features import FEATURES_FILE
 from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
+from shards.item_clusters import CLUSTERS_FILE, ClusteredIndex, ItemClusters
 from shards.json_codec import to_json
+from shards.lookups import VectorIndex
 from shards.manifest import Manifest
 from shards.program_inputs import Arrays
 from shards.query_vectors import QueryVectors
@@ -34,6 +36,7 @@ from shards.two_tower import INDEX_FILE, TwoTowerParams
 from shards.two_tower import TwoTower as TwoTowerEngine
 from training.channels import GOLDEN_K, Destination
 from training.embedding import RECALL_K, Embedding
+from training.item_clusters import cluster
 from training.item_index import untuned_index
 from training.models.ensemble import Ensemble
 from training.models.hydrated import Hydrated
@@ -53,21 +56,24 @@ def write_embedding(
     params: TwoTowerParams = TwoTowerParams(),  # noqa: B008 (frozen)
     *,
     active_within_days: float | None = None,
+    clusters: int = 0,
 ) -> None:
     """Write the bundle; its goldens are the answers to `contexts` from the eager model's vectors.
 
-    Its index holds the items that were acted on within so many days, all of them where that is None.
+    Its index holds the items that were acted on within so many days, all of them where that is None. They are
+    put into so many `clusters` where the engine's settings ask for such.
     """
     items, row_N = active_items(snapshot.items, active_within_days)
     vector_ND = item_vectors(embedding)[row_N]
     index = untuned_index(np.ascontiguousarray(vector_ND[:, : _indexed(embedding, params)]))
     second_NE = np.ascontiguousarray(vector_ND[:, index.d :])
     ann = AnnIndex(index)
+    clustered = cluster(vector_ND, clusters) if params.clusters > 1 else None
     engine = TwoTowerEngine(
         items=ForwardIndex(items),
         encoder=embedding.encoder,
         vectors=query_vectors(embedding),
-        ann=AnnCascade(index=ann, second_NE=second_NE, first=params.first) if params.first else ann,
+        ann=_asked(ann, params, second_NE, clustered),
         radius=params.radius,
     )
 
@@ -75,6 +81,8 @@ def write_embedding(
         faiss.write_index(index, str(folder / INDEX_FILE))
         if params.first:
             np.save(folder / SECOND_FILE, second_NE)
+        if clustered is not None:
+            clustered.save(folder / CLUSTERS_FILE)
         if isinstance(embedding.model, TwoTower):
             save_parameters(embedding.model, folder)
         if len(items) < len(snapshot.items):
@@ -95,6 +103,15 @@ def write_embedding(
         params=to_json(params),
         items=items,
     )
+
+
+def _asked(
+    ann: AnnIndex, params: TwoTowerParams, second_NE: Floats, clustered: ItemClusters | None
+) -> VectorIndex:
+    """Return what searches ask, as a shard opens it."""
+    if clustered is not None:
+        return ClusteredIndex(index=ann, clusters=clustered, asked=params.clusters)
+    return AnnCascade(index=ann, second_NE=second_NE, first=params.first) if params.first else ann
 
 
 def _item_programs(embedding: Embedding) -> Sequence[Program]:

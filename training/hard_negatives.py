@@ -45,6 +45,9 @@ class HardNegatives:
     """The last one; with 0 they stay. Easy negatives alone after hard ones are hard-to-easy transfer."""
     alone: bool = False
     """Whether epochs with hard negatives have no easy ones."""
+    of_others: bool = False
+    """Whether they are negatives of the batch's other requests in place of their own: with source "actions"
+    in-batch negatives enriched by what others saw and left (eBay, arXiv 2102.06156)."""
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -57,6 +60,8 @@ class HardNegatives:
             raise ValueError("first_rank must be at least 1 and last_rank no less than it")
         if self.per_positive and self.source == "actions" and not self.actions:
             raise ValueError("hard negatives of source 'actions' need actions")
+        if self.of_others and (self.source != "actions" or self.alone):
+            raise ValueError("of_others is for source 'actions', beside easy negatives")
 
     def active(self, epoch: int) -> bool:
         """Return whether steps of this epoch, counted from 1, have hard negatives."""
@@ -113,6 +118,13 @@ class OwnedItems:
         at_BK = torch.searchsorted(self.key_E, key_BK).clamp(max=len(self.key_E) - 1)
         known_BK: Tensor = self.key_E[at_BK] == key_BK
         return known_BK & (owner_B.unsqueeze(1) >= 0)
+
+
+def chances(row_QR: Tensor, items: int) -> Tensor:
+    """Return how likely a draw for a random request is each item [N]; below 1 in all if some have none."""
+    known_QR = row_QR >= 0
+    part_QR = (known_QR / known_QR.sum(dim=1, keepdim=True).clamp(min=1)).to(torch.float64)
+    return torch.bincount(row_QR[known_QR], weights=part_QR[known_QR], minlength=items) / len(row_QR)
 
 
 def by_rank(

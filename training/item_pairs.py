@@ -2,8 +2,8 @@
 
 Every event that has company is an anchor; its positive is drawn from the other events of its user within the
 hours. Negatives are drawn in proportion to the root of how often items were met, shared by the batch; only
-those count that were about at the anchor's time and are not of its own company. All are scored; the loss is
-on the hardest of each anchor, and gradients flow through those alone.
+those count that are not of the anchor's company and, with `about`, were about at its time. All are scored;
+the loss is on the hardest of each anchor, and gradients flow through those alone.
 
 Legend: E = events by user and time, B = anchors of a batch, M = negatives that a batch scores, N = items.
 """
@@ -39,6 +39,9 @@ class ItemPairTraining:
     """Items drawn for each batch."""
     negative_power: float = 0.5
     """They are drawn in proportion to how often they were met, to this power."""
+    about: bool = True
+    """Whether only items that had been met by the anchor's time, and were met again, are negatives of it; not
+    for data whose times are made up."""
     hardest: int = 100
     """Of each anchor's negatives so many that score highest count; 0 for all."""
 
@@ -168,7 +171,9 @@ class ItemPairLoss:
             self.weight_N, self.training.negatives, replacement=True, generator=self.generator
         )
         row_M = torch.unique(drawn)
-        masked_BM = pairs.company(anchor_B, row_M) | ~pairs.about(pairs.time_E[anchor_B], row_M)
+        masked_BM = pairs.company(anchor_B, row_M)
+        if self.training.about:
+            masked_BM |= ~pairs.about(pairs.time_E[anchor_B], row_M)
         anchor_row_B, other_row_B = pairs.row_E[anchor_B], pairs.row_E[other_B]
         if self.training.hardest:
             hard_BM = self._hardest(anchor_row_B, row_M, masked_BM)
@@ -198,14 +203,6 @@ class ItemPairLoss:
         return vectors
 
 
-def pair_recall(vector_ND: Tensor, pairs: ItemPairs, after_ms: int, k: int, *, limit: int = 5000) -> float:
-    """Return the share of pairs after a moment whose other item is among the `k` nearest to the anchor.
-
-    Pairs are an anchor with the next event of its company; at most `limit` of them, evenly over the events.
-    """
-    return found_within(vector_ND, *later_pairs(pairs, after_ms, limit=limit), k)
-
-
 def found_within(vector_ND: Tensor, anchor: Tensor, other: Tensor, k: int) -> float:
     """Return the share of pairs of rows [Q] whose other item is among the `k` nearest to the anchor."""
     if not len(anchor):
@@ -216,10 +213,10 @@ def found_within(vector_ND: Tensor, anchor: Tensor, other: Tensor, k: int) -> fl
     return float(((score_QN > own_Q1).sum(dim=1) < k).float().mean())
 
 
-def later_pairs(pairs: ItemPairs, after_ms: int, *, limit: int) -> tuple[Tensor, Tensor]:
-    """Return the rows of the two items [Q] of pairs after a moment."""
+def pairs_between(pairs: ItemPairs, start_ms: int, end_ms: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of the two items [Q] of each event in [start, end) and the next one of its company."""
     anchor = pairs.anchors()
-    anchor = anchor[(pairs.time_E[anchor] >= after_ms) & (anchor + 1 < pairs.high_E[anchor])]
+    inside = (pairs.time_E[anchor] >= start_ms) & (pairs.time_E[anchor] < end_ms)
+    anchor = anchor[inside & (anchor + 1 < pairs.high_E[anchor])]
     anchor = anchor[pairs.row_E[anchor] != pairs.row_E[anchor + 1]]
-    anchor = anchor[:: max(1, len(anchor) // limit)]
     return pairs.row_E[anchor], pairs.row_E[anchor + 1]

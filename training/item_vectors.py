@@ -31,7 +31,7 @@ from training.item_pairs import item_pairs, train_item_pairs
 from training.models.item_tower import ItemTower, as_codes
 from training.recipe import ChannelRecipe, Recipe
 from training.snapshot import Snapshot
-from training.tensors import as_tensors
+from training.tensors import Tensors, as_tensors
 from training.trainer import Observer, Seeded, ignore
 
 INT8 = "SQ8_direct_signed"
@@ -60,11 +60,7 @@ def train_item_vectors(
     assert training is not None, "a recipe with item_vectors has item_pairs"
     generator = seeded.apply()
     items = ForwardIndex(snapshot.items)
-    columns = items.columns(snapshot.items.column_names)
-    features = FeatureSpec(features=recipe.features.two_tower).on("item")
-    spec = fit_spec(features, FittingData(contexts=(), item_columns=columns))
-    item = as_tensors(RequestEncoder(spec, tokenizer, items.rows, columns).encode_items(columns))
-    model = ItemTower(training.model, model_inputs(spec, tokenizer, len(items)))
+    model, item = new_tower(recipe, items, tokenizer)
     train_item_pairs(
         model,
         training,
@@ -78,6 +74,17 @@ def train_item_vectors(
         vector_ND = model(item)
     int8 = training.model.output == "tanh"
     return TrainedVectors(vector_ND=(as_codes(vector_ND) if int8 else vector_ND).numpy(), int8=int8)
+
+
+def new_tower(recipe: Recipe, items: ForwardIndex, tokenizer: Tokenizer | None) -> tuple[ItemTower, Tensors]:
+    """Return the recipe's item tower, still to be trained, and the features of the whole catalogue [N, …]."""
+    training = recipe.item_pairs
+    assert training is not None, "a recipe with item_vectors has item_pairs"
+    columns = items.columns(items.names)
+    features = FeatureSpec(features=recipe.features.two_tower).on("item")
+    spec = fit_spec(features, FittingData(contexts=(), item_columns=columns))
+    item = as_tensors(RequestEncoder(spec, tokenizer, items.rows, columns).encode_items(columns))
+    return ItemTower(training.model, model_inputs(spec, tokenizer, len(items))), item
 
 
 def write_item_vectors(

@@ -116,6 +116,10 @@ class ChannelRecipe:
     """The least cosine of what "two_tower" finds; None: the `k` nearest however far."""
     active_within_days: float | None = None
     """The index of "two_tower" holds what was acted on within so many days; None: every item."""
+    clusters: int = 0
+    """So many clusters are what items of "two_tower" are put into."""
+    nearest_clusters: int = 1
+    """The nearest of them that share an answer of "two_tower"; 1: the nearest items of all."""
     newest: int = 20
     """The user's newest items that "item_vectors" asks with, where it knows no interests."""
     interests: InterestParams | None = None
@@ -128,6 +132,8 @@ class ChannelRecipe:
             raise ValueError(f"gap_decay must be a share above 0, not {self.gap_decay:g}")
         if self.most_steps < 1:
             raise ValueError(f"most_steps must be at least 1, not {self.most_steps}")
+        if not 1 <= self.nearest_clusters <= max(self.clusters, 1):
+            raise ValueError(f"nearest_clusters must be 1 to {max(self.clusters, 1)}, the clusters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

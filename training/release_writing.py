@@ -62,6 +62,7 @@ def write_channels(
                     destination,
                     two_tower_params(run.recipe, channel),
                     active_within_days=channel.active_within_days,
+                    clusters=channel.clusters,
                 )
             else:
                 _WRITERS[channel.source](channel.name, embedding, known, contexts, destination)
@@ -77,7 +78,7 @@ def write_channels(
 def two_tower_params(recipe: Recipe, channel: ChannelRecipe) -> TwoTowerParams:
     """Return the settings of the channel's engine."""
     first = recipe.ensemble.first if recipe.ensemble else 0
-    return TwoTowerParams(radius=channel.radius, first=first)
+    return TwoTowerParams(radius=channel.radius, first=first, clusters=channel.nearest_clusters)
 
 
 def _item_vectors(run: Run, known: Snapshot, tokenizer: Tokenizer | None) -> TrainedVectors | None:

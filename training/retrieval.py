@@ -13,7 +13,7 @@ from training import losses
 from training.augmentations import SelfSupervised, contrastive_loss, mutual_information, views
 from training.checkpoints import NOT_KEPT, Checkpoint
 from training.frequencies import StreamingFrequency
-from training.hard_negatives import HardItems, HardNegatives, by_rank
+from training.hard_negatives import HardItems, HardNegatives, by_rank, chances
 from training.models.ensemble import Ensemble
 from training.models.history_transformer import HistoryTransformer
 from training.models.hydrated import Hydrated
@@ -173,7 +173,14 @@ class RetrievalLoss:
             in_batch=training.in_batch,
             batch_counts_N=count_N * rarity_N,
             frequency=frequency,
+            shared_p_N=self._shared(items),
         )
+
+    def _shared(self, items: int) -> Tensor | None:
+        """Return how likely a hard negative is each item [N], where the batch's other requests have it."""
+        if self.hard is None or not self.hard.config.of_others:
+            return None
+        return chances(self.hard.row_QR, items)
 
     def batches(self) -> list[Tensor]:
         """Begin an epoch and return its batches of request numbers."""

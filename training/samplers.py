@@ -29,7 +29,7 @@ class Sampled:
     """True where an item must not count as a negative: a positive of the same owner in this batch, or what
     is hard for others alone."""
     hard_BM: Tensor
-    """True where an item is a hard negative of the example."""
+    """True where an item is a hard negative of the example alone."""
 
     def of(self, examples: slice) -> "Sampled":
         """Return the same items for some of the examples."""
@@ -46,7 +46,8 @@ class MixedSampler:
 
     `batch_counts_N` says how often examples take each item in an epoch, where that is not as often as it was
     taken. Without `in_batch` the items of a batch are no negatives of each other. With `frequency` the
-    batch's part of logQ is what that estimates, else it is counted.
+    batch's part of logQ is what that estimates, else it is counted. With `shared_p_N`, how likely a hard
+    negative is each item, those are negatives of all examples of the batch but their own.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class MixedSampler:
         in_batch: bool = True,
         batch_counts_N: Tensor | None = None,
         frequency: StreamingFrequency | None = None,
+        shared_p_N: Tensor | None = None,
     ) -> None:
         if drawn < 0:
             raise ValueError(f"drawn must not be negative: {drawn}")
@@ -65,7 +67,7 @@ class MixedSampler:
             raise ValueError("without items of the batch there must be drawn ones")
         count_N = count_N.to(torch.float64)
         batch_counts_N = count_N if batch_counts_N is None else batch_counts_N.to(torch.float64)
-        self.drawn, self.in_batch, self.frequency = drawn, in_batch, frequency
+        self.drawn, self.in_batch, self.frequency, self.shared_p_N = drawn, in_batch, frequency, shared_p_N
         self.batch_p_N = batch_counts_N / batch_counts_N.sum().clamp(min=1e-9)
         # Items never counted keep a share of the draws, or they would never be pushed away from a query.
         weight_N = count_N.clamp(min=1.0) ** power
@@ -77,7 +79,7 @@ class MixedSampler:
         """Return what the batch with these positive rows [B] is scored against.
 
         Examples with the same non-negative owner [B] mask each other's positives. Hard negatives are rows
-        [B, H], -1 for none; each is one for its own example alone.
+        [B, H], -1 for none; each is one for its own example alone, or for all others where they are shared.
         """
         drawn = self._draw(generator)
         known = torch.cat([row_B, drawn])
@@ -89,11 +91,16 @@ class MixedSampler:
         if self.frequency is not None:
             self.frequency.observe(row_B)
         expected_M = torch.where(torch.isin(row_M, known), self._expected(row_M, len(row_B)), 1.0)
+        masked_BM = _own_positives(positive_B, owner_B, len(row_M))
+        if self.shared_p_N is not None and hard_BH is not None:
+            expected_M = self._expected(row_M, len(row_B)) + hard_BH.numel() * self.shared_p_N[row_M]
+            easy_M |= torch.isin(row_M, hard)
+            masked_BM, hard_BM = masked_BM | hard_BM, torch.zeros_like(hard_BM)
         return Sampled(
             row_M=row_M,
             log_q_M=expected_M.clamp(min=1e-9).log().to(torch.float32),
             positive_B=positive_B,
-            masked_BM=_own_positives(positive_B, owner_B, len(row_M)) | ~(easy_M | hard_BM),
+            masked_BM=masked_BM | ~(easy_M | hard_BM),
             hard_BM=hard_BM,
         )
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.data_dir import data_dir
+from tests.bench.quality_clusters import clusters
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_ensemble import ensemble
 from tests.bench.quality_hydration import hydration
+from tests.bench.quality_item_pairs import item_vectors
 from tests.bench.quality_log_q import log_q
 from tests.bench.quality_negatives import negatives, trainings
 from tests.bench.quality_neural_cf import neural_cf
@@ -37,10 +39,12 @@ def _of_one_size(part: Callable[[Path], tuple[dict[str, Any], list[Check]]]) -> 
 
 
 PARTS: Mapping[str, Part] = {
+    "clusters": clusters,
     "cross_shop": cross_shop,
     "deep_retrieval": deep_retrieval,
     "ensemble": _of_one_size(ensemble),
     "hydration": hydration,
+    "item_pairs": item_vectors,
     "log_q": log_q,
     "negatives": _of_one_size(negatives),
     "neural_cf": neural_cf,

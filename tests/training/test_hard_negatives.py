@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.hard_negatives import HardItems, HardNegatives, by_actions, by_rank, rejected, some_of
+from training.hard_negatives import HardItems, HardNegatives, by_actions, by_rank, chances, rejected, some_of
 from training.samplers import MixedSampler, at_random, hardest
 
 NOBODY = -1
@@ -85,6 +85,21 @@ def test_a_hard_negative_is_one_for_its_own_example_alone() -> None:
     assert sampled.log_q_M[2:].tolist() == [0.0, 0.0], "a batch meets it once, whatever its popularity"
 
 
+def test_what_others_left_is_a_negative_of_all_but_its_own_example() -> None:
+    left_QR = torch.tensor([[3, 4, -1], [3, -1, -1], [-1, -1, -1], [-1, -1, -1]])
+    likely_N = chances(left_QR, 5)
+    assert likely_N.tolist() == [0.0, 0.0, 0.0, (0.5 + 1) / 4, 0.5 / 4]
+    count_N = torch.tensor([9, 9, 1, 1, 1])
+    sampler = MixedSampler(count_N, drawn=0, shared_p_N=likely_N)
+    owner_B, hard_BH = torch.tensor([NOBODY, NOBODY]), torch.tensor([[3], [-1]])
+    sampled = sampler.sample(torch.tensor([0, 1]), owner_B, generator(), hard_BH)
+    assert sampled.row_M.tolist() == [0, 1, 3]
+    assert sampled.masked_BM.tolist() == [[True, False, True], [False, True, False]]
+    assert not sampled.hard_BM.any()
+    expected = 2 * count_N[sampled.row_M] / 21 + 2 * likely_N[sampled.row_M]
+    torch.testing.assert_close(sampled.log_q_M, expected.log().float())
+
+
 def test_counting_the_hardest_and_some_at_random() -> None:
     logit_BM = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     masked_BM = torch.tensor([[True, False, False, False]])
@@ -105,6 +120,7 @@ def test_some_of_few_is_padded() -> None:
         ({"per_positive": -1}, "per_positive"),
         ({"first_rank": 9, "last_rank": 8}, "first_rank"),
         ({"per_positive": 1, "source": "actions"}, "need actions"),
+        ({"of_others": True}, "of_others is for source 'actions'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, object], problem: str) -> None:

@@ -25,7 +25,14 @@ from tests.training.retail_slice import first_items
 from training.channels import Destination
 from training.datasets.tables import TIMESTAMP, Dataset
 from training.evaluation.next_items import next_items
-from training.item_pairs import HOUR_MS, ItemPairLoss, ItemPairTraining, found_within, item_pairs, later_pairs
+from training.item_pairs import (
+    HOUR_MS,
+    ItemPairLoss,
+    ItemPairTraining,
+    found_within,
+    item_pairs,
+    pairs_between,
+)
 from training.models.item_tower import ItemTower, ItemTowerConfig, as_codes
 from training.pipeline import train
 from training.recipe import ChannelRecipe
@@ -146,7 +153,7 @@ def new_items_found(dataset: Dataset, hidden: pa.Array, path: Path, k: int) -> f
     engine = open_servable(open_bundle(path), "cpu")
     assert isinstance(engine, ItemVectors)
     vector_ND = torch.from_numpy(engine.ann.vectors_at(np.arange(len(engine.items))))
-    anchor, other = later_pairs(item_pairs(dataset.events, engine.items, 8.0), 0, limit=20_000)
+    anchor, other = pairs_between(item_pairs(dataset.events, engine.items, 8.0), 0, 1 << 60)
     new_N = torch.from_numpy(np.isin(np.array(engine.items.item_ids), hidden.to_pylist()))
     kept = new_N[other] & ~new_N[anchor]
     return found_within(vector_ND, anchor[kept], other[kept], k)

@@ -10,6 +10,7 @@ from training.recipes.card import Card
 from training.recipes.cross_shop import CROSS_SHOP, CROSS_SHOP_QUERIES
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
 from training.recipes.dpsr import DPSR
+from training.recipes.ebay import EBAY
 from training.recipes.gowalla import GOWALLA
 from training.recipes.hydrated import HYDRATED
 from training.recipes.movielens import MOVIELENS
@@ -56,6 +57,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R14",),
         source="full and incremental updates of deployed recommenders; no paper",
         effect="tables that learn every few minutes keep a daily model fresh in the last hours of a day",
+    ),
+    Card(
+        recipe=EBAY,
+        systems=("R6",),
+        source="eBay's personalised embedding-based retrieval, arXiv 2102.06156",
+        effect="lists become more diverse with the clusters that they are taken from, at a cost in recall",
     ),
     Card(
         recipe=MOVIELENS_ENSEMBLE,
