@@ -123,6 +123,7 @@ def write_update(run: Run, update: Update, destination: Destination) -> Release:
         destination,
         two_tower_params(recipe, update.channel),
         active_within_days=update.channel.active_within_days,
+        clusters=update.channel.clusters,
     )
     return update.released(destination.model(update.channel.name))
 
