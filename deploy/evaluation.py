@@ -6,6 +6,7 @@ router's retrieval proxy, so that "a channel alone" means the same in both evalu
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+_LOOK_EVERY_S = 0.05
 
 ATTEMPTS = 3
 """A degraded answer is asked for again: this compares scores, not speed."""
@@ -91,6 +94,22 @@ async def run_online(
     ):
         replay = _Replay(client, RetrievalServiceStub(channel), release, options.timeout_s)
         return _as_run(judged, await _all(judged, replay.answer, options.concurrency, on_query))
+
+
+async def await_release(target: str, release: Release, options: OnlineOptions) -> None:
+    """Return when the router at `target` answers with this release.
+
+    Raises `Unavailable` where it does not within `timeout_s`, and what a search raises.
+    """
+    until_s = time.monotonic() + options.timeout_s
+    async with HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client:
+        while True:
+            answered = (await client.search(release.surface, release.surface, page_size=1)).release
+            if answered == release.version:
+                return
+            if time.monotonic() > until_s:
+                raise Unavailable(f"the router still serves release {answered}, not {release.version}")
+            await asyncio.sleep(_LOOK_EVERY_S)
 
 
 async def browse_online(

@@ -1,9 +1,8 @@
-"""Brings a workspace's release up to a later moment: bundles and release appear together or not at all."""
+"""Brings a workspace's release up to a later moment: its bundles appear together or not at all."""
 
 import hashlib
 from functools import partial
 
-from deploy.release_files import read_release, write_release
 from deploy.training import opens, publish, refuse_existing, scratch
 from deploy.workspace import Workspace
 from shards.bundle import read_manifest
@@ -11,50 +10,43 @@ from shards.errors import FieldViolation, InvalidInput
 from shards.release import Release
 from training.channels import Destination
 from training.datasets.digest import digest_of
-from training.datasets.tables import Dataset, timestamps_ms
+from training.datasets.tables import Dataset
 from training.overrides import with_overrides
 from training.recipe import Recipe
-from training.refreshing import refresh
-from training.release_writing import models_of
+from training.refreshing import named, refresh
 from training.run import Run
 from training.snapshot import snapshot
 from training.trainer import Observer, PhaseStarted, ignore
 
 
 def refresh_release(
-    recipe: Recipe,
-    dataset: Dataset,
-    workspace: Workspace,
-    now_ms: int | None,
-    version: str,
-    observe: Observer,
+    run: Run, release: Release, workspace: Workspace, now_ms: int, *, version: str = ""
 ) -> Release:
-    """Write the recipe's release of the workspace as of `now_ms`; None: of the newest event.
+    """Write the release's bundles as of `now_ms` into the workspace and return the release that names them.
 
-    The recipe's settings are those that the release was trained with. Raises `InvalidInput` where the moment
-    is before the release's own or a bundle of the version exists, and what `training.refreshing.refresh`
-    raises.
+    Without a `version` one is made from the release, the data and the moment; where its bundles are there
+    already they are used. Raises `InvalidInput` where the moment is before the release's own or a bundle of a
+    named version exists, and what `training.refreshing.refresh` raises.
     """
-    release = read_release(workspace, recipe.surface)
-    if now_ms is None:
-        now_ms = int(timestamps_ms(dataset.events).max(initial=0)) + 1
     if release.as_of_ms is not None and now_ms < release.as_of_ms:
         raise InvalidInput(FieldViolation("until", "is before the moment that the release knows"))
-    run = run_of(recipe, dataset, release, workspace, observe)
     with scratch(workspace) as made:
         destination = Destination(
             root=made,
-            prefix=recipe.surface,
-            version=version or _version_of(release, digest_of(dataset), now_ms),
+            prefix=run.recipe.surface,
+            version=version or _version_of(release, digest_of(run.dataset), now_ms),
             settings=_settings_of(release, workspace),
         )
-        refuse_existing(workspace, models_of(run.recipe, destination))
-        observe(PhaseStarted(phase="writing bundles"))
-        known = snapshot(dataset, now_ms)
-        refreshed = refresh(run, release, workspace.models_dir, known, destination)
-        publish(made, workspace.models_dir, refreshed.models().keys() - release.models().keys())
-    write_release(workspace, refreshed)
-    return refreshed
+        wanted = named(release, destination, now_ms)
+        fresh = wanted.models().keys() - release.models().keys()
+        if version:
+            refuse_existing(workspace, fresh)
+        elif all((workspace.models_dir / model.model / model.version).exists() for model in fresh):
+            return wanted
+        run.observe(PhaseStarted(phase="writing bundles"))
+        refresh(run, release, workspace.models_dir, snapshot(run.dataset, now_ms), destination)
+        publish(made, workspace.models_dir, fresh)
+    return wanted
 
 
 def run_of(

@@ -24,7 +24,7 @@ from shards.feature_kinds import ITEM_ID_COLUMN
 from shards.forward_index import ITEMS_FILE
 from shards.golden import GOLDEN_FILE, read_golden
 from shards.manifest import MANIFEST_FILE
-from shards.release import ModelVersion, Release, ReleaseChannel
+from shards.release import ModelVersion, Release, ReleaseScorer
 from training.answered_bundle import write_answered_again
 from training.channel_contents import UNTRAINED, contents_of
 from training.channels import Destination, write_channel
@@ -52,33 +52,37 @@ def refresh(
     requests = run.requests_between(0, known.now_ms, newest=GOLDENS)
     contexts = (requests if len(requests) else run.browsing(known)).contexts
 
-    def copied(name: str, pinned: ModelVersion) -> ModelVersion:
-        model = destination.model(name)
-        _write_copy(models_dir, pinned, model, known, destination.root)
-        return model
+    refreshed = named(release, destination, known.now_ms)
+    for before, after in zip(release.channels, refreshed.channels, strict=True):
+        recipe, model = recipes[after.name], after.model
+        if before == after:
+            continue
+        if recipe.source in UNTRAINED:
+            contents = contents_of(recipe, known)
+            write_channel(model, contents, known, contexts, destination.root, settings=destination.settings)
+        else:
+            _write_copy(models_dir, before.model, model, known, destination.root)
+    for (_, old), (_, new) in zip(release.scorers(), refreshed.scorers(), strict=True):
+        _write_copy(models_dir, old.model, new.model, known, destination.root)
+    return refreshed
 
-    def channel(pinned: ReleaseChannel) -> ReleaseChannel:
-        recipe = recipes[pinned.name]
-        if pinned.partitions > 1:
-            return pinned
-        if recipe.source not in UNTRAINED:
-            return replace(pinned, model=copied(pinned.name, pinned.model))
-        model, contents = destination.model(pinned.name), contents_of(recipe, known)
-        write_channel(model, contents, known, contexts, destination.root, settings=destination.settings)
-        return replace(pinned, model=model)
 
-    scorers = {
-        name: replace(pinned, model=copied(name, pinned.model))
-        for name, pinned in ((PRE_RANKER, release.pre_ranker), (RANKER, release.ranker))
-        if pinned is not None
-    }
+def named(release: Release, destination: Destination, now_ms: int) -> Release:
+    """Return the release as `refresh` names it as of a moment, whether its bundles are there or not."""
+
+    def scorer(name: str, pinned: ReleaseScorer | None) -> ReleaseScorer | None:
+        return replace(pinned, model=destination.model(name)) if pinned else None
+
     return replace(
         release,
         version=destination.version,
-        channels=tuple(channel(pinned) for pinned in release.channels),
-        pre_ranker=scorers.get(PRE_RANKER),
-        ranker=scorers.get(RANKER),
-        as_of_ms=known.now_ms,
+        channels=tuple(
+            channel if channel.partitions > 1 else replace(channel, model=destination.model(channel.name))
+            for channel in release.channels
+        ),
+        pre_ranker=scorer(PRE_RANKER, release.pre_ranker),
+        ranker=scorer(RANKER, release.ranker),
+        as_of_ms=now_ms,
     )
 
 
@@ -116,20 +120,31 @@ def stretches(
     None: never, and the release answers all of them. Raises InvalidInput for a search before the release's
     moment, and what `open_refreshed` raises.
     """
+    for now_ms, searches in moments(release, times_ms, every_days):
+        known = snapshot(run.dataset, now_ms)
+        with open_refreshed(run, release, models_dir, known) as cascade:
+            yield Stretch(cascade=cascade, known=known, searches=searches)
+
+
+def moments(
+    release: Release, times_ms: Sequence[int], every_days: float | None
+) -> Iterator[tuple[int, slice]]:
+    """Yield when the release is refreshed, and which of these searches, in order of time, follow.
+
+    A moment that no search follows is left out. Raises InvalidInput for a search before the release's moment.
+    """
     start_ms = release.as_of_ms
     if start_ms is None or (times_ms and times_ms[0] < start_ms):
         raise InvalidInput(FieldViolation("release", "knows what came after the first search"))
     if not times_ms:
         return
-    moments_ms = [start_ms]
+    starts_ms = [start_ms]
     if every_days is not None:
-        moments_ms = list(range(start_ms, times_ms[-1] + 1, round(every_days * DAY_MS)))
-    for now_ms, until_ms in zip(moments_ms, [*moments_ms[1:], times_ms[-1] + 1], strict=True):
+        starts_ms = list(range(start_ms, times_ms[-1] + 1, round(every_days * DAY_MS)))
+    for now_ms, until_ms in zip(starts_ms, [*starts_ms[1:], times_ms[-1] + 1], strict=True):
         searches = slice(bisect_left(times_ms, now_ms), bisect_left(times_ms, until_ms))
         if searches.start < searches.stop:
-            known = snapshot(run.dataset, now_ms)
-            with open_refreshed(run, release, models_dir, known) as cascade:
-                yield Stretch(cascade=cascade, known=known, searches=searches)
+            yield now_ms, searches
 
 
 def _write_copy(
@@ -139,12 +154,7 @@ def _write_copy(
     bundle = open_bundle(models_dir / pinned.model / pinned.version, pinned)
     items = _rows_of(known.items, pq.read_table(bundle.file(ITEMS_FILE), columns=[ITEM_ID_COLUMN]), pinned)
     golden = read_golden(bundle.file(GOLDEN_FILE))
-    manifest = replace(
-        bundle.manifest,
-        name=model.model,
-        version=model.version,
-        training_range=bundle.manifest.training_range,
-    )
+    manifest = replace(bundle.manifest, name=model.model, version=model.version)
 
     def fill(folder: Path) -> None:
         ours = shutil.ignore_patterns(MANIFEST_FILE, ITEMS_FILE, GOLDEN_FILE)

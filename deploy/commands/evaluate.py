@@ -26,6 +26,7 @@ from deploy.evaluation_table import Evaluation, as_document, render
 from deploy.held_out import HeldOut
 from deploy.progress import query_progress
 from deploy.refreshing import run_of
+from deploy.replaying import Cluster, replay_online
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.gate import decide, waits_for_lexical
@@ -43,6 +44,7 @@ from training.evaluation.offline import GateRule, open_cascade
 from training.evaluation.offline import evaluate as evaluate_offline
 from training.evaluation.replay import replay
 from training.evaluation.report import Ranks, compare
+from training.recipe import Recipe
 from training.recipes import recipe_of
 
 WORKSPACE_ROUTER = "up"
@@ -83,17 +85,15 @@ def evaluate(
     )
     release = held_out.release(folders)
     data, judged = held_out.queries(release)
-    if refresh_days and online:
-        problem = "is for an evaluation in one process: a cluster serves the release that it has"
-        raise InvalidInput(FieldViolation("refresh-days", problem))
-    target = folders.running().router if online == WORKSPACE_ROUTER else online
     options = OnlineOptions(concurrency=concurrency, token=caller_token())
-    run = _online(target, release, judged, options) if target else None
-    # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
-    gate = _replayed(run.opened) if run else _decided(release, folders.models_dir)
     if refresh_days:
-        offline = _replayed_split(folders, release, data, judged, refresh_days, gate)
+        refreshed = recipe_of(release.surface), refresh_days
+        offline, run = _replayed_split(folders, release, data, judged, refreshed, online, options)
     else:
+        target = folders.running().router if online == WORKSPACE_ROUTER else online
+        run = _online(target, release, judged, options) if target else None
+        # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
+        gate = _replayed(run.opened) if run else _decided(release, folders.models_dir)
         offline = _offline(release, folders.models_dir, judged, gate)
     evaluation = Evaluation(
         dataset=data.name,
@@ -124,11 +124,27 @@ def _offline(release: Release, models_dir: Path, judged: list[Judged], gate: Gat
 
 
 def _replayed_split(
-    folders: Workspace, release: Release, data: Dataset, judged: list[Judged], days: float, gate: GateRule
-) -> Ranks:
-    run = run_of(recipe_of(release.surface), data, release, folders)
+    folders: Workspace,
+    release: Release,
+    data: Dataset,
+    judged: list[Judged],
+    refreshed: tuple[Recipe, float],
+    online: str,
+    options: OnlineOptions,
+) -> tuple[Ranks, OnlineRun | None]:
+    recipe, days = refreshed
+    run = run_of(recipe, data, release, folders)
+    if online not in ("", WORKSPACE_ROUTER):
+        problem = f"with refresh-days must be {WORKSPACE_ROUTER!r}: releases are deployed as well"
+        raise InvalidInput(FieldViolation("online", problem))
     with query_progress(f"refreshed every {days:g} days", len(judged)) as on_query:
-        return replay(run, release, folders.models_dir, judged, days, gate=gate, on_query=on_query)
+        if not online:
+            gate = _decided(release, folders.models_dir)
+            return replay(run, release, folders.models_dir, judged, days, gate=gate, on_query=on_query), None
+        running = folders.running()
+        cluster = Cluster(controller=running.controller, router=running.router)
+        found = replay_online(run, release, folders, judged, days, cluster, options, on_query=on_query)
+    return found.offline, found.online
 
 
 def _replayed(opened: Sequence[bool]) -> GateRule:

@@ -9,9 +9,11 @@ from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceO
 from deploy.commands.train import recipe_named, showing_progress
 from deploy.folders import cache_dir
 from deploy.moments import told_moment_ms
-from deploy.refreshing import refresh_release
+from deploy.refreshing import refresh_release, run_of
+from deploy.release_files import read_release, write_release
 from deploy.workspace import Workspace
 from training.datasets import sources
+from training.datasets.tables import timestamps_ms
 from training.recipes import RECIPES
 
 
@@ -31,9 +33,13 @@ def refresh(
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a release's tables and statistics again as of a moment; models stay as they were trained."""
-    named = recipe_named(recipe)
-    now_ms = told_moment_ms(until, "until") if until else None
+    named, folders = recipe_named(recipe), Workspace(workspace)
+    asked_ms = told_moment_ms(until, "until") if until else None
+    release = read_release(folders, named.surface)
     data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    now_ms = int(timestamps_ms(data.events).max(initial=0)) + 1 if asked_ms is None else asked_ms
     with showing_progress(Console(stderr=True)) as observe:
-        release = refresh_release(named, data, Workspace(workspace), now_ms, version, observe)
-    typer.echo(f"{release.surface} {release.version}")
+        run = run_of(named, data, release, folders, observe)
+        refreshed = refresh_release(run, release, folders, now_ms, version=version)
+    write_release(folders, refreshed)
+    typer.echo(f"{refreshed.surface} {refreshed.version}")

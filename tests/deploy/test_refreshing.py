@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from deploy.refreshing import refresh_release
+from deploy.refreshing import refresh_release, run_of
 from deploy.release_files import read_release
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
@@ -21,6 +21,7 @@ from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import RECIPE
 from training.datasets.splits import known_until_ms
 from training.datasets.statistics import DAY_MS
+from training.datasets.tables import Dataset
 from training.overrides import with_overrides
 from training.recipe import Recipe
 from training.snapshot import snapshot
@@ -48,7 +49,16 @@ def trained(workspace: Workspace) -> Release:
 @pytest.fixture(scope="module")
 def refreshed(workspace: Workspace, trained: Release) -> Release:
     assert trained.as_of_ms == TRAINED_MS
-    return refresh_release(RECIPE, DATA, workspace, LATER_MS, "later", ignore)
+    return refresh(workspace, RECIPE, LATER_MS, "later")
+
+
+def refresh(
+    workspace: Workspace, recipe: Recipe, now_ms: int, version: str = "", *, data: Dataset = DATA
+) -> Release:
+    release = read_release(workspace, "shop")
+    return refresh_release(
+        run_of(recipe, data, release, workspace), release, workspace, now_ms, version=version
+    )
 
 
 def opened(workspace: Workspace, model: ModelVersion) -> Bundle:
@@ -62,7 +72,6 @@ def digests(bundle: Bundle) -> dict[str, str]:
 def test_every_bundle_is_another_version_and_answers_its_goldens(
     workspace: Workspace, trained: Release, refreshed: Release
 ) -> None:
-    assert read_release(workspace, "shop") == refreshed
     assert refreshed.as_of_ms == LATER_MS
     assert {model.model for model in refreshed.models()} == {model.model for model in trained.models()}
     assert {model.version for model in refreshed.models()} == {refreshed.version} == {"later"}
@@ -103,13 +112,21 @@ def test_a_moment_before_the_release_and_a_version_that_exists_are_refused(
     workspace: Workspace, refreshed: Release
 ) -> None:
     with pytest.raises(InvalidInput, match="until: is before the moment"):
-        refresh_release(RECIPE, DATA, workspace, TRAINED_MS, "again", ignore)
+        refresh(workspace, RECIPE, TRAINED_MS - 1, "again")
     with pytest.raises(InvalidInput, match=r"version: .* already"):
-        refresh_release(RECIPE, DATA, workspace, LATER_MS, refreshed.version, ignore)
+        refresh(workspace, RECIPE, LATER_MS, refreshed.version)
     fewer = replace(RECIPE, channels=RECIPE.channels[:-1])
     with pytest.raises(InvalidInput, match="recipe: has the channels"):
-        refresh_release(fewer, DATA, workspace, LATER_MS, "again", ignore)
-    assert read_release(workspace, "shop") == refreshed
+        refresh(workspace, fewer, LATER_MS, "again")
+
+
+def test_without_a_version_what_is_there_already_is_used(workspace: Workspace) -> None:
+    first = refresh(workspace, RECIPE, LATER_MS)
+    model = first.channels[0].model
+    written_ns = opened(workspace, model).path.stat().st_mtime_ns
+    assert refresh(workspace, RECIPE, LATER_MS) == first
+    assert opened(workspace, model).path.stat().st_mtime_ns == written_ns
+    assert refresh(workspace, RECIPE, LATER_MS + DAY_MS).version != first.version
 
 
 def test_an_item_that_the_data_lost_is_named(tmp_path: Path) -> None:
@@ -120,4 +137,4 @@ def test_an_item_that_the_data_lost_is_named(tmp_path: Path) -> None:
     train_release(with_overrides(lexical, settings), DATA, workspace, options, ignore)
     fewer = replace(DATA, items=DATA.items.slice(1))
     with pytest.raises(InvalidInput, match="dataset: has no item 'rmu0'"):
-        refresh_release(lexical, fewer, workspace, LATER_MS, "again", ignore)
+        refresh(workspace, lexical, LATER_MS, "again", data=fewer)
