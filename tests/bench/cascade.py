@@ -1,8 +1,8 @@
 """Quality of the whole cascade through a running cluster, and what training it takes: `make bench-cascade`.
 
 Trains both recipes, starts a cluster with each, and asks the held-out queries in one process and
-through the router. online_retail, whose published baselines are the yardstick, runs where
-HEADRACE_DATA_DIR is set.
+through the router; releases of a recipe with `refresh_days` are refreshed as often on the way. online_retail,
+whose published baselines are the yardstick, runs where HEADRACE_DATA_DIR is set.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from tests.bench.result import Check, at_least, at_most, publish
 from tests.deploy.running_cluster import headrace, running_cluster
 from training.evaluation.baselines import BASELINES
 from training.evaluation.report import HYBRID, RANKED
+from training.recipes import RECIPES
 
 DEMO, SHOP = "movielens", "online_retail"
 TRAINING_AIM_S = 180.0
@@ -51,10 +52,12 @@ def measure(recipe: str, workspace: Workspace, limit: int) -> Row:
     started = time.perf_counter()
     _run("train", recipe, "--workspace", str(workspace.root))
     training_s = time.perf_counter() - started
-    with running_cluster(workspace) as cluster:
-        options = ("--limit", str(limit), "--online", cluster.router, "--json")
+    days = RECIPES[recipe].refresh_days
+    refreshed = ("--refresh-days", str(days)) if days else ()
+    with running_cluster(workspace):
+        options = ("--limit", str(limit), "--online", "up", *refreshed, "--json")
         found = _run("eval", "--workspace", str(workspace.root), *options)
-    return {"training_s": training_s, "evaluation": json.loads(found)}
+    return {"training_s": training_s, "refresh_days": days, "evaluation": json.loads(found)}
 
 
 def checks_of(recipe: str, figures: Row) -> list[Check]:
