@@ -1,12 +1,16 @@
 """Two workers of a real Ray train a recipe together, and come to what one process comes to."""
 
+import contextlib
 import csv
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deploy.processes import descendants
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
 from shards.bundle import open_bundle
@@ -31,19 +35,43 @@ def losses(workspace: Workspace) -> list[tuple[str, float, float]]:
         return [(row["epoch"], float(row["loss"]), float(row["metric"])) for row in csv.DictReader(file)]
 
 
+def training_workers() -> list[int]:
+    """Return the processes of this test's Ray that train."""
+    return [each.pid for each in descendants(os.getpid()) if b"RayTrainWorker" in cmdline(each.pid)]
+
+
+def cmdline(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
-def test_two_workers_learn_what_one_process_learns(tmp_path: Path) -> None:
-    heard: list[PhaseStarted | Advanced | EpochEnded] = []
+def test_two_workers_one_of_them_killed_learn_what_one_process_learns(tmp_path: Path) -> None:
+    heard: list[EpochEnded] = []
+    killed: list[int] = []
+
+    def kill_one_after_an_epoch(event: PhaseStarted | Advanced | EpochEnded) -> None:
+        if not isinstance(event, EpochEnded):
+            return
+        heard.append(event)
+        if not killed:
+            killed.append(training_workers()[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
     alone, together = Workspace(tmp_path / "alone"), Workspace(tmp_path / "together")
     expected = train_release(SMALL, shop_dataset(), alone, TrainingOptions(), ignore)
-    trained = train_release(SMALL, shop_dataset(), together, TrainingOptions(workers=2), heard.append)
+    trained = train_release(
+        SMALL, shop_dataset(), together, TrainingOptions(workers=2), kill_one_after_an_epoch
+    )
     assert trained.release == expected.release
     assert trained.figures == pytest.approx(expected.figures, abs=1e-2)
     np.testing.assert_allclose(
         np.array(losses(together), float), np.array(losses(alone), float), rtol=1e-3, atol=1e-2
     )
-    assert [event.epoch for event in heard if isinstance(event, EpochEnded)][:2] == [1, 2]
+    firsts = [event for event in heard if event.epoch == 1]
+    assert len(firsts) == 3, "before the worker was killed, again after it, and of the late model"
     (model,) = trained.release.models()
     ours, theirs = (
         read_golden(open_bundle(w.models_dir / model.model / model.version).file(GOLDEN_FILE))
