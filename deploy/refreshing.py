@@ -15,7 +15,6 @@ from training.overrides import with_overrides
 from training.recipe import Recipe
 from training.refreshing import named, refresh
 from training.run import Run
-from training.snapshot import snapshot
 from training.trainer import Observer, PhaseStarted, ignore
 
 
@@ -44,7 +43,7 @@ def refresh_release(
         elif all((workspace.models_dir / model.model / model.version).exists() for model in fresh):
             return wanted
         run.observe(PhaseStarted(phase="writing bundles"))
-        refresh(run, release, workspace.models_dir, snapshot(run.dataset, now_ms), destination)
+        refresh(run, release, workspace.models_dir, run.snapshot(now_ms), destination)
         publish(made, workspace.models_dir, fresh)
     return wanted
 

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.feature_kinds import Categories, Category, HashedId, Ngrams, Number, Tokens, ValueKind
+from shards.feature_kinds import (
+    Categories,
+    Category,
+    HashedId,
+    Ngrams,
+    Number,
+    Quantile,
+    Tokens,
+    ValueKind,
+)
 from shards.tokenizer import Tokenizer
 from shards.words import encode_ngrams
 
@@ -28,7 +37,8 @@ LIMIT = 1e3
 def column_encoder(feature: ValueKind, tokenizer: Tokenizer | None) -> ColumnEncoder:
     """Return the encoder of one feature; ValueError where it needs a tokeniser and there is none.
 
-    Tokens, Ngrams and Categories give int64 [N, L], Category and HashedId int64 [N], Number float32 [N].
+    Tokens, Ngrams and Categories give int64 [N, L], Category, HashedId and Quantile int64 [N], Number float32
+    [N].
     """
     match feature:
         case Tokens():
@@ -42,7 +52,7 @@ def column_encoder(feature: ValueKind, tokenizer: Tokenizer | None) -> ColumnEnc
             return lambda values: np.array([known.get(text_of(v), 0) for v in values], dtype=np.int64)
         case Categories():
             many = _ids(feature.vocabulary)
-            return lambda values: _encode_categories(values, many, feature.max_len)
+            return lambda values: encode_lists(values, many, feature.max_len)
         case HashedId():
             return lambda values: np.array(
                 [_hashed(text_of(v), feature.buckets) for v in values], dtype=np.int64
@@ -51,6 +61,9 @@ def column_encoder(feature: ValueKind, tokenizer: Tokenizer | None) -> ColumnEnc
             return lambda values: scale(
                 numbers(values), log1p=feature.log1p, mean=feature.mean, std=feature.std
             )
+        case Quantile():
+            boundaries = np.array(feature.boundaries)
+            return lambda values: _buckets(numbers(values), boundaries)
 
 
 def texts(values: Sequence[object]) -> list[str]:
@@ -79,6 +92,16 @@ def numbers(values: Sequence[object]) -> NDArray[np.float64]:
     return np.where(np.isfinite(number_N), number_N, np.nan)
 
 
+def encode_lists(values: Sequence[object], known: Mapping[str, int], max_len: int, *, first: int = 0) -> Ids:
+    """Return `first` plus the number of each value's known parts, in their order [N, L]; 0 pads."""
+    ids_NL = np.zeros((len(values), max_len), dtype=np.int64)
+    for ids_L, value in zip(ids_NL, values, strict=True):
+        parts = value if isinstance(value, list | tuple | np.ndarray) else (value,)
+        ids = [first + known[text] for part in parts if (text := text_of(part)) in known][:max_len]
+        ids_L[: len(ids)] = ids
+    return ids_NL
+
+
 def scale(
     number_N: NDArray[np.floating[Any]], *, log1p: bool, mean: Scale, std: Scale, missing: Scale = 0.0
 ) -> Floats:
@@ -90,19 +113,15 @@ def scale(
     return np.where(np.isfinite(raw_N), scaled_N, missing).astype(np.float32)
 
 
+def _buckets(number_N: NDArray[np.float64], boundaries: NDArray[np.float64]) -> Ids:
+    bucket_N = 1 + np.searchsorted(boundaries, number_N, side="right")
+    return np.where(np.isnan(number_N), 0, bucket_N).astype(np.int64)
+
+
 def _tokens_encoder(feature: Tokens, tokenizer: Tokenizer | None) -> ColumnEncoder:
     if tokenizer is None:
         raise ValueError(f"feature {feature.name!r} needs a tokeniser")
     return lambda values: tokenizer.encode_batch(texts(values), feature.max_len)
-
-
-def _encode_categories(values: Sequence[object], known: Mapping[str, int], max_len: int) -> Ids:
-    ids_NL = np.zeros((len(values), max_len), dtype=np.int64)
-    for ids_L, value in zip(ids_NL, values, strict=True):
-        parts = value if isinstance(value, list | tuple | np.ndarray) else (value,)
-        ids = [known[text] for part in parts if (text := text_of(part)) in known][:max_len]
-        ids_L[: len(ids)] = ids
-    return ids_NL
 
 
 def _hashed(text: str, buckets: int) -> int:

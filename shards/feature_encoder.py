@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.candidates import Candidates
-from shards.column_encoder import ColumnEncoder, Floats, Ids, column_encoder, texts
+from shards.column_encoder import ColumnEncoder, Floats, Ids, column_encoder, encode_lists, texts
 from shards.cross_features import Columns, CrossGroup, CrossRequest, cross_groups
 from shards.cross_kinds import CrossKind
-from shards.feature_kinds import ITEM_ID_COLUMN, HistoryItems, HistoryKind, ItemId, ValueKind
+from shards.feature_kinds import (
+    ITEM_ID_COLUMN,
+    Category,
+    HistoryAges,
+    HistoryCategory,
+    HistoryItems,
+    HistoryKind,
+    ItemId,
+    ItemRows,
+    ValueKind,
+)
 from shards.features import Feature, FeatureSpec
 from shards.history_rows import HistoryRows, history_rows
 from shards.search_context import SearchContext
@@ -28,7 +38,8 @@ class RequestEncoder:
 
     `item_rows` gives each item's row; `item_columns` are the table's columns that
     `spec.item_columns` names, in the order of the rows, and may be left out where no cross
-    feature reads them. ValueError where the spec needs a tokeniser or a column that is not there.
+    feature and no history reads them. ValueError where the spec needs a tokeniser or a column that is not
+    there.
     """
 
     def __init__(
@@ -42,7 +53,13 @@ class RequestEncoder:
         self._request_values = _column_encoders(spec.on("request"), tokenizer)
         self._item_values = _column_encoders(spec.on("item"), tokenizer)
         self._histories = [feature for feature in spec.on("request") if isinstance(feature, HistoryKind)]
+        self._history_ids = {
+            feature.name: _ids_of_items(feature, len(item_rows), item_columns or {})
+            for feature in self._histories
+            if isinstance(feature, HistoryCategory)
+        }
         self._item_id_names = [feature.name for feature in spec.on("item") if isinstance(feature, ItemId)]
+        self._item_lists = [feature for feature in spec.on("item") if isinstance(feature, ItemRows)]
         self._crosses = _cross_groups(spec, tokenizer, len(item_rows), item_columns or {})
         self._cross_count = sum(group.size for group in self._crosses)
         self._last: tuple[SearchContext, HistoryRows] | None = None
@@ -63,7 +80,12 @@ class RequestEncoder:
 
     def encode_histories(self, histories: Sequence[HistoryRows]) -> Arrays:
         """Return the features of histories by name: ids int64 [B, L]."""
-        return {f.name: _encode_histories(f, histories) for f in self._histories}
+        return {
+            feature.name: most_common(feature, self._history_ids[feature.name], histories)
+            if isinstance(feature, HistoryCategory)
+            else _encode_histories(feature, histories)
+            for feature in self._histories
+        }
 
     def _history(self, context: SearchContext) -> HistoryRows:
         """Return the history of a search, looked up once for its request and its cross features."""
@@ -87,6 +109,9 @@ class RequestEncoder:
             ids = texts(_column(columns, ITEM_ID_COLUMN))
             id_N = np.array([self._item_rows.get(item, -1) + 1 for item in ids], dtype=np.int64)
             arrays |= dict.fromkeys(self._item_id_names, id_N)
+        for feature in self._item_lists:
+            lists = _column(columns, feature.source.removeprefix("item."))
+            arrays[feature.name] = encode_lists(lists, self._item_rows, feature.max_len, first=1)
         return arrays
 
     def encode_cross(self, context: SearchContext, rows: Ids, candidates: Candidates) -> Floats:
@@ -160,7 +185,26 @@ def _column(columns: Columns, name: str) -> Sequence[object]:
     return columns[name]
 
 
-def _encode_histories(feature: HistoryKind, histories: Sequence[HistoryRows]) -> Ids:
+def _ids_of_items(feature: HistoryCategory, item_count: int, columns: Columns) -> Ids:
+    """Return the id of each item's value [N]."""
+    category = Category(name=feature.name, source=feature.source, vocabulary=feature.vocabulary)
+    id_N: Ids = column_encoder(category, None)(_column(columns, feature.source.removeprefix("item.")))
+    if len(id_N) != item_count:
+        raise ValueError(f"item column of {feature.name!r} has not {item_count} values")
+    return id_N
+
+
+def most_common(feature: HistoryCategory, id_N: Ids, histories: Sequence[HistoryRows]) -> Ids:
+    """Return the id that most of each history's newest items have [B]; 0 where none has one."""
+    id_B = np.zeros(len(histories), dtype=np.int64)
+    for b, history in enumerate(histories):
+        ids = id_N[history.of(feature.actions).rows[-feature.max_len :]]
+        if (known := ids[ids > 0]).size:
+            id_B[b] = np.bincount(known).argmax()
+    return id_B
+
+
+def _encode_histories(feature: HistoryItems | HistoryAges, histories: Sequence[HistoryRows]) -> Ids:
     """Return item ids or age buckets [B, L] of each history, newest last, padded with 0 on the right."""
     ids_BL = np.zeros((len(histories), feature.max_len), dtype=np.int64)
     for ids_L, history in zip(ids_BL, histories, strict=True):

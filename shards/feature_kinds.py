@@ -6,6 +6,7 @@ number a candidate. `cardinality` is how many ids an embedding table needs, padd
 included.
 """
 
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -130,6 +131,31 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantile:
+    """Which of about equally full buckets a number lies in, counted from 1; 0 = missing.
+
+    Bucket 1 + i holds numbers of boundaries[i - 1] <= x < boundaries[i]. Training fits boundaries that divide
+    what it knows into `buckets`; equal ones count once.
+    """
+
+    name: str
+    source: str
+    buckets: int = 16
+    boundaries: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.source)
+        if self.buckets < 2:
+            raise ValueError(f"buckets must be at least 2, not {self.buckets}")
+        _check_rising("boundaries", self.boundaries)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return len(self.boundaries) + 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryItems:
     """Row + 1 [max_len] of the newest items of the user's history, newest last; 0 = padding.
 
@@ -163,13 +189,38 @@ class HistoryAges:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_positive("max_len", self.max_len)
-        if not all(a < b for a, b in zip(self.boundaries_days, self.boundaries_days[1:], strict=False)):
-            raise ValueError("boundaries_days must rise")
+        _check_rising("boundaries_days", self.boundaries_days)
 
     @property
     def cardinality(self) -> int:
         """Return the number of ids."""
         return len(self.boundaries_days) + 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryCategory:
+    """The value that most of the newest `max_len` items of the history have in a column, as an id.
+
+    Ids count the vocabulary from 1; 0 = none of it is known. Of values met as often, it is the first of the
+    vocabulary. Events count as for `HistoryItems`.
+    """
+
+    name: str
+    source: str
+    vocabulary: tuple[str, ...]
+    max_len: int
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "request"
+
+    def __post_init__(self) -> None:
+        check_item_source(self.name, self.source)
+        _distinct(self.vocabulary)
+        check_positive("max_len", self.max_len)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return len(self.vocabulary) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +234,26 @@ class ItemId:
         check_name(self.name)
 
 
-ValueKind = Tokens | Ngrams | Category | Categories | HashedId | Number
-HistoryKind = HistoryItems | HistoryAges
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRows:
+    """Row + 1 [max_len] of the items whose ids a column lists, in its order; 0 = padding.
+
+    Ids that the bundle does not know are skipped.
+    """
+
+    name: str
+    source: str
+    max_len: int
+    side: ClassVar[Side] = "item"
+
+    def __post_init__(self) -> None:
+        check_item_source(self.name, self.source)
+        check_positive("max_len", self.max_len)
+
+
+ValueKind = Tokens | Ngrams | Category | Categories | HashedId | Number | Quantile
+HistoryKind = HistoryItems | HistoryAges | HistoryCategory
+ItemKind = ItemId | ItemRows
 
 
 def _check(name: str, source: str) -> None:
@@ -195,6 +264,13 @@ def _check(name: str, source: str) -> None:
         raise ValueError(
             f"source {source!r} of {name!r} is none of query, user_id, user.*, context.*, item.*, now.*"
         )
+
+
+def check_item_source(name: str, source: str) -> None:
+    """Refuse a source that is no column of the items."""
+    _check(name, source)
+    if not source.startswith("item."):
+        raise ValueError(f"source {source!r} of {name!r} must be item.*")
 
 
 def check_name(name: str) -> None:
@@ -213,6 +289,11 @@ def check_positive(what: str, value: int) -> None:
     """Refuse a count below 1."""
     if value < 1:
         raise ValueError(f"{what} must be at least 1, not {value}")
+
+
+def _check_rising(what: str, boundaries: tuple[float, ...]) -> None:
+    if not all(a < b for a, b in itertools.pairwise(boundaries)):
+        raise ValueError(f"{what} must rise")
 
 
 def _distinct(vocabulary: tuple[str, ...]) -> None:

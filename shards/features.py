@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from shards.cross_kinds import CrossKind, QueryOverlap
-from shards.feature_kinds import ITEM_ID_COLUMN, HistoryKind, ItemId, Side, Tokens, ValueKind
+from shards.feature_kinds import (
+    ITEM_ID_COLUMN,
+    HistoryCategory,
+    HistoryKind,
+    ItemId,
+    ItemKind,
+    Side,
+    Tokens,
+    ValueKind,
+)
 from shards.json_codec import from_json, parse, plain, render, to_json
 from shards.tokenizer import Tokenizer
 
 FEATURES_FILE = "features.json"
 
-Feature = ValueKind | HistoryKind | ItemId | CrossKind
+Feature = ValueKind | HistoryKind | ItemKind | CrossKind
 
 _KINDS: dict[str, type[Feature]] = {kind.__name__: kind for kind in get_args(Feature)}
 
@@ -46,6 +55,12 @@ class FeatureSpec:
         if any(isinstance(feature, ItemId) for feature in self.features):
             columns.add(ITEM_ID_COLUMN)
         return tuple(sorted(columns))
+
+    @property
+    def history_columns(self) -> tuple[str, ...]:
+        """Return the columns of items.parquet that features of histories read, sorted."""
+        histories = (feature for feature in self.features if isinstance(feature, HistoryCategory))
+        return tuple(sorted({feature.source.removeprefix("item.") for feature in histories}))
 
     @property
     def needs_tokenizer(self) -> bool:

@@ -117,7 +117,7 @@ def share_catalogue(folder: Path, source: Source) -> None:
     if CATALOGUE_FILE in source.bundle.manifest.files:
         shutil.copyfile(source.bundle.file(CATALOGUE_FILE), folder / CATALOGUE_FILE)
     elif crossed or any(isinstance(feature, HistoryKind) for feature in spec.features):
-        read = {ITEM_ID_COLUMN, *(spec.item_columns if crossed else ())}
+        read = {ITEM_ID_COLUMN, *(spec.item_columns if crossed else spec.history_columns)}
         pq.write_table(_read(source, ITEMS_FILE).select(sorted(read)), folder / CATALOGUE_FILE)
 
 

@@ -91,7 +91,7 @@ def train_embedding(
     items = ForwardIndex(snapshot.items)
     columns = items.columns(snapshot.items.column_names)
     data = FittingData(contexts=requests.contexts, item_columns=columns)
-    spec = fit_spec(recipe.features.two_tower, data)
+    spec = fit_spec(recipe.features.two_tower, data, shared=recipe.features.shared)
     encoder = RequestEncoder(spec, tokenizer, items.rows, columns)
     given = _Given(
         recipe=recipe,
@@ -192,7 +192,8 @@ def _from_events(given: _Given, training: SequenceTraining) -> Embedding:
 
 def _from_requests(given: _Given) -> Embedding:
     recipe, training = given.recipe, given.recipe.two_tower
-    model = TwoTower(training.model, model_inputs(given.spec, given.tokenizer, len(given.items)))
+    inputs = model_inputs(given.spec, given.tokenizer, len(given.items), shared=recipe.features.shared)
+    model = TwoTower(training.model, inputs, given.item)
     paths = None
     if recipe.paths is not None:
         width, items = training.model.width, len(given.items)

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from shards.ann_cascade import SECOND_FILE, AnnCascade
-from shards.ann_index import AnnIndex
+from shards.ann_index import AnnIndex, set_knobs
 from shards.bundle import write_bundle
 from shards.candidates import Candidates, Floats
 from shards.catalogue import CATALOGUE_FILE
 from shards.feature_kinds import ITEM_ID_COLUMN
-from shards.features import FEATURES_FILE
+from shards.features import FEATURES_FILE, FeatureSpec
 from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
 from shards.item_clusters import CLUSTERS_FILE, ClusteredIndex, ItemClusters
@@ -37,7 +37,7 @@ from shards.two_tower import TwoTower as TwoTowerEngine
 from training.channels import GOLDEN_K, Destination
 from training.embedding import RECALL_K, Embedding
 from training.item_clusters import cluster
-from training.item_index import untuned_index
+from training.item_index import build, untuned_index
 from training.models.ensemble import Ensemble
 from training.models.hydrated import Hydrated
 from training.models.two_tower import TwoTower
@@ -65,7 +65,7 @@ def write_embedding(
     """
     items, row_N = active_items(snapshot.items, active_within_days)
     vector_ND = item_vectors(embedding)[row_N]
-    index = untuned_index(np.ascontiguousarray(vector_ND[:, : _indexed(embedding, params)]))
+    index = _index(np.ascontiguousarray(vector_ND[:, : _indexed(embedding, params)]), params)
     second_NE = np.ascontiguousarray(vector_ND[:, index.d :])
     ann = AnnIndex(index)
     clustered = cluster(vector_ND, clusters) if params.clusters > 1 else None
@@ -87,7 +87,7 @@ def write_embedding(
             save_parameters(embedding.model, folder)
         if len(items) < len(snapshot.items):
             # Towers know items by their row among all of them.
-            pq.write_table(snapshot.items.select([ITEM_ID_COLUMN]), folder / CATALOGUE_FILE)
+            write_catalogue(folder, snapshot, embedding.spec)
 
     write_with_query_tower(
         name,
@@ -114,6 +114,12 @@ def _asked(
     return AnnCascade(index=ann, second_NE=second_NE, first=params.first) if params.first else ann
 
 
+def write_catalogue(folder: Path, snapshot: Snapshot, spec: FeatureSpec) -> None:
+    """Write all items as the towers know them, where a bundle's items are others."""
+    columns = [ITEM_ID_COLUMN, *spec.history_columns]
+    pq.write_table(snapshot.items.select(columns), folder / CATALOGUE_FILE)
+
+
 def _item_programs(embedding: Embedding) -> Sequence[Program]:
     """Return the item tower, where an item's vector is all its own: hydrated ones hold ranks among all."""
     if isinstance(embedding.model, Hydrated):
@@ -137,6 +143,13 @@ def active_items(items: pa.Table, within_days: float | None) -> tuple[pa.Table, 
 def _indexed(embedding: Embedding, params: TwoTowerParams) -> int | None:
     """Return how much of each vector the index finds by; None for all of it."""
     return embedding.model.first_width if params.first and isinstance(embedding.model, Ensemble) else None
+
+
+def _index(vector_ND: Floats, params: TwoTowerParams) -> Any:
+    """Return the index that the settings name, or one that fits the size of the catalogue."""
+    index = build(vector_ND, params.index) if params.index else untuned_index(vector_ND)
+    set_knobs(index, params.ann)
+    return index
 
 
 def item_vectors(embedding: Embedding) -> Floats:

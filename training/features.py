@@ -22,10 +22,13 @@ from shards.feature_kinds import (
     Category,
     HashedId,
     HistoryAges,
+    HistoryCategory,
     HistoryItems,
     ItemId,
+    ItemRows,
     Ngrams,
     Number,
+    Quantile,
     Tokens,
 )
 from shards.features import Feature, FeatureSpec
@@ -52,21 +55,55 @@ class FittingData:
     candidates: Sequence[Candidates] = ()
 
 
-def fit_spec(features: Iterable[Feature], data: FittingData) -> FeatureSpec:
+VocabularyKind = Category | Categories | HistoryCategory
+
+Shared = Sequence[Sequence[str]]
+"""Groups of categories with one vocabulary and one embedding table, say places of users and of items."""
+
+
+def fit_spec(features: Iterable[Feature], data: FittingData, *, shared: Shared = ()) -> FeatureSpec:
     """Return the spec of these features with vocabularies and scales from `data`.
 
     Raises ValueError where an item feature reads a column that is not there.
     """
-    return FeatureSpec(features=tuple(_fitted(feature, data) for feature in features))
+    features = tuple(features)
+    vocabularies = _shared_vocabularies(features, data, shared)
+    return FeatureSpec(
+        features=tuple(_fitted(_with_vocabulary(feature, vocabularies), data) for feature in features)
+    )
+
+
+def _shared_vocabularies(
+    features: Sequence[Feature], data: FittingData, shared: Shared
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the vocabulary of each category of a group: what any of them meets often enough."""
+    sources = {f.name: f.source for f in features if isinstance(f, VocabularyKind)}
+    found: dict[str, tuple[str, ...]] = {}
+    for group in shared:
+        if unknown := [name for name in group if name not in sources]:
+            raise ValueError(f"{unknown[0]!r} shares a vocabulary and is no category")
+        met = {text for name in group for text in _vocabulary(_values(sources[name], data))}
+        found |= dict.fromkeys(group, tuple(sorted(met)))
+    return found
+
+
+def _with_vocabulary(feature: Feature, vocabularies: Mapping[str, tuple[str, ...]]) -> Feature:
+    if isinstance(feature, VocabularyKind) and feature.name in vocabularies:
+        return replace(feature, vocabulary=vocabularies[feature.name])
+    return feature
 
 
 def _fitted(feature: Feature, data: FittingData) -> Feature:
     match feature:
-        case Category() | Categories() if not feature.vocabulary:
+        case Category() | Categories() | HistoryCategory() if not feature.vocabulary:
             return replace(feature, vocabulary=_vocabulary(_values(feature.source, data)))
         case Number() | ItemNumber():
             mean, std = _moments(numbers(_values(feature.source, data)), log1p=feature.log1p)
             return replace(feature, mean=mean, std=std)
+        case Quantile() if not feature.boundaries:
+            return replace(
+                feature, boundaries=_boundaries(numbers(_values(feature.source, data)), feature.buckets)
+            )
         case ChannelColumn():
             return _fitted_column(feature, data.candidates)
         case _:
@@ -102,6 +139,15 @@ def _moments(raw: NDArray[np.floating], *, log1p: bool) -> tuple[float, float]:
     return float(known.mean()), std if std > 1e-6 else 1.0
 
 
+def _boundaries(raw: NDArray[np.floating], buckets: int) -> tuple[float, ...]:
+    """Return where about equally full buckets meet; fewer where many numbers are equal."""
+    known = raw[np.isfinite(raw)].astype(np.float64)
+    if not len(known):
+        return ()
+    cuts = np.unique(np.quantile(known, np.arange(1, buckets) / buckets, method="higher"))
+    return tuple(cuts[cuts > known.min()].tolist())
+
+
 def _fitted_column(feature: ChannelColumn, candidates: Sequence[Candidates]) -> ChannelColumn:
     """Return a channel's column scaled; a candidate that the channel lacks counts as its lowest value."""
     columns = [c.columns[feature.column] for c in candidates if feature.column in c.columns]
@@ -114,20 +160,25 @@ def _fitted_column(feature: ChannelColumn, candidates: Sequence[Candidates]) -> 
     return replace(feature, mean=mean, std=std, missing=float(lowest[0]))
 
 
-def model_inputs(spec: FeatureSpec, tokenizer: Tokenizer | None, items: int) -> ModelInputs:
+def model_inputs(
+    spec: FeatureSpec, tokenizer: Tokenizer | None, items: int, *, shared: Shared = ()
+) -> ModelInputs:
     """Return what a model has to know about a fitted spec over a table of `items` items.
 
-    Texts share one table of tokens and one of n-grams; item ids and histories share the items' table; a
-    category has a table of its own. Raises ValueError for a history without the ages that go with it, and for
-    a feature with a name that programs use themselves.
+    Texts share one table of tokens and one of n-grams; item ids, lists of them and histories share the items'
+    table; a category has a table of its own, or that of the first of its group. Raises ValueError for a
+    history without the ages that go with it, and for a feature with a name that programs use themselves.
     """
     if taken := RESERVED.intersection(feature.name for feature in spec.features):
         raise ValueError(f"programs have inputs of their own called {', '.join(sorted(taken))}")
+    table_of = {name: group[0] for group in shared for name in group}
     tables: dict[str, int] = {}
     sides: dict[str, list[Field]] = {"request": [], "item": []}
     for side, fields in sides.items():
         for feature in spec.on(side):  # type: ignore[arg-type]
             field, rows = _field(feature, tokenizer, items)
+            if field is not None and field.name in table_of:
+                field = replace(field, table=table_of[field.name])
             if field is not None:
                 fields.append(field)
                 tables |= {field.table: rows} if field.table else {}
@@ -151,12 +202,14 @@ def _field(feature: Feature, tokenizer: Tokenizer | None, items: int) -> tuple[F
         case Ngrams():
             table = f"ngrams_{feature.n}_{feature.buckets}"
             return Field(name=feature.name, kind="bag", table=table), feature.cardinality
-        case Category() | HashedId():
+        case Category() | HashedId() | Quantile() | HistoryCategory():
             return Field(name=feature.name, kind="id", table=feature.name), feature.cardinality
         case Categories():
             return Field(name=feature.name, kind="bag", table=feature.name), feature.cardinality
         case ItemId():
             return Field(name=feature.name, kind="id", table=ITEM_TABLE), items + 1
+        case ItemRows():
+            return Field(name=feature.name, kind="bag", table=ITEM_TABLE), items + 1
         case Number():
             return Field(name=feature.name, kind="number"), 0
         case _:

@@ -31,7 +31,7 @@ from training.release_writing import (
     write_ranker_bundles,
 )
 from training.run import Run
-from training.snapshot import Requests, Snapshot, snapshot, task_labels
+from training.snapshot import Requests, Snapshot, task_labels
 from training.trainer import Advanced, PhaseStarted
 
 _EMBEDDING_HELD_OUT = 2000
@@ -80,9 +80,9 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
     """Learn from what came between the early moment and the test, where anything learns."""
     recipe = run.recipe
     if not (recipe.embeds or recipe.judges or recipe.fit_merge):
-        late = snapshot(run.dataset, test_ms)
+        late = run.snapshot(test_ms)
         return Learned(tokenizer=run.tokenizer(late) if recipe.reads_texts else None)
-    early = snapshot(run.dataset, run.early_ms(test_ms))
+    early = run.snapshot(run.early_ms(test_ms))
     tokenizer = run.tokenizer(early) if recipe.reads_texts else None
     requests = _NOTHING
     if recipe.embeds or recipe.judges:

@@ -21,9 +21,10 @@ from shards.errors import CorruptBundle, FieldViolation, InvalidInput
 from shards.feature_kinds import ITEM_ID_COLUMN
 from shards.forward_index import ITEMS_FILE
 from shards.two_tower import PARAMETERS_FILE
-from training.features import ITEM_TABLE, model_inputs
+from training.features import ITEM_TABLE, Shared, model_inputs
 from training.models.fields import table_weight
 from training.models.two_tower import TwoTower, TwoTowerConfig
+from training.tensors import Tensors
 
 
 def save_parameters(model: TwoTower, folder: Path) -> None:
@@ -33,9 +34,17 @@ def save_parameters(model: TwoTower, folder: Path) -> None:
     np.savez(folder / PARAMETERS_FILE, allow_pickle=False, **arrays)
 
 
-def restored(config: TwoTowerConfig, bundle: Bundle, item_ids: Sequence[str]) -> TwoTower:
+def restored(
+    config: TwoTowerConfig,
+    bundle: Bundle,
+    item_ids: Sequence[str],
+    *,
+    item: Tensors | None = None,
+    shared: Shared = (),
+) -> TwoTower:
     """Return the model of a bundle over these items, in the order that they have now.
 
+    `item` holds their features [N, …], which a history may read, `shared` the features that share a table.
     Raises `InvalidInput` for a bundle without parameters or with those of another model, and `CorruptBundle`
     where they cannot be read.
     """
@@ -44,8 +53,8 @@ def restored(config: TwoTowerConfig, bundle: Bundle, item_ids: Sequence[str]) ->
         raise InvalidInput(
             FieldViolation("model", f"{named} holds no parameters to go on from: train it anew")
         )
-    inputs = model_inputs(bundle.spec, bundle.tokenizer, len(item_ids))
-    model, saved = TwoTower(config, inputs), _read(bundle.file(PARAMETERS_FILE))
+    inputs = model_inputs(bundle.spec, bundle.tokenizer, len(item_ids), shared=shared)
+    model, saved = TwoTower(config, inputs, item), _read(bundle.file(PARAMETERS_FILE))
     own = dict(model.named_parameters())
     if ITEM_TABLE in inputs.tables:
         weight = table_weight(model.tables, ITEM_TABLE)

@@ -15,7 +15,6 @@ from training.datasets.splits import known_until_ms
 from training.learning import learn, trained_embedding
 from training.release_writing import release_of, write_channels, write_gate_bundle, write_ranker_bundles
 from training.run import Run
-from training.snapshot import snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ def train(run: Run, destination: Destination) -> Trained:
     """
     test_ms = known_until_ms(run.dataset)
     learned = learn(run, test_ms, destination.prefix)
-    late = snapshot(run.dataset, test_ms)
+    late = run.snapshot(test_ms)
     requests = run.requests_until(test_ms)
     embedding = trained_embedding(
         run,

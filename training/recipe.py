@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
+from shards.ann_index import AnnKnobs
 from shards.features import Feature
 from shards.geo import GeoParams
 from shards.interests import InterestParams
@@ -15,6 +16,7 @@ from shards.lexical import LexicalParams
 from shards.release import GateRules
 from training.ensembles import EnsembleTraining
 from training.gate import GateTraining
+from training.item_graph import ItemGraph
 from training.item_pairs import ItemPairTraining
 from training.models.hydrated import Hydration
 from training.models.mmoe_ranker import MMoERankerConfig
@@ -120,6 +122,10 @@ class ChannelRecipe:
     """So many clusters are what items of "two_tower" are put into."""
     nearest_clusters: int = 1
     """The nearest of them that share an answer of "two_tower"; 1: the nearest items of all."""
+    index: str = ""
+    """The FAISS factory string of the index of "two_tower", say IVF64,PQ32x4fs,RFlat; empty: by its size."""
+    ann: AnnKnobs = field(default_factory=AnnKnobs)
+    """How far a search looks in that index."""
     newest: int = 20
     """The user's newest items that "item_vectors" asks with, where it knows no interests."""
     interests: InterestParams | None = None
@@ -134,6 +140,8 @@ class ChannelRecipe:
             raise ValueError(f"most_steps must be at least 1, not {self.most_steps}")
         if not 1 <= self.nearest_clusters <= max(self.clusters, 1):
             raise ValueError(f"nearest_clusters must be 1 to {max(self.clusters, 1)}, the clusters")
+        if self.index and self.source != "two_tower":
+            raise ValueError(f"index is for channels of source two_tower, not {self.source}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +168,8 @@ class FeatureRecipe:
     """Tokens of the tokeniser."""
     token_sources: tuple[str, ...] = ("title",)
     """Item columns that the tokeniser learns from, beside the queries."""
+    shared: tuple[tuple[str, ...], ...] = ()
+    """Groups of categories of `two_tower` with one vocabulary and one embedding, say places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +236,8 @@ class Recipe:
     """Paths that are learned with the two-tower model, for a deep_retrieval channel."""
     hydration: Hydration | None = None
     """Numbers of items that the two_tower channel's vectors carry, by weights fitted after training."""
+    item_graph: ItemGraph | None = None
+    """Columns of the item table that hold each item's neighbours among queries, items and places."""
     item_pairs: ItemPairTraining | None = None
     """Trains the vectors of channels "item_vectors" from the item features of `features.two_tower`."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None

@@ -33,7 +33,7 @@ from training.datasets.tables import row_numbers
 from training.evaluation.offline import Cascade, open_cascade
 from training.ranker_bundles import PRE_RANKER, RANKER
 from training.run import GOLDENS, Run
-from training.snapshot import Snapshot, snapshot
+from training.snapshot import Snapshot
 
 
 def refresh(
@@ -121,7 +121,7 @@ def stretches(
     moment, and what `open_refreshed` raises.
     """
     for now_ms, searches in moments(release, times_ms, every_days):
-        known = snapshot(run.dataset, now_ms)
+        known = run.snapshot(now_ms)
         with open_refreshed(run, release, models_dir, known) as cascade:
             yield Stretch(cascade=cascade, known=known, searches=searches)
 

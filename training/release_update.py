@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.bundle import Bundle, open_bundle
-from shards.errors import FieldViolation, InvalidInput
+from shards.errors import FieldViolation, InvalidInput, MismatchedBundle
 from shards.feature_encoder import RequestEncoder
+from shards.features import FEATURES_FILE
 from shards.forward_index import ForwardIndex
 from shards.release import ModelVersion, Release
 from training.channels import Destination
@@ -21,7 +22,7 @@ from training.parameters import restored
 from training.recipe import ChannelRecipe, Recipe
 from training.release_writing import two_tower_params
 from training.run import GOLDENS, Run
-from training.snapshot import Snapshot, snapshot
+from training.snapshot import Snapshot
 from training.tensors import as_tensors
 from training.updates import go_on
 
@@ -96,7 +97,7 @@ def write_update(run: Run, update: Update, destination: Destination) -> Release:
     """
     recipe = with_overrides(run.recipe, update.source.manifest.settings)
     run = replace(run, recipe=recipe)
-    known = snapshot(run.dataset, update.until_ms)
+    known = run.snapshot(update.until_ms)
     requests = run.requests_between(update.since_ms, update.until_ms, newest=recipe.two_tower_queries)
     if not len(requests):
         problem = f"there are no searches that {update.source.manifest.model_version} does not know already"
@@ -131,15 +132,17 @@ def write_update(run: Run, update: Update, destination: Destination) -> Release:
 def _restored(recipe: Recipe, source: Bundle, known: Snapshot) -> Embedding:
     items = ForwardIndex(known.items)
     columns = items.columns(known.items.column_names)
-    model = restored(recipe.two_tower.model, source, items.item_ids)
-    assert source.spec is not None, "a model was restored"
+    if source.spec is None:
+        raise MismatchedBundle(FEATURES_FILE, "is missing, which a two-tower model reads")
     encoder = RequestEncoder(source.spec, source.tokenizer, items.rows, columns)
+    item = as_tensors(encoder.encode_items(columns))
+    shared = recipe.features.shared
     return Embedding(
-        model=model,
+        model=restored(recipe.two_tower.model, source, items.item_ids, item=item, shared=shared),
         spec=source.spec,
         tokenizer=source.tokenizer,
         encoder=encoder,
-        item=as_tensors(encoder.encode_items(columns)),
+        item=item,
         epochs=0,
         recall=float("nan"),
     )

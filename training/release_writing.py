@@ -77,8 +77,13 @@ def write_channels(
 
 def two_tower_params(recipe: Recipe, channel: ChannelRecipe) -> TwoTowerParams:
     """Return the settings of the channel's engine."""
-    first = recipe.ensemble.first if recipe.ensemble else 0
-    return TwoTowerParams(radius=channel.radius, first=first, clusters=channel.nearest_clusters)
+    return TwoTowerParams(
+        ann=channel.ann,
+        index=channel.index,
+        radius=channel.radius,
+        first=recipe.ensemble.first if recipe.ensemble else 0,
+        clusters=channel.nearest_clusters,
+    )
 
 
 def _item_vectors(run: Run, known: Snapshot, tokenizer: Tokenizer | None) -> TrainedVectors | None:

@@ -3,6 +3,7 @@
 Legend: Q = requests, N = items, B = batch, D = width, M = items that a batch is scored against.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from training.augmentations import SelfSupervised, contrastive_loss, mutual_info
 from training.checkpoints import NOT_KEPT, Checkpoint
 from training.frequencies import StreamingFrequency
 from training.hard_negatives import HardItems, HardNegatives, by_rank, chances
+from training.hard_positives import FailedSearches, HardPositives
 from training.models.ensemble import Ensemble
 from training.models.history_transformer import HistoryTransformer
 from training.models.hydrated import Hydrated
@@ -24,6 +26,7 @@ from training.samplers import MixedSampler, Sampled, at_random, hardest
 from training.share import WHOLE, current_share
 from training.tensors import RowSource, Tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
+from training.weighted_sources import SourceShift, SourceWeights
 
 Towers = TwoTower | HistoryTransformer | Prod2Vec | Ensemble | Hydrated
 """What encodes a request and an item into one space."""
@@ -61,7 +64,10 @@ class TwoTowerTraining:
     rare_power: float = 0.0
     """Examples are drawn in proportion to the popularity of their item to minus this power; 0: each once an
     epoch."""
+    sources: SourceWeights | None = None
+    """Has a loss against the negatives of each source, and their weighted sum; None for one against all."""
     hard: HardNegatives = field(default_factory=HardNegatives)
+    hard_positives: HardPositives = field(default_factory=HardPositives)
     self_supervised: SelfSupervised = field(default_factory=SelfSupervised)
 
     def __post_init__(self) -> None:
@@ -79,6 +85,9 @@ class TwoTowerTraining:
             raise ValueError("without in_batch there must be negatives to draw")
         if not 0 <= self.rare_power <= 1:
             raise ValueError("rare_power must be between 0 and 1")
+        easy = self.in_batch and self.negatives and self.counted == "all" and not self.hard.alone
+        if self.sources is not None and not easy:
+            raise ValueError("sources need negatives, in_batch, counted 'all' and hard negatives not alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +165,23 @@ class RetrievalLoss:
         # What is drawn for each example would differ from worker to worker, and so would all later draws.
         self.share = WHOLE if training.counted == "random" else current_share()
         self.examples, self.item, self.generator = examples, item, generator
-        items = len(next(iter(item.values())))
+        self.items = items = len(next(iter(item.values())))
         count_N = torch.bincount(examples.row_Q, minlength=items).to(torch.float64)
         rarity_N = count_N.clamp(min=1.0) ** -training.rare_power
         self.weight_Q = rarity_N[examples.row_Q]
         frequency = StreamingFrequency(items) if training.streaming else None
         hard = training.hard
         self.hard = HardItems(hard, len(examples), examples.hard_QR) if hard.per_positive else None
-        parts = (frequency, self.hard, paths.model if paths is not None else None)
-        self.remembered = [part for part in parts if part is not None]
+        self.shift = None
+        if training.sources is not None:
+            steps = math.ceil(len(examples) / training.fit.batch_size)
+            self.shift = SourceShift(training.sources, steps)
+        parts = (frequency, self.hard, self.shift, paths.model if paths is not None else None)
+        self.remembered: list[nn.Module] = [part for part in parts if part is not None]
+        self.failed = None
+        if training.hard_positives.times > 1:
+            self.failed = FailedSearches(training.hard_positives, len(examples))
+            self.remembered.append(self.failed)
         self.related_FF = mutual_information(item) if training.self_supervised.weight else None
         self.sampler = MixedSampler(
             count_N,
@@ -188,22 +205,29 @@ class RetrievalLoss:
             self._move(self.paths)
         if self.hard is not None:
             self.hard.start_epoch(self._mined)
+        if self.failed is not None:
+            self.failed.start_epoch(self._ranked)
         size = self.training.fit.batch_size
-        if self.training.rare_power:
-            return drawn_batches(self.weight_Q, size, self.generator)
+        if self.training.rare_power or self.failed is not None:
+            return drawn_batches(self._weights(), size, self.generator)
         return shuffled_batches(len(self.examples), size, self.generator)
 
     def __call__(self, batch_B: Tensor) -> Tensor:
         """Return the mean loss of the batch's requests."""
         row_B, owner_B = self.examples.row_Q[batch_B], self.examples.owner_Q[batch_B]
         hard_BH = self.hard.draw(batch_B, self.generator) if self.hard is not None else None
+        if self.failed is not None:
+            self.sampler.expect(torch.bincount(self.examples.row_Q, self._weights(), self.items))
         # All workers sample for the whole batch, and so alike; each scores its part of the requests.
         mine = self.share.part(len(batch_B))
         sampled = self.sampler.sample(row_B, owner_B, self.generator, hard_BH).of(mine)
         vector_BD = self.model.encode_query(rows_of(self.examples.request, batch_B[mine]))
         logit_BM = self.model.compare(vector_BD, rows_of(self.item, sampled.row_M))
         alone = hard_BH is not None and self.training.hard.alone
-        value = self._compared(logit_BM, sampled, alone=alone)
+        if self.shift is not None:
+            value = self._against_each(self.shift, logit_BM, sampled)
+        else:
+            value = self._compared(logit_BM, sampled, alone=alone)
         if self.related_FF is not None:
             value = value + self.training.self_supervised.weight * self._contrasted(self.related_FF)
         value = value if self.paths is None else value + self.paths.loss(vector_BD, row_B[mine])
@@ -229,8 +253,31 @@ class RetrievalLoss:
         training = self.training
         if training.log_q:
             logit_BM = losses.corrected(logit_BM, sampled.log_q_M)
+        return self._loss(logit_BM, sampled, self._counted(logit_BM, sampled, alone=alone))
+
+    def _against_each(self, shift: SourceShift, logit_BM: Tensor, sampled: Sampled) -> Tensor:
+        """Return the weighted sum of the losses against drawn, in-batch and hard negatives."""
+        source, masked_BM = sampled.by_source, sampled.masked_BM
+        uniform, in_batch, hard = shift.advance()
+        total = logit_BM.new_zeros(())
+        for weight, there_M, times_M in (
+            (uniform, source.drawn_M, source.drawn_times_M),
+            (in_batch, source.batch_M, source.batch_times_M),
+        ):
+            if weight:
+                log_q_M = times_M.clamp(min=1e-9).log().to(logit_BM.dtype)
+                seen_BM = losses.corrected(logit_BM, log_q_M) if self.training.log_q else logit_BM
+                total = total + weight * self._loss(seen_BM, sampled, masked_BM | ~there_M)
+        if hard:
+            # What the model chooses itself has no chance that logQ could correct.
+            hardest_BM = hardest(logit_BM, masked_BM, shift.weights.hardest)
+            total = total + hard * self._loss(logit_BM, sampled, hardest_BM & (masked_BM | ~sampled.hard_BM))
+        return total
+
+    def _loss(self, logit_BM: Tensor, sampled: Sampled, masked_BM: Tensor) -> Tensor:
+        """Return the loss of each positive against what is not masked."""
+        training = self.training
         positive_B = logit_BM.gather(1, sampled.positive_B.unsqueeze(1)).squeeze(1)
-        masked_BM = self._counted(logit_BM, sampled, alone=alone)
         match training.loss:
             case "hinge":
                 return losses.hinge_loss(positive_B, logit_BM, masked_BM, margin=training.margin)
@@ -257,6 +304,15 @@ class RetrievalLoss:
             easy_masked_BM = hardest(logit_BM, easy_masked_BM, training.per_positive)
         return easy_masked_BM & (masked_BM | ~sampled.hard_BM)
 
+    def _weights(self) -> Tensor:
+        """Return how often each request is drawn [Q], up to a factor."""
+        return self.weight_Q if self.failed is None else self.weight_Q * self.failed.weight_Q
+
+    @torch.no_grad()
+    def _ranked(self) -> Tensor:
+        self.model.eval()
+        return item_ranks(self.model, self.examples, self.item)
+
     @torch.inference_mode()
     def _move(self, paths: PathLearner) -> None:
         self.model.eval()
@@ -282,12 +338,17 @@ def best_scores(vector: Tensor, item_ND: Tensor) -> Tensor:
     return score.amax(dim=1) if score.ndim == 3 else score
 
 
-def recall_at(model: Towers, examples: RetrievalSet, item: Tensors, k: int) -> float:
-    """Return the share of requests whose item is among the k nearest of the whole catalogue."""
+def item_ranks(model: Towers, examples: RetrievalSet, item: Tensors) -> Tensor:
+    """Return how many items of the whole catalogue are nearer to each request than its own [Q]."""
     item_ND = model.encode_item(item)
-    found = 0
+    ranks = [torch.empty(0, dtype=torch.int64)]
     for batch_B in torch.arange(len(examples)).split(_EVALUATION_BATCH):  # type: ignore[no-untyped-call]
         score_BN = best_scores(model.encode_query(rows_of(examples.request, batch_B)), item_ND)
         own_B1 = score_BN.gather(1, examples.row_Q[batch_B].unsqueeze(1))
-        found += int(((score_BN > own_B1).sum(dim=1) < k).sum())
-    return found / max(len(examples), 1)
+        ranks.append((score_BN > own_B1).sum(dim=1))
+    return torch.cat(ranks)
+
+
+def recall_at(model: Towers, examples: RetrievalSet, item: Tensors, k: int) -> float:
+    """Return the share of requests whose item is among the k nearest of the whole catalogue."""
+    return int((item_ranks(model, examples, item) < k).sum()) / max(len(examples), 1)

@@ -10,7 +10,7 @@ from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset, timestamps_ms
 from training.evaluation.offline import GateRule
 from training.recipe import Recipe
-from training.snapshot import Requests, Snapshot, browsing_at, requests_between
+from training.snapshot import Requests, Snapshot, browsing_at, requests_between, snapshot
 from training.trainer import Observer, PhaseStarted, Seeded, ignore
 
 GOLDENS = 8
@@ -50,6 +50,11 @@ class Run:
         if not len(recent) or len(recent) == int((times_ms < test_ms).sum()):
             raise ValueError("ranking_days must leave queries on both sides of the early moment")
         return int(recent[-self.recipe.ranking_queries :][0])
+
+    def snapshot(self, now_ms: int) -> Snapshot:
+        """Return what was known at a moment, with the neighbours of items where the recipe has them."""
+        known = snapshot(self.dataset, now_ms)
+        return known.with_neighbours(self.recipe.item_graph, self.dataset.users)
 
     def tokenizer(self, early: Snapshot) -> Tokenizer:
         """Return a tokeniser made from the texts and queries known then."""

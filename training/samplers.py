@@ -15,6 +15,16 @@ from training.frequencies import StreamingFrequency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Which items of a batch were drawn and which are its own, and how often either is expected [M]."""
+
+    drawn_M: Tensor
+    batch_M: Tensor
+    drawn_times_M: Tensor
+    batch_times_M: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
     """The items that one batch is scored against."""
 
@@ -30,6 +40,8 @@ class Sampled:
     is hard for others alone."""
     hard_BM: Tensor
     """True where an item is a hard negative of the example alone."""
+    by_source: Sources
+    """The items by where they are from."""
 
     def of(self, examples: slice) -> "Sampled":
         """Return the same items for some of the examples."""
@@ -68,10 +80,14 @@ class MixedSampler:
         count_N = count_N.to(torch.float64)
         batch_counts_N = count_N if batch_counts_N is None else batch_counts_N.to(torch.float64)
         self.drawn, self.in_batch, self.frequency, self.shared_p_N = drawn, in_batch, frequency, shared_p_N
-        self.batch_p_N = batch_counts_N / batch_counts_N.sum().clamp(min=1e-9)
+        self.expect(batch_counts_N)
         # Items never counted keep a share of the draws, or they would never be pushed away from a query.
         weight_N = count_N.clamp(min=1.0) ** power
         self.drawn_p_N = weight_N / weight_N.sum()
+
+    def expect(self, batch_counts_N: Tensor) -> None:
+        """Say anew how often examples take each item in an epoch."""
+        self.batch_p_N = batch_counts_N / batch_counts_N.sum().clamp(min=1e-9)
 
     def sample(
         self, row_B: Tensor, owner_B: Tensor, generator: torch.Generator, hard_BH: Tensor | None = None
@@ -82,18 +98,19 @@ class MixedSampler:
         [B, H], -1 for none; each is one for its own example alone, or for all others where they are shared.
         """
         drawn = self._draw(generator)
-        known = torch.cat([row_B, drawn])
         hard = torch.empty(0, dtype=torch.int64) if hard_BH is None else hard_BH[hard_BH >= 0]
-        row_M = torch.unique(torch.cat([known, hard]))
+        row_M = torch.unique(torch.cat([row_B, drawn, hard]))
         positive_B = torch.searchsorted(row_M, row_B)
-        easy_M = torch.isin(row_M, known if self.in_batch else drawn)
-        hard_BM = _marked(row_M, hard_BH, len(row_B))
         if self.frequency is not None:
             self.frequency.observe(row_B)
-        expected_M = torch.where(torch.isin(row_M, known), self._expected(row_M, len(row_B)), 1.0)
+        sources = self._sources(row_M, row_B, drawn)
+        easy_M = sources.drawn_M | sources.batch_M if self.in_batch else sources.drawn_M
+        hard_BM = _marked(row_M, hard_BH, len(row_B))
+        easy_times_M = sources.drawn_times_M + (sources.batch_times_M if self.in_batch else 0.0)
+        expected_M = torch.where(sources.drawn_M | sources.batch_M, easy_times_M, 1.0)
         masked_BM = _own_positives(positive_B, owner_B, len(row_M))
         if self.shared_p_N is not None and hard_BH is not None:
-            expected_M = self._expected(row_M, len(row_B)) + hard_BH.numel() * self.shared_p_N[row_M]
+            expected_M = easy_times_M + hard_BH.numel() * self.shared_p_N[row_M]
             easy_M |= torch.isin(row_M, hard)
             masked_BM, hard_BM = masked_BM | hard_BM, torch.zeros_like(hard_BM)
         return Sampled(
@@ -102,16 +119,20 @@ class MixedSampler:
             positive_B=positive_B,
             masked_BM=masked_BM | ~(easy_M | hard_BM),
             hard_BM=hard_BM,
+            by_source=sources,
         )
 
-    def _expected(self, row_M: Tensor, size: int) -> Tensor:
-        """Return how often a batch of this size is expected to meet each item [M]."""
-        expected_M = self.drawn * self.drawn_p_N[row_M]
-        if not self.in_batch:
-            return expected_M
+    def _sources(self, row_M: Tensor, row_B: Tensor, drawn: Tensor) -> Sources:
         if self.frequency is not None:
-            return expected_M + self.frequency.chance(row_M)
-        return expected_M + size * self.batch_p_N[row_M]
+            batch_times_M = self.frequency.chance(row_M)
+        else:
+            batch_times_M = len(row_B) * self.batch_p_N[row_M]
+        return Sources(
+            drawn_M=torch.isin(row_M, drawn),
+            batch_M=torch.isin(row_M, row_B),
+            drawn_times_M=self.drawn * self.drawn_p_N[row_M],
+            batch_times_M=batch_times_M,
+        )
 
     def _draw(self, generator: torch.Generator) -> Tensor:
         if not self.drawn:

@@ -1,7 +1,7 @@
 """A dataset as it was known at one moment: what channels are made from, and nothing that came later."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from shards.search_context import SearchContext
 from training.datasets.contexts import Histories, search_contexts
 from training.datasets.splits import before
 from training.datasets.tables import TIMESTAMP, Dataset, timestamps_ms
+from training.item_graph import ItemGraph, with_neighbours
 from training.item_statistics import items_as_of
 from training.recipe import Task
 
@@ -29,6 +30,13 @@ class Snapshot:
         """Return the time span of the data."""
         times_ms = timestamps_ms(self.events)
         return TrainingRange(start_ms=int(times_ms.min(initial=self.now_ms)), end_ms=self.now_ms)
+
+    def with_neighbours(self, graph: ItemGraph | None, users: pa.Table) -> "Snapshot":
+        """Return the snapshot whose items have their neighbours in the graph; as it is without one."""
+        if graph is None:
+            return self
+        items = with_neighbours(graph, self.items, self.events, self.queries, users, self.now_ms)
+        return replace(self, items=items)
 
 
 def snapshot(dataset: Dataset, now_ms: int) -> Snapshot:

@@ -12,11 +12,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from shards.ann_index import AnnIndex
 from shards.candidates import Floats
-from shards.catalogue import CATALOGUE_FILE
 from shards.forward_index import ForwardIndex
 from shards.search_context import SearchContext
 from shards.two_tower import INDEX_FILE, TwoTower
@@ -24,7 +22,12 @@ from shards.words import normalised
 from training.channels import GOLDEN_K, Destination
 from training.datasets.tables import row_numbers
 from training.embedding import Embedding
-from training.embedding_bundle import item_vectors, query_vectors, write_with_query_tower
+from training.embedding_bundle import (
+    item_vectors,
+    query_vectors,
+    write_catalogue,
+    write_with_query_tower,
+)
 from training.item_index import untuned_index
 from training.snapshot import Snapshot
 
@@ -80,7 +83,7 @@ def write_suggestions(
 
     def add(folder: Path) -> None:
         faiss.write_index(index, str(folder / INDEX_FILE))
-        pq.write_table(snapshot.items.select(["item_id"]), folder / CATALOGUE_FILE)
+        write_catalogue(folder, snapshot, embedding.spec)
 
     write_with_query_tower(
         name,

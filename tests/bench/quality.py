@@ -28,6 +28,7 @@ from tests.bench.quality_query_heads import query_heads
 from tests.bench.quality_retrieval import retrieval
 from tests.bench.quality_run import Part, QualityRun
 from tests.bench.quality_staleness import staleness
+from tests.bench.quality_unified import unified
 from tests.bench.quality_updates import updates
 from tests.bench.quality_views import self_supervised
 from tests.bench.result import Check, publish
@@ -56,6 +57,7 @@ PARTS: Mapping[str, Part] = {
     "self_supervised": _of_one_size(self_supervised),
     "staleness": staleness,
     "trainings": _of_one_size(trainings),
+    "unified": unified,
     "updates": updates,
 }
 

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from deploy.folders import cache_dir
+from shards.features import Feature
+from tests.bench.ablations import without_features
 from tests.bench.quality_negatives import EPOCHS, SEEDS, Task, figures_of, summary
 from tests.bench.result import Check, at_least
 from training.datasets import sources
 from training.recipes import RECIPES
+from training.recipes.movielens_ensemble import CLUSTER, PLACE
 
 _HARD = (
     "two_tower.hard.per_positive=2",
@@ -24,18 +27,36 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "easy, 2 hardest of the batch": ("two_tower.per_positive=2",),
     "easy and hard": _HARD,
     "hard alone, then easy": (*_HARD, "two_tower.hard.alone=true", "two_tower.hard.until_epoch=2"),
+    "100 easy to 1 hard": (
+        *_HARD,
+        "two_tower.hard.per_positive=1",
+        "two_tower.counted=random",
+        "two_tower.per_positive=100",
+    ),
+    "easy, failed searches 4 times as often": (
+        "two_tower.hard_positives.times=4",
+        "two_tower.hard_positives.beyond_rank=100",
+    ),
     "margin .05": ("two_tower.margin=0.5",),
     "margin .4": ("two_tower.margin=4",),
+}
+WITHOUT: Mapping[str, Sequence[Feature]] = {
+    "location": PLACE,
+    "cluster": CLUSTER,
+    "location and cluster": (*PLACE, *CLUSTER),
 }
 
 
 def ensemble(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
-    """R3: hard negatives, the margin, and an easy and a hard model as one."""
+    """R3: location and cluster, hard negatives and positives, the margin, two models as one."""
     recipe = RECIPES["movielens_ensemble"]
     dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
     alone, joined = (Task.of(one, dataset) for one in (replace(recipe, ensemble=None), recipe))
     runs = {name: (alone, changes) for name, changes in VARIANTS.items()}
     runs["ensemble of easy and hard"] = (joined, ())
+    for name, features in WITHOUT.items():
+        without = without_features(alone.recipe, *(feature.name for feature in features))
+        runs[f"easy, without {name}"] = (replace(alone, recipe=without), ())
     found = {
         name: summary([figures_of(task, task.trained(changes, seed, EPOCHS)) for seed in range(SEEDS)])
         for name, (task, changes) in runs.items()
@@ -43,6 +64,11 @@ def ensemble(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
     recall = {name: figures["recall_10"]["mean"] for name, figures in found.items()}
     return {"seeds": SEEDS, "epochs": EPOCHS, "variants": found}, [
         at_least("hard negatives against easy ones alone, R@10", recall["easy and hard"], recall["easy"]),
+        at_least(
+            "location and cluster against neither, R@10",
+            recall["easy"],
+            recall["easy, without location and cluster"],
+        ),
         at_least(
             "ensemble against the easy model, R@10", recall["ensemble of easy and hard"], recall["easy"]
         ),

@@ -81,7 +81,7 @@ class Task:
     def of(cls, recipe: Recipe, dataset: Dataset) -> "Task":
         """Return the task to learn from all before the test split and to answer that."""
         test_ms = known_until_ms(dataset)
-        known = snapshot(dataset, test_ms)
+        known = snapshot(dataset, test_ms).with_neighbours(recipe.item_graph, dataset.users)
         columns = [known.items.column(name).to_pylist() for name in recipe.features.token_sources]
         words = [text for column in columns for text in texts(column)]
         limit = recipe.history_limit

@@ -25,10 +25,13 @@ from shards.feature_kinds import (
     Category,
     HashedId,
     HistoryAges,
+    HistoryCategory,
     HistoryItems,
     ItemId,
+    ItemRows,
     Ngrams,
     Number,
+    Quantile,
     Tokens,
 )
 from shards.features import Feature, FeatureSpec
@@ -42,6 +45,8 @@ COLUMNS: dict[str, list[object]] = {
     "title": ["red mug", "blue mug mug", None, ""],
     "genres": [["Drama", "War"], ["?", "War"], None, []],
     "price": [1.0, None, float("nan"), 1e300],
+    "group": ["y", "x", None, "z"],
+    "near": [["b2", "gone", "a1", "c3"], ["A1"], None, []],
 }
 ROWS = {str(item): row for row, item in enumerate(COLUMNS["item_id"])}
 TOKENIZER = Tokenizer.train(["red mug", "blue mug", "red bag"], vocab_size=60)
@@ -58,10 +63,20 @@ SPEC = FeatureSpec(
         HistoryItems(name="history", max_len=3),
         HistoryAges(name="history_ages", max_len=3, boundaries_days=(1.0, 7.0)),
         HistoryItems(name="bought", max_len=2, actions=("purchase",)),
+        HistoryCategory(name="group", source="item.group", vocabulary=("x", "y"), max_len=3),
+        HistoryCategory(
+            name="bought_group",
+            source="item.group",
+            vocabulary=("x", "y"),
+            max_len=3,
+            actions=("purchase",),
+        ),
         ItemId(name="item"),
         Tokens(name="title_tokens", source="item.title", max_len=4),
         Categories(name="genres", source="item.genres", vocabulary=("War", "Drama"), max_len=2),
         Number(name="price", source="item.price"),
+        Quantile(name="price_bucket", source="item.price", boundaries=(0.5, 1.0)),
+        ItemRows(name="near", source="item.near", max_len=2),
         ChannelColumn(name="bm25", column="lexical.score", missing=-1.0, mean=2.0, std=2.0),
         ReciprocalRank(name="bm25_rank", column="lexical.rank"),
         HistoryCount(name="count"),
@@ -154,6 +169,13 @@ def test_bad_documents_say_where(document: bytes, problem: str) -> None:
         (lambda: HistoryAges(name="x", max_len=2, boundaries_days=(2.0, 1.0)), "must rise"),
         (lambda: HistoryRecency(name="x", half_life_days=0.0), "half_life_days"),
         (lambda: QueryOverlap(name="x", source="query"), "must be item"),
+        (lambda: ItemRows(name="x", source="query", max_len=2), "must be item"),
+        (
+            lambda: HistoryCategory(name="x", source="now.hour", vocabulary=(), max_len=1),
+            "must be item",
+        ),
+        (lambda: Quantile(name="x", source="query", buckets=1), "buckets must be at least 2"),
+        (lambda: Quantile(name="x", source="query", boundaries=(1.0, 1.0)), "boundaries must rise"),
         (lambda: ChannelColumn(name="x", column="y", missing=math.nan), "missing must be finite"),
         (lambda: FeatureSpec(features=(ItemId(name="x"), ItemId(name="x"))), "'x' occurs twice"),
     ],
@@ -182,6 +204,16 @@ def test_history_is_of_known_items_newest_last() -> None:
     assert arrays["bought"].tolist() == [[1, 3]]
 
 
+def test_a_history_has_the_value_that_most_of_its_items_have() -> None:
+    arrays = ENCODER.encode_request(context())
+    # The newest three known items are b2, a1 and c3, of which x, y and none; only a1 and c3 were bought.
+    assert arrays["group"].tolist() == [1]
+    assert arrays["bought_group"].tolist() == [2]
+    assert SPEC.history_columns == ("group",)
+    with pytest.raises(ValueError, match="item column of 'group' has not 4 values"):
+        RequestEncoder(SPEC, TOKENIZER, ROWS, COLUMNS | {"group": ["x"]})
+
+
 def test_a_stranger_with_nothing_to_say() -> None:
     arrays = ENCODER.encode_request(SearchContext(now_ms=NOW_MS))
     assert not any(array.any() for name, array in arrays.items() if name != "weekday")
@@ -192,6 +224,8 @@ def test_item_features() -> None:
     assert arrays["item"].tolist() == [1, 2, 3, 4]
     assert arrays["genres"].tolist() == [[2, 1], [1, 0], [0, 0], [0, 0]]
     assert arrays["price"].tolist() == [1.0, 0.0, 0.0, 1000.0]
+    assert arrays["price_bucket"].tolist() == [3, 0, 0, 3]
+    assert arrays["near"].tolist() == [[2, 1], [4, 0], [0, 0], [0, 0]]
     assert arrays["title_tokens"].any(axis=1).tolist() == [True, True, False, False]
     assert ENCODER.encode_items(COLUMNS | {"item_id": ["new", "b2", "", None]})["item"].tolist() == [
         0,
@@ -204,8 +238,10 @@ def test_item_features() -> None:
 def test_missing_columns_and_tokenisers_are_named() -> None:
     with pytest.raises(ValueError, match="item column 'title' is missing"):
         ENCODER.encode_items({"item_id": ["a1"]})
-    with pytest.raises(ValueError, match="item column 'title' is missing"):
+    with pytest.raises(ValueError, match="item column 'group' is missing"):
         RequestEncoder(SPEC, TOKENIZER, ROWS)
+    with pytest.raises(ValueError, match="item column 'title' is missing"):
+        RequestEncoder(SPEC, TOKENIZER, ROWS, {"group": COLUMNS["group"]})
     with pytest.raises(ValueError, match="'query_tokens' needs a tokeniser"):
         RequestEncoder(SPEC, None, ROWS, COLUMNS)
     with pytest.raises(ValueError, match="has not 4 values"):
@@ -326,7 +362,12 @@ def test_500_candidates_take_about_a_millisecond() -> None:
     rng = np.random.default_rng(0)
     items = [f"i{i}" for i in range(2_000)]
     titles: list[object] = ["red mug blue bag with a long title of many words"] * 2_000
-    columns: dict[str, list[object]] = {"item_id": [*items], "title": titles, "price": [2.0] * 2_000}
+    columns: dict[str, list[object]] = {
+        "item_id": [*items],
+        "title": titles,
+        "price": [2.0] * 2_000,
+        "group": ["x"] * 2_000,
+    }
     encoder = RequestEncoder(SPEC, TOKENIZER, {item: i for i, item in enumerate(items)}, columns)
     bought = tuple(items[i] for i in rng.integers(0, 2_000, 200))
     history = History(bought, ("purchase",) * 200, tuple(range(NOW_MS - 200, NOW_MS)))

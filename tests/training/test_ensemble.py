@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from shards.bundle import open_bundle
 from shards.golden import GOLDEN_FILE, read_golden
+from shards.servable import open_servable
+from shards.two_tower import TwoTower as TwoTowerEngine
 from tests.training.model_batches import item_batch, model_inputs, request_batch
 from tests.training.movielens_slice import real_slice
 from tests.training.shard_answers import asked
 from training.channels import Destination
 from training.ensembles import EnsembleTraining, Member
+from training.evaluation.judgements import judged_queries
 from training.models.ensemble import Ensemble
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.pipeline import train
@@ -52,13 +56,21 @@ def test_one_bundle_serves_the_ensemble_on_a_shard(tmp_path: Path, first: int) -
         recipe,
         two_tower_queries=2_500,
         ensemble=EnsembleTraining(members=members, first=first),
-        channels=(replace(recipe.channels[0], radius=0.2),),
+        # Of the cascade, the items that few act on any more are left out, and histories still know them.
+        channels=(replace(recipe.channels[0], radius=0.2, active_within_days=60.0 if first else None),),
     )
     destination = Destination(root=tmp_path / "models", prefix="films", version="1")
     run = Run(recipe=recipe, dataset=real_slice(400), seed=0, gate=lambda *_: True)
     trained = train(run, destination)
     assert trained.figures["embedding recall@100"] > 0.3
     model = trained.release.channels[0].model
+    bundle = open_bundle(tmp_path / "models" / model.model / model.version)
+    engine = open_servable(bundle, "cpu")
+    assert isinstance(engine, TwoTowerEngine)
+    contexts = [each.context for each in judged_queries(run.dataset, "test", limit=20, history_limit=40)]
+    requests = engine.encoder.encode_requests(contexts)
+    for name in ("region", "user_cluster"):
+        assert len(set(requests[name].tolist())) > 1, f"{name} tells searchers apart"
     golden = read_golden(tmp_path / "models" / model.model / model.version / GOLDEN_FILE)
     answers = asked(tmp_path / "models", tmp_path / "state", model, golden.contexts)
     for answer, item_ids in zip(answers, golden.item_ids, strict=True):

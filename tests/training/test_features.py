@@ -11,11 +11,13 @@ from shards.feature_kinds import (
     HistoryAges,
     HistoryItems,
     ItemId,
+    ItemRows,
     Ngrams,
     Number,
+    Quantile,
     Tokens,
 )
-from shards.features import FeatureSpec
+from shards.features import Feature, FeatureSpec
 from shards.search_context import SearchContext, UserState
 from shards.tokenizer import Tokenizer
 from training.features import FittingData, fit_spec, model_inputs
@@ -73,6 +75,45 @@ def test_constant_and_missing_values_still_give_a_scale() -> None:
     assert [(f.mean, f.std) for f in spec.features if isinstance(f, Number | ChannelColumn)] == [(0, 1)] * 2
 
 
+def test_buckets_are_about_equally_full() -> None:
+    columns: dict[str, list[object]] = {
+        "n": [*map(float, range(100)), None],
+        "ties": [1.0 + (n >= 60) for n in range(100)],
+    }
+    spec = fit_spec(
+        [
+            Quantile(name="n", source="item.n", buckets=4),
+            Quantile(name="ties", source="item.ties", buckets=4),
+            Quantile(name="nothing", source="user.nothing"),
+        ],
+        FittingData(contexts=CONTEXTS, item_columns=columns),
+    )
+    assert [f.boundaries for f in spec.features if isinstance(f, Quantile)] == [
+        (25.0, 50.0, 75.0),
+        (2.0,),
+        (),
+    ]
+
+
+def test_shared_categories_have_one_vocabulary_and_one_table() -> None:
+    columns: dict[str, list[object]] = {"places": [["uk", "de"] if n else ["is"] for n in range(6)]}
+    features: list[Feature] = [
+        Category(name="country", source="user.country", vocabulary=()),
+        Categories(name="sold_in", source="item.places", vocabulary=(), max_len=2),
+    ]
+    shared = (("country", "sold_in"),)
+    spec = fit_spec(features, FittingData(contexts=CONTEXTS, item_columns=columns), shared=shared)
+    country, sold_in = spec.features
+    assert isinstance(country, Category)
+    assert isinstance(sold_in, Categories)
+    assert country.vocabulary == sold_in.vocabulary == ("de", "fr", "uk")
+    inputs = model_inputs(spec, None, 7, shared=shared)
+    assert inputs.tables == {"country": 4}
+    assert inputs.item == (Field(name="sold_in", kind="bag", table="country"),)
+    with pytest.raises(ValueError, match="'town' shares a vocabulary"):
+        fit_spec(features, DATA, shared=(("country", "town"),))
+
+
 def test_an_unknown_item_column_is_named() -> None:
     with pytest.raises(ValueError, match="'weight'"):
         fit_spec([Number(name="weight", source="item.weight")], DATA)
@@ -88,17 +129,27 @@ def test_models_learn_fields_and_shared_tables() -> None:
             Category(name="country", source="user.country", vocabulary=("uk",)),
             Number(name="price", source="item.price"),
             ItemId(name="item_row"),
+            Quantile(name="age", source="item.age", boundaries=(1.0,)),
+            ItemRows(name="near", source="item.near", max_len=2),
             HistoryItems(name="history", max_len=3),
             HistoryAges(name="ages", max_len=3, boundaries_days=(1.0,)),
             ReciprocalRank(name="rank", column="lexical.rank"),
         )
     )
     inputs = model_inputs(spec, tokenizer, 7)
-    assert inputs.tables == {"tokens": tokenizer.vocab_size, "ngrams_3_10": 11, "country": 2, "items": 8}
+    assert inputs.tables == {
+        "tokens": tokenizer.vocab_size,
+        "ngrams_3_10": 11,
+        "country": 2,
+        "items": 8,
+        "age": 3,
+    }
     assert inputs.item == (
         Field(name="title", kind="bag", table="tokens"),
         Field(name="price", kind="number"),
         Field(name="item_row", kind="id", table="items"),
+        Field(name="age", kind="id", table="age"),
+        Field(name="near", kind="bag", table="items"),
     )
     assert inputs.history == HistoryField(items="history", ages="ages", table="items", age_buckets=3)
     assert inputs.cross == ("rank",)

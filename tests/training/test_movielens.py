@@ -50,7 +50,7 @@ def test_films(folder: Path) -> None:
     assert films["5"]["title"] == 'Delicatessen "uncut"'
 
 
-def test_users_keep_their_zip_code_as_text(folder: Path) -> None:
+def test_users_keep_their_zip_code_as_text_and_have_its_region(folder: Path) -> None:
     users = movielens.read(folder).users.to_pylist()
     assert users[0] == {
         "user_id": "1",
@@ -58,7 +58,9 @@ def test_users_keep_their_zip_code_as_text(folder: Path) -> None:
         "gender": "M",
         "occupation": "technician",
         "zip_code": "05711",
+        "region": "0",
     }
+    assert users[1]["region"] is None, "the code of another country"
 
 
 def test_events_are_likes_from_four_stars_and_sorted_in_time(folder: Path) -> None:

@@ -45,7 +45,7 @@ def test_overrides_reach_every_depth_and_type() -> None:
         ("two_tower.fit.epochs", "must be path.to.setting=value"),
         ("two_tower.fit.epochs=many", "invalid literal"),
         ("two_tower.fit.epochs=0", "at least 1"),
-        ("two_tower.model.history=transformer", "attention, mean or none"),
+        ("two_tower.model.history=memory", "attention, mean, none"),
         ("two_tower.log_q=perhaps", "neither true nor false"),
         ("two_tower.fit=3", "is a group of settings"),
         ("merged.more=3", "has no settings below it"),

@@ -14,9 +14,7 @@ from tests.training.model_batches import (
     request_batch,
 )
 from training.losses import softmax_loss
-from training.models.two_tower import TwoTower, TwoTowerConfig
-
-HISTORIES = ("attention", "mean", "none")
+from training.models.two_tower import HISTORIES, TwoTower, TwoTowerConfig
 
 
 def two_tower(history: str = "attention", *, dropout: float = 0.0) -> TwoTower:
@@ -82,8 +80,9 @@ def test_exported_query_tower_gives_equal_vectors_for_any_batch(history: str, tm
         torch.testing.assert_close(reloaded(request_batch(size)), model.encode_query(request_batch(size)))
 
 
-def test_an_empty_history_adds_nothing() -> None:
-    model = two_tower().eval()
+@pytest.mark.parametrize("history", HISTORIES)
+def test_an_empty_history_adds_nothing(history: str) -> None:
+    model = two_tower(history).eval()
     request = request_batch(2)
     request["history_items"].zero_()
     other_ages = request | {"history_ages": torch.full_like(request["history_ages"], 2)}
@@ -99,4 +98,4 @@ def test_temperature_never_falls_below_a_hundredth() -> None:
 
 def test_an_unknown_history_pooling_is_refused() -> None:
     with pytest.raises(ValueError, match="history must be"):
-        TwoTowerConfig(history="transformer")
+        TwoTowerConfig(history="memory")

@@ -103,6 +103,10 @@ def _readable_title(title: str) -> str:
 
 
 def _users(raw: pa.Table) -> pa.Table:
+    """Return the users with their region: the first digit of a US zip code, missing for other codes."""
+    codes = raw.column("zip_code").to_pylist()
+    regions = pa.array([code[0] if code[:5].isdigit() else None for code in codes], pa.string())
+    raw = raw.append_column("region", regions)
     return raw.set_column(raw.column_names.index("age"), "age", raw.column("age").cast(pa.int64()))
 
 

@@ -3,7 +3,7 @@
 Legend: … = any leading dimensions, L = ids in a bag, D = embedding width, W = width of all fields together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,17 @@ class ModelInputs:
         if missing := needed - self.tables.keys():
             raise ValueError(f"fields use tables that have no size: {sorted(missing)}")
 
+    def item_fields(self, names: Sequence[str]) -> tuple[Field, ...]:
+        """Return the item's bags of these names; ValueError for one that is none."""
+        bags = {field.name: field for field in self.item if field.kind == "bag"}
+        if unknown := [name for name in names if name not in bags]:
+            raise ValueError(f"{unknown[0]!r} is no feature of the item that holds ids")
+        return tuple(bags[name] for name in names)
+
+    def item_but(self, names: Sequence[str]) -> tuple[Field, ...]:
+        """Return the item's other fields."""
+        return tuple(field for field in self.item if field.name not in names)
+
 
 def embedding_tables(tables: Mapping[str, int], width: int) -> nn.ModuleDict:
     """Return one table per name with vectors of about unit length; row 0 pads and stays zero."""
@@ -99,9 +110,15 @@ class FieldEncoder(nn.Module):
         weight = table_weight(self.tables, field.table)
         if field.kind == "id":
             return F.embedding(value, weight, padding_idx=0)
-        if torch.compiler.is_exporting():
-            # In operators that every runtime has: a bag would become a loop of ONNX Runtime's.
-            present = (value > 0).to(weight.dtype).unsqueeze(-1)
-            total = (F.embedding(value, weight, padding_idx=0) * present).sum(dim=-2)
-            return total / present.sum(dim=-2).clamp(min=1.0)
-        return F.embedding_bag(value, weight, mode="mean", padding_idx=0)
+        return mean_of_bag(value, weight)
+
+
+def mean_of_bag(id_L: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean vector […, D] of the ids […, L]; 0 pads."""
+    if torch.compiler.is_exporting():
+        # In operators that every runtime has: a bag would become a loop of ONNX Runtime's.
+        present = (id_L > 0).to(weight.dtype).unsqueeze(-1)
+        total = (F.embedding(id_L, weight, padding_idx=0) * present).sum(dim=-2)
+        return total / present.sum(dim=-2).clamp(min=1.0)
+    flat = F.embedding_bag(id_L.reshape(-1, id_L.shape[-1]), weight, mode="mean", padding_idx=0)
+    return flat.reshape(*id_L.shape[:-1], -1)

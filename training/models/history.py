@@ -13,14 +13,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.fields import HistoryField, table_weight
+from training.models.fields import Field, HistoryField, mean_of_bag, table_weight
 
 
 class HistoryEncoder(nn.Module):
-    """Vectors of a user's events: item plus age."""
+    """Vectors of a user's events: item plus age, and the mean token of what the item is called."""
 
-    def __init__(self, field: HistoryField, tables: nn.ModuleDict, width: int) -> None:
+    token_NT: Tensor
+
+    def __init__(
+        self,
+        field: HistoryField,
+        tables: nn.ModuleDict,
+        width: int,
+        *,
+        text: Field | None = None,
+        token_NT: Tensor | None = None,
+    ) -> None:
+        """Know the tokens of all items where a `text` is given, ids [N, T]; 0 pads."""
         super().__init__()
+        assert (text is None) == (token_NT is None)
+        self.text = text
+        if token_NT is not None:
+            # The row of "no item" comes first, as histories name items.
+            self.register_buffer("token_NT", F.pad(token_NT, (0, 0, 1, 0)), persistent=False)
         self.field = field
         self.tables = tables
         self.ages = nn.Embedding(field.age_buckets, width, padding_idx=0)
@@ -30,7 +46,11 @@ class HistoryEncoder(nn.Module):
         """Return the events [B, L, D] and which of them are there [B, L]."""
         items_BL = request[self.field.items]
         item_BLD = F.embedding(items_BL, table_weight(self.tables, self.field.table), padding_idx=0)
-        return item_BLD + self.ages(request[self.field.ages]), items_BL > 0
+        event_BLD = item_BLD + self.ages(request[self.field.ages])
+        if self.text is not None:
+            weight = table_weight(self.tables, self.text.table)
+            event_BLD = event_BLD + mean_of_bag(self.token_NT[items_BL], weight)
+        return event_BLD, items_BL > 0
 
 
 def mean_pool(event_BLD: Tensor, present_BL: Tensor) -> Tensor:

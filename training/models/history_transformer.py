@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.models.transformer_block import TransformerBlock
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryTransformerConfig:
@@ -38,37 +40,6 @@ class HistoryTransformerConfig:
             raise ValueError("width must be a multiple of heads")
         if not 0.01 <= self.temperature <= 1:
             raise ValueError("temperature must be between 0.01 and 1")
-
-
-class Block(nn.Module):
-    """Causal self-attention and a perceptron, each behind a LayerNorm (PreNorm)."""
-
-    def __init__(self, config: HistoryTransformerConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
-        self.perceptron_norm = nn.LayerNorm(width)
-        self.perceptron = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * width, width)
-        )
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_BSD: Tensor, later_SS: Tensor) -> Tensor:
-        """Return the places [B, S, D], each having looked at those that are not `later_SS` than it."""
-        x_BSD = x_BSD + self.dropout(self._attend(self.attention_norm(x_BSD), later_SS))
-        out_BSD: Tensor = x_BSD + self.dropout(self.perceptron(self.perceptron_norm(x_BSD)))
-        return out_BSD
-
-    def _attend(self, x_BSD: Tensor, later_SS: Tensor) -> Tensor:
-        parts = self.query_key_value(x_BSD).chunk(3, dim=-1)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        logit_BHSS = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        weight_BHSS = self.dropout(logit_BHSS.masked_fill(later_SS, float("-inf")).softmax(dim=-1))
-        out_BSD: Tensor = self.attention_out((weight_BHSS @ value).transpose(1, 2).flatten(-2))
-        return out_BSD
 
 
 class HistoryTransformer(nn.Module):
@@ -99,7 +70,9 @@ class HistoryTransformer(nn.Module):
         self.items = nn.Embedding(len(attribute_NA) + 1, width, padding_idx=0)
         self.attributes = nn.Embedding(attributes, width, padding_idx=0)
         self.places = nn.Embedding(max_len + 1, width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, config.heads, dropout=config.dropout) for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))

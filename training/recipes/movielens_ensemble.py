@@ -1,7 +1,9 @@
 """Facebook's embedding-based retrieval over the searches of MovieLens-100K: an easy and a hard model as one.
 
-The query tower reads words, character 3-grams and the user; the film tower words, 3-grams and genres. Both
-models are trained by a hinge on the cosine, one against easy negatives, one also against films that it ranked
+The query tower reads words, character 3-grams, the user's region and cluster; the film tower words, 3-grams,
+genres, the region that takes a film most of all that it takes, and its cluster. Nobody here has friends: what
+stands for a social cluster is a group of users and films that go together in what was watched. Both models
+are trained by a hinge on the cosine, one against easy negatives, one also against films that it ranked
 from 21 to 200 itself: the catalogue is too small for 101 to 500.
 """
 
@@ -11,6 +13,7 @@ from shards.feature_kinds import (
     Categories,
     Category,
     HistoryAges,
+    HistoryCategory,
     HistoryItems,
     ItemId,
     Ngrams,
@@ -20,12 +23,22 @@ from shards.feature_kinds import (
 from shards.release import GateRules
 from training.ensembles import EnsembleTraining, Member
 from training.hard_negatives import HardNegatives
+from training.item_graph import ItemGraph
 from training.models.two_tower import TwoTowerConfig
 from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
 from training.retrieval import TwoTowerTraining
 from training.trainer import FitConfig
 
 _BUCKETS = 8_192
+
+PLACE = (
+    Category(name="region", source="user.region", vocabulary=()),
+    Category(name="liked_in", source="item.neighbour_places", vocabulary=()),
+)
+CLUSTER = (
+    HistoryCategory(name="user_cluster", source="item.cluster", vocabulary=(), max_len=40),
+    Category(name="film_cluster", source="item.cluster", vocabulary=()),
+)
 
 EASY = TwoTowerTraining(
     model=TwoTowerConfig(width=32, temperature=0.1, learned_temperature=False),
@@ -60,9 +73,13 @@ MOVIELENS_ENSEMBLE = Recipe(
             Ngrams(name="title_ngrams", source="item.title", buckets=_BUCKETS, max_len=48),
             Categories(name="genres", source="item.genres", vocabulary=(), max_len=6),
             ItemId(name="item_row"),
+            *PLACE,
+            *CLUSTER,
         ),
+        shared=tuple(tuple(feature.name for feature in group) for group in (PLACE, CLUSTER)),
         token_sources=("title", "genres", "decade"),
     ),
+    item_graph=ItemGraph(places=1, place="region", clusters=16),
     two_tower=EASY,
     ensemble=EnsembleTraining(members=(Member(training=EASY), Member(training=HARD, weight=1.0))),
     gate=GateRules(mode="always"),
