@@ -58,6 +58,11 @@ class Workspace:
         return self.root / "catalogue"
 
     @property
+    def embedded_users_dir(self) -> Path:
+        """Return the folder of blocks of users whose vectors are being made."""
+        return self.root / "embedded-users"
+
+    @property
     def users_path(self) -> Path:
         """Return the user store."""
         return self.root / "users.lmdb"

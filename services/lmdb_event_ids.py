@@ -5,8 +5,10 @@ from collections.abc import Iterable
 
 import lmdb
 
-# Keys of users are UTF-8, in which no byte is 255: names of tables are never those of users.
-_KNOWN, _ORDER = b"\xffevent-ids", b"\xffevent-order"
+OWN = b"\xff"
+"""What names of tables begin with, and no user's key does: those are UTF-8, in which no byte is 255."""
+
+_KNOWN, _ORDER = OWN + b"event-ids", OWN + b"event-order"
 
 TABLES = 2
 

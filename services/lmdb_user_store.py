@@ -5,7 +5,8 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,7 @@ from services.user_history import (
     extended,
     gathered,
     histories,
+    with_features,
 )
 from services.user_record import encode_user
 from services.user_store import ALL_EVENTS, USER_STORE, Recorded, decoded
@@ -37,6 +39,9 @@ _EVENTS_TOGETHER = 1_000
 _TURN_S = 0.001
 _REST_S = 0.0005
 """The writer computes for a turn, and rests, so that searches are not late by all that it computes."""
+
+_PAGE = 500
+"""Users that are read or written in one transaction, where there are many."""
 
 _SCARCE_BYTES = 64 * 2**20
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -111,6 +116,38 @@ class LmdbUserStore:
         try:
             with self._environment.begin(write=True) as transaction:
                 return _write(transaction, gathered(users, events))
+        except lmdb.Error as error:
+            raise self._refusal(error) from error
+
+    async def user_ids(self) -> AsyncIterator[str]:
+        """Yield the ids of all users, a page in a transaction: a long one would keep old pages alive."""
+        key = b""
+        while page := self._keys_after(key):
+            for key in page:
+                yield key.decode()
+
+    def _keys_after(self, key: bytes) -> list[bytes]:
+        try:
+            with self._environment.begin() as transaction, transaction.cursor() as cursor:
+                more = cursor.set_range(key + b"\0") if key else cursor.first()
+                keys = islice(cursor.iternext(keys=True, values=False), _PAGE) if more else ()
+                return [each for each in map(bytes, keys) if not each.startswith(lmdb_event_ids.OWN)]
+        except lmdb.Error as error:
+            raise self._refusal(error) from error
+
+    async def add_features(self, users: Mapping[str, Mapping[str, RawValue]]) -> int:
+        """Set features, some users in a transaction, so that events are recorded in between."""
+        named = list(users.items())
+        for start in range(0, len(named), _PAGE):
+            await asyncio.to_thread(self._add_features, dict(named[start : start + _PAGE]))
+        return len(named)
+
+    def _add_features(self, users: Mapping[str, Mapping[str, RawValue]]) -> None:
+        try:
+            with self._environment.begin(write=True) as transaction:
+                for user_id, features in users.items():
+                    user = decoded(user_id, _read(transaction, user_id), ALL_EVENTS, ALL_EVENTS)
+                    _write(transaction, [with_features(user, features)])
         except lmdb.Error as error:
             raise self._refusal(error) from error
 

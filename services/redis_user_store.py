@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from services.user_history import (
     gathered,
     histories,
     rows_of,
+    with_features,
 )
 from services.user_store import USER_STORE, Recorded
 from shards.errors import CorruptRecord, DeadlineExceeded, HeadraceError, StoreFull, Unavailable
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 _DIGEST_BYTES = 16
 _PATIENCE_S = 0.1
 """Who waited less has not learnt that Redis is silent."""
+
+_LITERAL = re.compile(r"[*?\[\]^\\-]")
+"""What means something in a pattern of Redis."""
 
 _LOADED_AT_ONCE = 200
 _STAGED_S = 3600
@@ -115,6 +120,38 @@ class RedisUserStore:
                     self._put_in_place(pipe, staging, state)
                 await pipe.execute()
         return len(states)
+
+    async def user_ids(self) -> AsyncIterator[str]:
+        """Yield the ids of all users. Raises `Unavailable` where Redis is away."""
+        found: set[str] = set()
+        for kind in ("events", "features"):
+            start = self._key(kind, "")
+            pattern = _LITERAL.sub(r"\\\g<0>", start) + "*"
+            async with self._asking(None):
+                keys = [key async for key in self._client.scan_iter(match=pattern, count=_LOADED_AT_ONCE)]
+            found |= {bytes(key).decode().removeprefix(start) for key in keys}
+        for user_id in found:
+            yield user_id
+
+    async def add_features(self, users: Mapping[str, Mapping[str, RawValue]]) -> int:
+        """Set features, some users in a step, which is taken again where others were set meanwhile."""
+        named = list(users.items())
+        for start in range(0, len(named), _LOADED_AT_ONCE):
+            async with self._asking(None):
+                await self._add_features(dict(named[start : start + _LOADED_AT_ONCE]))
+        return len(named)
+
+    async def _add_features(self, users: Mapping[str, Mapping[str, RawValue]]) -> None:
+        keys = [self._key("features", user_id) for user_id in users]
+
+        async def add(pipe: Any) -> None:
+            known = await pipe.mget(keys)
+            pipe.multi()
+            for key, encoded, (user_id, features) in zip(keys, known, users.items(), strict=True):
+                user = with_features(_decoded(user_id, encoded, b"", b""), features)
+                pipe.set(key, features_to_json(user.features))
+
+        await self._client.transaction(add, *keys)
 
     async def _stage(self, staging: str, states: Sequence[UserState], arrival: int) -> int:
         """Write users under keys of the load's own; returns the arrival of the last event."""

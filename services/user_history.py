@@ -89,6 +89,11 @@ def extended(user: UserState, new: History, *, keep: int) -> UserState:
     return replace(user, history=_in_order(rows).before(_MOST_MS, limit=keep))
 
 
+def with_features(user: UserState, features: Mapping[str, RawValue]) -> UserState:
+    """Return the user with these features beside the others; raises as `checked` does."""
+    return checked(replace(user, features={**user.features, **features}))
+
+
 def rows_of(history: History) -> Iterator[tuple[str, str, int]]:
     """Yield (item id, action, timestamp in ms) of each event, oldest first."""
     return zip(history.item_ids, history.actions, history.timestamps_ms, strict=True)

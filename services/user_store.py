@@ -4,11 +4,19 @@ The seam, and the double in memory. `services.lmdb_user_store` keeps users on th
 `services.redis_user_store` on another one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.user_history import DEFAULT_LIMITS, EventLimits, UserEvent, extended, gathered, histories
+from services.user_history import (
+    DEFAULT_LIMITS,
+    EventLimits,
+    UserEvent,
+    extended,
+    gathered,
+    histories,
+    with_features,
+)
 from services.user_record import MalformedRecord, decode_user, encode_user
 from shards.errors import CorruptRecord
 from shards.search_context import RawValue, UserState
@@ -54,6 +62,16 @@ class UserStore(Protocol):
         cannot be stored.
         """
 
+    def user_ids(self) -> AsyncIterator[str]:
+        """Yield the ids of all users, each once; whoever comes meanwhile may be left out."""
+
+    async def add_features(self, users: Mapping[str, Mapping[str, RawValue]]) -> int:
+        """Set these features of users, beside their others and their events; returns how many users.
+
+        Users of one call may be set one after the other. Raises `InvalidInput` for what cannot be stored,
+        and `CorruptRecord` for a user whose record is damaged.
+        """
+
 
 class MemoryUserStore:
     """Users in a dict of records, of this process alone."""
@@ -86,6 +104,18 @@ class MemoryUserStore:
     async def load(self, users: Mapping[str, Mapping[str, RawValue]], events: Iterable[UserEvent]) -> int:
         """Replace users."""
         return self._put(gathered(users, events))
+
+    async def user_ids(self) -> AsyncIterator[str]:
+        """Yield the ids of all users."""
+        for user_id in list(self._records):
+            yield user_id
+
+    async def add_features(self, users: Mapping[str, Mapping[str, RawValue]]) -> int:
+        """Set features."""
+        return self._put([
+            with_features(decoded(user_id, self._records.get(user_id), ALL_EVENTS, ALL_EVENTS), features)
+            for user_id, features in users.items()
+        ])  # fmt: skip
 
     def _put(self, users: Iterable[UserState]) -> int:
         records = {user.user_id: encode_user(user) for user in users}

@@ -5,8 +5,8 @@ index.faiss (inner product, ids are rows of items.parquet), features.json, secon
 model orders what the first one finds, and item_clusters.npz where clusters share an answer. Shards do not
 run program "item_tower" (item features → vectors [N, D]): it is there to embed other items; nor do they read
 parameters.npz, which a later training goes on from. Params: "ann", how far the index looks, as `headrace tune
-ann` found it; what the index says itself by default; "radius", "first" and "clusters". A search looks up each
-of its vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
+ann` found it; what the index says itself by default; "radius", "first", "clusters" and "stored_vectors". A
+search looks up each of its vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,10 +25,13 @@ from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
 from shards.item_clusters import CLUSTERS_FILE, open_clustered
 from shards.lookups import VectorIndex, look_up
+from shards.manifest import Manifest
 from shards.program_inputs import Arrays
 from shards.query_vectors import QueryVectors
+from shards.release import ModelVersion
 from shards.runner import Runner, open_runner
 from shards.search_context import Filter, SearchContext
+from shards.stored_vectors import read_stored
 
 INDEX_FILE = "index.faiss"
 PARAMETERS_FILE = "parameters.npz"
@@ -49,6 +52,9 @@ class TwoTowerParams:
     """Neighbours by the first of two models that the second puts in order; 0 where there is one model."""
     clusters: int = 1
     """The nearest clusters of items that share an answer; with 1 nothing is clustered."""
+    stored_vectors: bool = False
+    """Whether users are asked for by the vector that is stored with them, where there is one of this version:
+    `shards.stored_vectors`. The query tower makes it otherwise."""
 
     def __post_init__(self) -> None:
         if self.first < 0:
@@ -68,6 +74,8 @@ class TwoTower:
     vectors: QueryVectors
     ann: VectorIndex
     radius: float | None = None
+    stored_of: ModelVersion | None = None
+    """The version whose stored vectors stand in for the query tower; None where none do."""
 
     def retrieve(
         self,
@@ -88,6 +96,10 @@ class TwoTower:
 
     def encode(self, context: SearchContext) -> Floats:
         """Return the query vectors of a search, one of each head [H, D]."""
+        if self.stored_of is not None:
+            vector_HD = read_stored(context.user.features, self.stored_of, self.ann.width)
+            if vector_HD is not None:
+                return vector_HD
         vector_BHD = self.vectors.of(self.encoder.encode_request(context))
         return vector_BHD.reshape(-1, vector_BHD.shape[-1])
 
@@ -105,6 +117,7 @@ def open_two_tower(bundle: Bundle, device: str) -> TwoTower:
         vectors=open_query_vectors(bundle, device),
         ann=_asked(ann, params, bundle),
         radius=params.radius,
+        stored_of=_whole(bundle.manifest) if params.stored_vectors else None,
     )
 
 
@@ -113,6 +126,11 @@ def _asked(ann: AnnIndex, params: TwoTowerParams, bundle: Bundle) -> VectorIndex
     if params.first:
         return open_cascade(ann, bundle.file(SECOND_FILE), params.first)
     return open_clustered(ann, bundle.file(CLUSTERS_FILE), params.clusters) if params.clusters > 1 else ann
+
+
+def _whole(manifest: Manifest) -> ModelVersion:
+    """Return the model, by its name before it was divided."""
+    return ModelVersion(manifest.partition.model if manifest.partition else manifest.name, manifest.version)
 
 
 def open_query_vectors(bundle: Bundle, device: str) -> QueryVectors:

@@ -116,6 +116,9 @@ class ChannelRecipe:
     neural_cf: NeuralCFTraining = field(default_factory=NeuralCFTraining)
     radius: float | None = None
     """The least cosine of what "two_tower" finds; None: the `k` nearest however far."""
+    stored_vectors: bool = False
+    """Whether "two_tower" asks with the vector that `headrace users embed` has stored with the user, where
+    there is one."""
     active_within_days: float | None = None
     """The index of "two_tower" holds what was acted on within so many days; None: every item."""
     clusters: int = 0
@@ -280,6 +283,9 @@ class Recipe:
             raise ValueError("at most one channel can be a two_tower")
         self._check_embedding()
         self._check_gate()
+        stored = any(channel.stored_vectors for channel in self.channels)
+        if stored and not all(_of_user(feature) for feature in self.features.two_tower):
+            raise ValueError("stored_vectors are for query towers that read nothing but the user")
         if self.fit_merge and self.judges:
             raise ValueError("fit_merge is for channels alone, without rankers and without a gate's model")
         if self.refresh_days is not None and self.refresh_days <= 0:
@@ -358,6 +364,12 @@ class Recipe:
     def dataset_name(self) -> str:
         """Return the data set that it trains on where none is named."""
         return self.dataset or self.name
+
+
+def _of_user(feature: Feature) -> bool:
+    """Return whether a feature is the same for all searches of a user, or of an item."""
+    source = getattr(feature, "source", "user")
+    return source.partition(".")[0] in ("user", "user_id", "item")
 
 
 def version_of(recipe: Recipe, dataset_digest: str, seed: int) -> str:

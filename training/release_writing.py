@@ -83,6 +83,7 @@ def two_tower_params(recipe: Recipe, channel: ChannelRecipe) -> TwoTowerParams:
         radius=channel.radius,
         first=recipe.ensemble.first if recipe.ensemble else 0,
         clusters=channel.nearest_clusters,
+        stored_vectors=channel.stored_vectors,
     )
 
 

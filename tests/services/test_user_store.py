@@ -263,3 +263,38 @@ def test_stores_agree_with_the_one_in_memory(kind: str, tmp_path: Path, redis_se
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="kept"):
         EventLimits(**limits)
+
+
+def test_all_users_are_listed_once(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        assert [user_id async for user_id in store.user_ids()] == []
+        many = {f"u[{number}]*": {"n": float(number)} for number in range(1_200)}
+        await store.load(many, [event("ü", "a", 1), event("u[7]*", "a", 1)])
+        await store.record(numbered([event("later", "a", 2)]))
+        found = [user_id async for user_id in store.user_ids()]
+        assert len(found) == len(set(found)) == 1_202
+        assert set(found) == {*many, "ü", "later"}
+
+    check(place, body)
+
+
+def test_features_are_added_beside_what_is_there(place: Place) -> None:
+    async def body(store: UserStore) -> None:
+        await store.load({"u": {"age": 33.0, "city": "Bath"}}, [event("u", "a", 1), event("v", "b", 2)])
+        await store.record(numbered([event("u", "c", 3)]))
+        many: dict[str, dict[str, RawValue]] = {f"n{number}": {"n": 1.0} for number in range(700)}
+        added: dict[str, dict[str, RawValue]] = {"u": {"city": "Hull", "vector/m": "1 A"}, "v": {"x": 1.0}}
+        assert await store.add_features(added | many) == 702
+        assert await store.get("u", LATER, 10) == UserState(
+            user_id="u",
+            features={"age": 33.0, "city": "Hull", "vector/m": "1 A"},
+            history=History(("a", "c"), ("click", "click"), (1, 3)),
+        )
+        assert await store.get("v", LATER, 10) == UserState(
+            user_id="v", features={"x": 1.0}, history=History(("b",), ("click",), (2,))
+        )
+        assert (await store.get("n699", LATER, 10)).features == {"n": 1.0}
+        with pytest.raises(InvalidInput):
+            await store.add_features({"u": {"x": float("nan")}})
+
+    check(place, body)

@@ -1,7 +1,10 @@
 """PinnerFormer's objective in Amazon Beauty: each place of a history predicts one of the next few items.
 
-The data has one action, no surfaces, no durations and no times, so an event is its item alone.
+The data has one action, no surfaces, no durations and no times, so an event is its item alone. Users are
+asked for by the vectors that `headrace users embed` has stored, and by the query tower where there are none.
 """
+
+from dataclasses import replace
 
 from shards.release import GateRules
 from training.recipe import Recipe
@@ -12,7 +15,7 @@ PINNERFORMER = Recipe(
     name="pinnerformer",
     surface="beauty-pinnerformer",
     dataset="amazon_beauty",
-    channels=CHANNELS,
+    channels=tuple(replace(channel, stored_vectors=True) for channel in CHANNELS),
     features=FEATURES,
     sequences=SequenceTraining(model=MODEL, fit=FIT, objective="all_action", horizon=3, equal_users=True),
     gate=GateRules(mode="always"),
