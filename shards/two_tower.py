@@ -6,7 +6,8 @@ model orders what the first one finds, and item_clusters.npz where clusters shar
 run program "item_tower" (item features → vectors [N, D]): it is there to embed other items; nor do they read
 parameters.npz, which a later training goes on from. Params: "ann", how far the index looks, as `headrace tune
 ann` found it; what the index says itself by default; "radius", "first", "clusters" and "stored_vectors". A
-search looks up each of its vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector, N = items.
+search looks up each of its vectors: `shards.lookups`. Legend: B = requests, H = heads, D = width of a vector,
+N = items.
 """
 
 from collections.abc import Callable, Sequence

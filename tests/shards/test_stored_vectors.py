@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shards.release import ModelVersion
+from shards.search_context import RawValue
 from shards.stored_vectors import feature_of, read_stored, stored
 
 MODEL = ModelVersion("beauty-embedding", "2")
@@ -11,7 +12,7 @@ VECTOR_HD = np.array([[0.5, -1.0, 2.0], [3.0, 0.1, 1e-9]], np.float32)
 
 
 def test_a_vector_comes_back_as_it_was() -> None:
-    features = {feature_of(MODEL.model): stored(VECTOR_HD, "2"), "age": 3.0}
+    features: dict[str, RawValue] = {feature_of(MODEL.model): stored(VECTOR_HD, "2"), "age": 3.0}
     found = read_stored(features, MODEL, 3)
     assert found is not None
     np.testing.assert_array_equal(found, VECTOR_HD)
