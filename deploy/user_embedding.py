@@ -34,7 +34,7 @@ class UserJob:
     bundle: Path
     """The bundle whose query tower embeds them: the model, or a partition of it."""
     folder: Path
-    """Keeps the blocks of this moment until the run has come to its end."""
+    """Keeps the blocks of each moment until a run has come to its end."""
     now_ms: int
     history_limit: int
     active_days: float = 90.0
@@ -48,6 +48,11 @@ class UserJob:
             raise InvalidInput(FieldViolation("active-days", "must be above 0"))
         if self.block_users < 1:
             raise InvalidInput(FieldViolation("block-users", "must be at least 1"))
+
+    @property
+    def blocks_dir(self) -> Path:
+        """Return the folder of this moment's blocks."""
+        return self.folder / str(self.now_ms)
 
     def active(self, user: UserState) -> bool:
         """Return whether the user did something lately."""
@@ -77,9 +82,13 @@ def asking_with_stored(release: Release, models_dir: Path) -> Iterator[tuple[Mod
 
 
 def moment_of(folder: Path, now_ms: int) -> int:
-    """Return the moment of the run that was broken off in a folder, or the one given where there is none."""
-    found = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
-    return found[-1] if found else now_ms
+    """Return the moment of the last day's newest run that was broken off in a folder, or the one given."""
+    return max((began_ms for began_ms in _begun(folder) if 0 <= now_ms - began_ms < DAY_MS), default=now_ms)
+
+
+def _begun(folder: Path) -> list[int]:
+    """Return the moments of the runs in a folder."""
+    return [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
 
 
 async def embed_users(
@@ -110,7 +119,9 @@ async def embed_users(
         for block in blocks:
             users += await store.add_features(_features(block, job.model))
             observe(Advanced())
-    shutil.rmtree(job.folder, ignore_errors=True)
+    for began_ms in _begun(job.folder):
+        if began_ms <= job.now_ms:
+            shutil.rmtree(job.folder / str(began_ms), ignore_errors=True)
     return EmbeddedUsers(
         model=job.model, now_ms=job.now_ms, users=users, blocks=len(blocks), blocks_embedded=len(missing)
     )
@@ -118,7 +129,7 @@ async def embed_users(
 
 async def _cut(job: UserJob, store: UserStore) -> list[UserBlock]:
     """Write the store's active users as blocks, in the order of their ids, which an interruption keeps."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    job.blocks_dir.mkdir(parents=True, exist_ok=True)
     ids = sorted([user_id async for user_id in store.user_ids()])
     blocks: list[UserBlock] = []
     held: list[SearchContext] = []
@@ -129,9 +140,9 @@ async def _cut(job: UserJob, store: UserStore) -> list[UserBlock]:
         features = {name: value for name, value in user.features.items() if not name.startswith(PREFIX)}
         held.append(SearchContext(user=replace(user, features=features), now_ms=job.now_ms))
         if len(held) == job.block_users:
-            blocks.append(write_block(tuple(held), job.folder))
+            blocks.append(write_block(tuple(held), job.blocks_dir))
             held.clear()
-    return [*blocks, write_block(tuple(held), job.folder)] if held else blocks
+    return [*blocks, write_block(tuple(held), job.blocks_dir)] if held else blocks
 
 
 def _features(block: UserBlock, model: ModelVersion) -> dict[str, dict[str, RawValue]]:

@@ -95,7 +95,7 @@ def embed(
         job = UserJob(
             model=model,
             bundle=bundle,
-            folder=folder / str(now_ms),
+            folder=folder,
             now_ms=now_ms,
             history_limit=release.history_limit,
             active_days=active_days,

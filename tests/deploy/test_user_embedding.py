@@ -8,7 +8,7 @@ import pytest
 
 from deploy.release_files import read_release
 from deploy.training import TrainingOptions, train_release
-from deploy.user_embedding import EmbeddedUsers, UserJob, embed_users
+from deploy.user_embedding import EmbeddedUsers, UserJob, embed_users, moment_of
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from services.lmdb_user_store import LmdbUserStore
@@ -117,7 +117,7 @@ def job_of(workspace: Workspace, model: ModelVersion, **changes: object) -> User
     fields: dict[str, object] = {
         "model": model,
         "bundle": workspace.models_dir / model.model / model.version,
-        "folder": workspace.embedded_users_dir / str(model) / str(release.as_of_ms),
+        "folder": workspace.embedded_users_dir / str(model),
         "now_ms": release.as_of_ms,
         "history_limit": release.history_limit,
         "block_users": 40,
@@ -133,14 +133,17 @@ def test_a_run_that_was_broken_off_goes_on(workspace: Workspace, model: ModelVer
         if done.index == 1:
             raise Unavailable("killed")
 
-    async def main() -> EmbeddedUsers:
-        job = job_of(workspace, model)
+    async def main(job: UserJob) -> EmbeddedUsers:
         with pytest.raises(Unavailable, match="killed"):
             await embed_users(job, settings, on_done=break_off)
+        assert moment_of(job.folder, job.now_ms + DAY_MS - 1) == job.now_ms
+        assert moment_of(job.folder, job.now_ms + DAY_MS) == job.now_ms + DAY_MS, "of yesterday"
         return await embed_users(job, settings)
 
-    made = asyncio.run(main())
+    job = job_of(workspace, model)
+    made = asyncio.run(main(job))
     assert (made.users, made.blocks, made.blocks_embedded) == (120, 3, 1)
+    assert list(job.folder.iterdir()) == []
 
 
 def test_only_active_users_are_embedded(workspace: Workspace, model: ModelVersion) -> None:
