@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from deploy.release_files import read_release
+from deploy.release_files import read_release, write_release
 from deploy.training import TrainingOptions, train_release
 from deploy.workspace import Workspace
 from router.client import Clause, HeadraceClient, SearchResult
@@ -73,7 +73,9 @@ def shop_in(root: Path) -> Shop:
     )
     workspace = Workspace(root)
     options = TrainingOptions(version="first", settings=QUICK)
-    train_release(with_overrides(RECIPES[RECIPE], QUICK), early, workspace, options, ignore)
+    trained = train_release(with_overrides(RECIPES[RECIPE], QUICK), early, workspace, options, ignore)
+    # A busy machine may be slow; that is no failure of the release.
+    write_release(workspace, replace(trained.release, retrieval_budget_ms=3_000))
     parquet.save(dataset, root / "data")
     titles = dict(
         zip(*(dataset.items.column(name).to_pylist() for name in ("item_id", "title")), strict=True)
@@ -96,7 +98,7 @@ def test_a_release_goes_on_and_goes_live_without_a_pause(shop: Shop) -> None:
             in_process_shards(root / "state") as host,
             running_controller(root, host) as controller,
         ):
-            await controller.deploy(replace(first, retrieval_budget_ms=3_000))
+            await controller.deploy(first)
             config = RouterConfig(controller=controller.address, default_deadline_s=5.0, grace_s=0.0)
             async with Router(config) as router:
                 await router.ready()
@@ -124,9 +126,13 @@ def test_a_release_goes_on_and_goes_live_without_a_pause(shop: Shop) -> None:
 
 
 def _update_and_deploy(shop: Shop, controller: str) -> None:
-    """Update twice; each version says where a full update begins."""
+    """Update twice, divided the second time; each version says where a full update begins."""
     said = []
     for days, options in ((1, ("--tables-only",)), (2, ())):
+        if not options:
+            live = read_release(shop.workspace, SURFACE)
+            divided = tuple(replace(channel, partitions=2) for channel in live.channels)
+            write_release(shop.workspace, replace(live, channels=divided))
         done = shop.update(days, *options)
         assert done.code == 0, done.error
         manifest = shop.manifest()
