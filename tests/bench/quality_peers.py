@@ -1,31 +1,46 @@
 """A part of `make bench-quality`: other libraries on protocol C, trained here beside ours, one after another.
 
 implicit 0.7.2 (item KNN, ALS) and RecBole 1.2.1 (SASRec with cross-entropy) run in an environment of their
-own, all on one thread and on the same events: those before the test. RecBole keeps the newest to stop by.
-Ours is `headrace train beauty_next`, which trains its transformer twice.
+own, all on one thread and on the same events: those before the test of the first 1,500 users, as RecBole
+takes hours of one core for all of them. RecBole keeps the newest to stop by. Ours is `headrace train
+beauty_next`, which trains its transformer twice and a table, and fits their merge.
 """
 
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deploy.next_table import EXCLUDED, KEPT
+from deploy.release_files import read_release
+from deploy.workspace import Workspace
 from tests.bench.peer_libraries import PEERS, Used, peers_python, used_by
-from tests.bench.quality_next_item import QUICK_EPOCHS, QUICK_USERS, RECIPE
+from tests.bench.quality_next_item import QUICK_EPOCHS, RECIPE
 from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check
 from tests.bench.spread import spread_of, spread_of_each
+from training.datasets import parquet
 from training.datasets.amazon_beauty import first_users
 from training.datasets.splits import before, known_until_ms
 from training.datasets.tables import Dataset, row_numbers, timestamps_ms
-from training.evaluation.next_items import NextItems, figures_of, next_items
+from training.evaluation.next_items import (
+    NextItems,
+    figures_of,
+    keeping,
+    leaving_out,
+    next_items,
+    recommend,
+    summary,
+)
+from training.evaluation.offline import open_cascade
+from training.evaluation.report import HYBRID
 from training.recipes import RECIPES
 
+PEER_USERS, QUICK_PEER_USERS = 1_500, 600
 RECBOLE_EPOCHS = 50
 """At most: five without a better NDCG@10 end it."""
 _HISTORY_LIMIT = 200
@@ -36,9 +51,8 @@ Command = Callable[[Path, Path, int], Sequence[str]]
 
 def peers(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     """Return quality, training time and peak memory of every peer and of ours; nothing of it has an aim."""
-    data = run.load(RECIPES[RECIPE].dataset_name)
-    if run.quick:
-        data = first_users(data, QUICK_USERS)
+    users = QUICK_PEER_USERS if run.quick else PEER_USERS
+    data = first_users(run.load(RECIPES[RECIPE].dataset_name), users)
     asked = next_items(data, "test", history_limit=_HISTORY_LIMIT)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         events = Path(folder) / "events.npz"
@@ -47,8 +61,7 @@ def peers(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
             name: _measured(command, data, asked, events, run.seeds)
             for name, command in _commands(run.quick).items()
         }
-        # Our own process loads the whole of the data, so that with `quick` it would stand beside other work.
-        ours = {} if run.quick else {f"headrace {RECIPE}": _ours(run, Path(folder))}
+        ours = {f"headrace {RECIPE}": _ours(run, data, asked, Path(folder))}
     return {"users": len(asked), "seeds": run.seeds, "peers": found, "ours": ours}, []
 
 
@@ -102,9 +115,33 @@ def _use(uses: Sequence[Used]) -> dict[str, Any]:
     return {f"process_{name}": spread_of([asdict(use)[name] for use in uses]) for name in asdict(uses[0])}
 
 
-def _ours(run: QualityRun, folder: Path) -> dict[str, Any]:
-    def command(seed: int) -> Sequence[str]:
-        options = ("--data-dir", str(run.data_dir), "--workspace", str(folder / f"ours-{seed}"))
-        return (sys.executable, "-m", "deploy.cli", "train", RECIPE, *options, "--seed", str(seed))
-
-    return _use([used_by(command(seed), log=folder / "log") for seed in range(run.seeds)])
+def _ours(run: QualityRun, data: Dataset, asked: Sequence[NextItems], folder: Path) -> dict[str, Any]:
+    parquet.save(data, folder / "shop")
+    epochs = ("--set", f"sequences.fit.epochs={QUICK_EPOCHS}") if run.quick else ()
+    uses, figures = [], []
+    for seed in range(run.seeds):
+        workspace = Workspace(folder / f"ours-{seed}")
+        options = ("--dataset", str(folder / "shop"), "--workspace", str(workspace.root))
+        command = (
+            sys.executable,
+            "-m",
+            "deploy.cli",
+            "train",
+            RECIPE,
+            *options,
+            *epochs,
+            "--seed",
+            str(seed),
+        )
+        uses.append(used_by(command, log=folder / "log"))
+        release = read_release(workspace, RECIPES[RECIPE].surface)
+        cascade = open_cascade(release, workspace.models_dir)
+        kinds = {KEPT: keeping(release), EXCLUDED: leaving_out(release, data)}
+        figures.append(
+            {
+                note: summary(asked, recommend(replace(cascade, release=kind), asked))[HYBRID]
+                for note, kind in kinds.items()
+            }
+        )
+    quality = {note: spread_of_each([asdict(each[note]) for each in figures]) for note in (KEPT, EXCLUDED)}
+    return {**quality, **_use(uses)}
