@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
 from shards.ann_index import AnnKnobs
+from shards.feature_kinds import Tokens
 from shards.features import Feature
 from shards.geo import GeoParams
 from shards.interests import InterestParams
@@ -348,7 +349,9 @@ class Recipe:
     def reads_texts(self) -> bool:
         """Return whether a model reads texts, so that there has to be a tokeniser."""
         reading = self.embeds and self.sequences is None and self.prod2vec is None
-        return self.judges or self.item_pairs is not None or reading
+        paired = self.item_pairs is not None
+        paired = paired and any(isinstance(feature, Tokens) for feature in self.features.two_tower)
+        return self.judges or paired or reading
 
     @property
     def ranks(self) -> bool:

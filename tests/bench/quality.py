@@ -19,6 +19,7 @@ from tests.bench.quality_ensemble import ensemble
 from tests.bench.quality_hydration import hydration
 from tests.bench.quality_item_pairs import item_vectors
 from tests.bench.quality_log_q import log_q
+from tests.bench.quality_medoids import medoids
 from tests.bench.quality_negatives import negatives, trainings
 from tests.bench.quality_neural_cf import neural_cf
 from tests.bench.quality_next_item import next_item
@@ -47,6 +48,7 @@ PARTS: Mapping[str, Part] = {
     "hydration": hydration,
     "item_pairs": item_vectors,
     "log_q": log_q,
+    "medoids": medoids,
     "negatives": _of_one_size(negatives),
     "neural_cf": neural_cf,
     "next_item": next_item,
