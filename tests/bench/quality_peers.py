@@ -1,7 +1,7 @@
 """A part of `make bench-quality`: other libraries on protocol C, trained here beside ours, one after another.
 
 implicit 0.7.2 (item KNN, ALS) and RecBole 1.2.1 (SASRec with cross-entropy) run in an environment of their
-own, all on one thread and on the same events: those before the test of the first 1,500 users, as RecBole
+own, all on one thread and on the same events: those before the test of the first 3,000 users, as RecBole
 takes hours of one core for all of them. RecBole keeps the newest to stop by. Ours is `headrace train
 beauty_next`, which trains its transformer twice and a table, and fits their merge.
 """
@@ -40,7 +40,7 @@ from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
 from training.recipes import RECIPES
 
-PEER_USERS, QUICK_PEER_USERS = 1_500, 600
+PEER_USERS, QUICK_PEER_USERS = 3_000, 600
 RECBOLE_EPOCHS = 50
 """At most: five without a better NDCG@10 end it."""
 _HISTORY_LIMIT = 200

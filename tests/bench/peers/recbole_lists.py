@@ -61,7 +61,7 @@ def _settings(folder, epochs, seed):
         "hidden_size": 64,
         "n_layers": 2,
         "n_heads": 2,
-        "train_batch_size": 2048,
+        "train_batch_size": 256,
         "eval_batch_size": 1024,
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
         "metrics": ["Recall", "NDCG"],
