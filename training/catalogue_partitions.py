@@ -21,11 +21,12 @@ from shards.catalogue import CATALOGUE_ROWS_FILE
 from shards.errors import FieldViolation, InvalidInput
 from shards.features import FEATURES_FILE
 from shards.forward_index import ITEMS_FILE
+from shards.json_codec import from_json, to_json
 from shards.manifest import MANIFEST_FILE, Manifest, Partition
 from shards.partition_files import Source, open_source, share_catalogue
 from shards.release import ModelVersion, partition_of
 from shards.tokenizer import TOKENIZER_FILE
-from shards.two_tower import INDEX_FILE, QUERY_TOWER
+from shards.two_tower import INDEX_FILE, QUERY_TOWER, TwoTowerParams
 from training.answered_bundle import write_answered
 from training.catalogue_blocks import Block
 from training.channels import GOLDEN_K
@@ -89,7 +90,7 @@ class PartitionWriter:
             name=bundle.model,
             version=bundle.version,
             programs={QUERY_TOWER: described.programs[QUERY_TOWER]},
-            params={},
+            params=to_json(_kept(described)),
             metrics={},
             sizes={**described.sizes, "items": sum(len(rows_N) for _, rows_N in self._shares(index))},
             partition=partition if self.partitions > 1 else None,
@@ -122,3 +123,9 @@ class PartitionWriter:
         for block in self.blocks:
             _, hash_N = block.vectors()
             yield block, np.flatnonzero(hash_N % np.uint64(self.partitions) == index)
+
+
+def _kept(described: Manifest) -> TwoTowerParams:
+    """Return the settings that are about the model, without those that are about its own items."""
+    known = from_json(TwoTowerParams, dict(described.params), "params")
+    return TwoTowerParams(radius=known.radius, stored_vectors=known.stored_vectors)

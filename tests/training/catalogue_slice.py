@@ -15,6 +15,7 @@ from shards.forward_index import ForwardIndex
 from shards.release import ModelVersion
 from shards.search_context import History, SearchContext, UserState
 from shards.tokenizer import Tokenizer
+from shards.two_tower import TwoTowerParams
 from training.channels import Destination
 from training.datasets.tables import TIMESTAMP
 from training.embedding import Embedding
@@ -28,6 +29,8 @@ MODEL = ModelVersion("gifts-embedding", "1")
 KNOWN = 500
 """Items that the model was made with."""
 NOW_MS = 1_288_000_000_000
+RADIUS = -1.0
+"""The least cosine of an answer, which leaves nothing out."""
 
 SPEC = FeatureSpec(
     features=(
@@ -86,4 +89,5 @@ def write_model(models_dir: Path, items: pa.Table) -> None:
         Snapshot(now_ms=NOW_MS, items=known, events=nothing, queries=nothing),
         asked,
         Destination(root=models_dir, prefix="gifts", version=MODEL.version),
+        TwoTowerParams(radius=RADIUS),
     )

@@ -19,7 +19,7 @@ from shards.release import ModelVersion
 from shards.servable import open_servable
 from shards.two_tower import TwoTower
 from tests.shards import bundles
-from tests.training.catalogue_slice import KNOWN, MODEL, context, real_items, write_model
+from tests.training.catalogue_slice import KNOWN, MODEL, RADIUS, context, real_items, write_model
 from training.embedded_catalogue import CatalogueJob, EmbeddedCatalogue, embed_catalogue
 from training.workers import Done, Workers
 
@@ -91,6 +91,7 @@ def test_partitions_hold_all_items_and_answer_their_goldens(
     for bundle in made.bundles:
         path = open_bundle(job.models_dir / bundle.model / bundle.version)
         replay(open_servable(path, "cpu"), read_golden(path.file(GOLDEN_FILE)), 0.0, 0.0)
+        assert opened(job, bundle).radius == RADIUS
         held = open_items(path)
         assert held.catalogue_rows is not None
         ids = items.column("item_id").take(pa.array(held.catalogue_rows)).to_pylist()
