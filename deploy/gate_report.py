@@ -170,12 +170,12 @@ def _table(report: GateReport, figure: str) -> Table:
             f"{rate:.0%}",
             f"{report.policy('random').at(rate).figures[figure]:.4f} ± {band:.4f}",
             *(f"{point.figures[figure]:.4f}" for point in points),
-            *(f"{point.kept[figure]:.0%}" for point in points),
+            *(_share(point.kept[figure]) for point in points),
         )
     table.add_row("always", f"{always.figures[figure]:.4f}")
     table.add_section()
     kept = rules.kept[figure]
-    table.add_row(f"rules: {rules.rate:.0%}", f"{rules.figures[figure]:.4f}", "", "", f"{kept:.0%}")
+    table.add_row(f"rules: {rules.rate:.0%}", f"{rules.figures[figure]:.4f}", "", "", _share(kept))
     return table
 
 
@@ -202,3 +202,8 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(held) for held in value]
     return None if isinstance(value, float) and isnan(value) else value
+
+
+def _share(kept: float) -> str:
+    """Return a share as a reader sees it; a dash where embedding adds nothing that could be kept."""
+    return "-" if isnan(kept) else f"{kept:.0%}"

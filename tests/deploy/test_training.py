@@ -16,10 +16,16 @@ from shards.golden import GOLDEN_FILE, read_golden
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import RECIPE
 from training.overrides import with_overrides
+from training.recipe import Recipe
 from training.trainer import Advanced, EpochEnded, PhaseStarted, ignore
 
 QUICK = with_overrides(RECIPE, ["two_tower.fit.epochs=1", "ranker.training.fit.epochs=1"])
 
+
+TABLES = Recipe(
+    name="shop", surface="shop", channels=tuple(c for c in RECIPE.channels if c.source != "two_tower")
+)
+"""Nothing to train, for what is not about training."""
 
 Event = PhaseStarted | Advanced | EpochEnded
 
@@ -56,12 +62,14 @@ def test_a_release_with_bundles_and_users_is_there(workspace: Workspace) -> None
     assert len(user.history.item_ids) == 5
 
 
-def test_the_same_version_is_refused_unless_it_shall_be_replaced(workspace: Workspace) -> None:
+def test_the_same_version_is_refused_unless_it_shall_be_replaced(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    train_release(TABLES, shop_dataset(), workspace, TrainingOptions(seed=1), ignore)
     before = bundles(workspace)
     with pytest.raises(InvalidInput, match="already"):
-        train_release(QUICK, shop_dataset(), workspace, TrainingOptions(seed=1), ignore)
+        train_release(TABLES, shop_dataset(), workspace, TrainingOptions(seed=1), ignore)
     assert bundles(workspace) == before
-    train_release(QUICK, shop_dataset(), workspace, TrainingOptions(seed=1, replace=True), ignore)
+    train_release(TABLES, shop_dataset(), workspace, TrainingOptions(seed=1, replace=True), ignore)
     assert bundles(workspace).keys() == before.keys()
 
 
@@ -111,6 +119,6 @@ def test_a_run_broken_off_goes_on_and_ends_with_equal_bundles(workspace: Workspa
 
 def test_a_version_can_be_named(workspace: Workspace, tmp_path: Path) -> None:
     trained = train_release(
-        QUICK, shop_dataset(), Workspace(tmp_path), TrainingOptions(seed=1, version="first"), ignore
+        TABLES, shop_dataset(), Workspace(tmp_path), TrainingOptions(seed=1, version="first"), ignore
     )
     assert trained.release.version == "first" != read_release(workspace, "shop").version
