@@ -21,6 +21,7 @@ from training.datasets.tables import row_numbers
 from training.item_similarity import item_cf
 from training.likes import likes
 from training.lookup_tables import weighted_queries
+from training.sparse_rows import SparseRows
 
 QUERIES = "neighbour_queries"
 """The texts that led to the item most, most first."""
@@ -67,14 +68,17 @@ def with_neighbours(
     columns = {}
     if graph.queries:
         columns[QUERIES] = _queries(graph, items, queries, now_ms)
-    if graph.items:
-        columns[ITEMS] = _items(graph, items, events, now_ms)
+    liked_UN = None
+    if graph.items or graph.clusters:
+        liked_UN = likes(items, events, now_ms, half_life_days=graph.half_life_days)
+    if graph.items and liked_UN is not None:
+        columns[ITEMS] = _items(graph, items, liked_UN)
     if graph.places:
         columns[PLACES] = _places(graph, items, events, users)
     for name, lists in columns.items():
         items = items.append_column(name, pa.array(lists, pa.list_(pa.string())))
-    if graph.clusters:
-        items = items.append_column(CLUSTER, _clusters(graph, items, events, now_ms))
+    if graph.clusters and liked_UN is not None:
+        items = items.append_column(CLUSTER, _clusters(graph, liked_UN))
     return items
 
 
@@ -86,8 +90,7 @@ def _queries(graph: ItemGraph, items: pa.Table, queries: pa.Table, now_ms: int) 
     return [_first(weights.get(item_id, {}), graph.queries) for item_id in _ids(items)]
 
 
-def _items(graph: ItemGraph, items: pa.Table, events: pa.Table, now_ms: int) -> list[list[str]]:
-    liked_UN = likes(items, events, now_ms, half_life_days=graph.half_life_days)
+def _items(graph: ItemGraph, items: pa.Table, liked_UN: SparseRows) -> list[list[str]]:
     near = item_cf(items, liked_UN, shrink=_SHRINK, top=graph.items)
     found: dict[str, list[str]] = defaultdict(list)
     for key, item_id in zip(near.column("key").to_pylist(), near.column("item_id").to_pylist(), strict=True):
@@ -95,8 +98,7 @@ def _items(graph: ItemGraph, items: pa.Table, events: pa.Table, now_ms: int) -> 
     return [found.get(item_id, []) for item_id in _ids(items)]
 
 
-def _clusters(graph: ItemGraph, items: pa.Table, events: pa.Table, now_ms: int) -> pa.Array:
-    liked_UN = likes(items, events, now_ms, half_life_days=graph.half_life_days)
+def _clusters(graph: ItemGraph, liked_UN: SparseRows) -> pa.Array:
     found = co_clusters(liked_UN, clusters=graph.clusters)
     return pa.array([str(number) if number >= 0 else None for number in found.tolist()], pa.string())
 

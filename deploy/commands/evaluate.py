@@ -44,7 +44,6 @@ from training.evaluation.offline import GateRule, open_cascade
 from training.evaluation.offline import evaluate as evaluate_offline
 from training.evaluation.replay import replay
 from training.evaluation.report import Ranks, compare
-from training.recipe import Recipe
 from training.recipes import recipe_of
 
 WORKSPACE_ROUTER = "up"
@@ -87,8 +86,7 @@ def evaluate(
     data, judged = held_out.queries(release)
     options = OnlineOptions(concurrency=concurrency, token=caller_token())
     if refresh_days:
-        refreshed = recipe_of(release.surface), refresh_days
-        offline, run = _replayed_split(folders, release, data, judged, refreshed, online, options)
+        offline, run = _replayed_split(folders, release, data, judged, refresh_days, online, options)
     else:
         target = folders.running().router if online == WORKSPACE_ROUTER else online
         run = _online(target, release, judged, options) if target else None
@@ -128,12 +126,11 @@ def _replayed_split(
     release: Release,
     data: Dataset,
     judged: list[Judged],
-    refreshed: tuple[Recipe, float],
+    days: float,
     online: str,
     options: OnlineOptions,
 ) -> tuple[Ranks, OnlineRun | None]:
-    recipe, days = refreshed
-    run = run_of(recipe, data, release, folders)
+    run = run_of(recipe_of(release.surface), data, release, folders)
     if online not in ("", WORKSPACE_ROUTER):
         problem = f"with refresh-days must be {WORKSPACE_ROUTER!r}: releases are deployed as well"
         raise InvalidInput(FieldViolation("online", problem))

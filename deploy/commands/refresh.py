@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
-from deploy.commands.train import recipe_named, showing_progress
+from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, QuerySeedOption, WorkspaceOption
+from deploy.commands.train import RecipeArgument, RecipeDatasetOption, recipe_named, showing_progress
 from deploy.folders import cache_dir
 from deploy.moments import told_moment_ms
 from deploy.refreshing import refresh_release, run_of
@@ -14,22 +14,19 @@ from deploy.release_files import read_release, write_release
 from deploy.workspace import Workspace
 from training.datasets import sources
 from training.datasets.tables import timestamps_ms
-from training.recipes import RECIPES
 
 
 def refresh(
-    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    recipe: RecipeArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    dataset: Annotated[
-        str, typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's.")
-    ] = "",
+    dataset: RecipeDatasetOption = "",
     until: Annotated[
         str, typer.Option(help="The moment, say 2010-11-08T00:00, in UTC; default: after the newest event.")
     ] = "",
     version: Annotated[
         str, typer.Option(help="Version of the bundles; default: made from release, data and moment.")
     ] = "",
-    seed: Annotated[int, typer.Option(help="The seed that training chose the proxy queries with.")] = 0,
+    seed: QuerySeedOption = 0,
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a release's tables and statistics again as of a moment; models stay as they were trained."""

@@ -23,20 +23,24 @@ from training.recipe_tuning import read_best
 from training.recipes import RECIPES
 from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted
 
+RecipeArgument = Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")]
+RecipeDatasetOption = Annotated[
+    str, typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's.")
+]
+SeedOption = Annotated[int, typer.Option(help="Equal seeds give bundles with equal scores.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of torch; part of what makes runs equal.")]
+
 
 def train(
-    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    recipe: RecipeArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    dataset: Annotated[
-        str,
-        typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's."),
-    ] = "",
+    dataset: RecipeDatasetOption = "",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, say two_tower.fit.epochs=3; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give bundles with equal scores.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; part of what makes runs equal.")] = 1,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 1,
     version: Annotated[
         str, typer.Option(help="Version of the bundles; default: made from recipe, data and seed.")
     ] = "",

@@ -7,22 +7,25 @@ import typer
 from rich.console import Console
 
 from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
-from deploy.commands.train import recipe_named, showing_progress
+from deploy.commands.train import (
+    RecipeArgument,
+    RecipeDatasetOption,
+    SeedOption,
+    ThreadsOption,
+    recipe_named,
+    showing_progress,
+)
 from deploy.folders import cache_dir
 from deploy.moments import told_moment_ms
 from deploy.updating import UpdateOptions, update_release
 from deploy.workspace import Workspace
 from training.datasets import sources
-from training.recipes import RECIPES
 
 
 def update(
-    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    recipe: RecipeArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    dataset: Annotated[
-        str,
-        typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's."),
-    ] = "",
+    dataset: RecipeDatasetOption = "",
     tables_only: Annotated[
         bool,
         typer.Option(
@@ -35,8 +38,8 @@ def update(
             help="Learn from what came before this moment, ISO 8601; default: where the data's test starts."
         ),
     ] = "",
-    seed: Annotated[int, typer.Option(help="Equal seeds give bundles with equal scores.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; part of what makes runs equal.")] = 1,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 1,
     version: Annotated[str, typer.Option(help="Version to write; default: made from the moment.")] = "",
     data_dir: DataDirOption = None,
 ) -> None:
