@@ -17,12 +17,12 @@ from shards.lookup_table import TABLE_FILE, LookupParams
 from shards.user_cf import MET_FILE, UserCFParams
 from training import lookup_tables
 from training.authors import author_items
+from training.channel_recipe import ChannelRecipe
 from training.datasets.splits import before
 from training.item_similarity import item_cf, swing
 from training.item_successors import successors
 from training.likes import likes, pair_ages
 from training.popularity import new_items, trending_items
-from training.recipe import ChannelRecipe
 from training.snapshot import Snapshot
 from training.sparse_rows import SparseRows
 

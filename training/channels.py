@@ -13,7 +13,7 @@ from shards.release import ModelVersion, ReleaseChannel, Stage
 from shards.search_context import SearchContext
 from training.answered_bundle import write_answered
 from training.channel_contents import Contents
-from training.recipe import ChannelRecipe
+from training.channel_recipe import ChannelRecipe
 from training.snapshot import Snapshot
 
 GOLDEN_K = 20

@@ -25,11 +25,12 @@ from training.models.two_tower import TwoTower
 from training.paths import PathLearner, path_recall
 from training.prod2vec import Prod2VecTraining, train_prod2vec
 from training.recipe import Recipe
-from training.retrieval import RetrievalSet, Towers, TwoTowerTraining, encoded, recall_at, train_two_tower
+from training.retrieval import RetrievalSet, Towers, encoded, recall_at, train_two_tower
 from training.sequences import SequenceTraining, new_model, train_sequences, windows_of
 from training.snapshot import Requests, Snapshot
 from training.tensors import RowSource, Tensors, as_tensors
 from training.trainer import FitConfig, Fitted, Observer, Seeded, ignore
+from training.two_tower_training import TwoTowerTraining
 
 RECALL_K = 100
 """Early stopping looks at recall among this many."""

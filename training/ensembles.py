@@ -5,7 +5,7 @@ Huang et al., "Embedding-based Retrieval in Facebook Search" (KDD 2020, arXiv 20
 
 from dataclasses import dataclass
 
-from training.retrieval import TwoTowerTraining
+from training.two_tower_training import TwoTowerTraining
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

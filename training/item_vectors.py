@@ -23,13 +23,14 @@ from shards.release import Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.answered_bundle import write_answered
+from training.channel_recipe import ChannelRecipe
 from training.channels import GOLDEN_K, Destination
 from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.item_index import build, untuned_index
 from training.item_pairs import item_pairs, train_item_pairs
 from training.models.item_tower import ItemTower, as_codes
-from training.recipe import ChannelRecipe, Recipe
+from training.recipe import Recipe
 from training.snapshot import Snapshot
 from training.tensors import Tensors, as_tensors
 from training.trainer import Observer, Seeded, ignore

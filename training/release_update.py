@@ -13,13 +13,14 @@ from shards.feature_encoder import RequestEncoder
 from shards.features import FEATURES_FILE
 from shards.forward_index import ForwardIndex
 from shards.release import ModelVersion, Release
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.embedding import Embedding, examples_of, hard_rows
 from training.embedding_bundle import write_embedding
 from training.models.two_tower import TwoTower
 from training.overrides import with_overrides
 from training.parameters import restored
-from training.recipe import ChannelRecipe, Recipe
+from training.recipe import Recipe
 from training.release_writing import two_tower_params
 from training.run import GOLDENS, Run
 from training.snapshot import Snapshot

@@ -10,6 +10,7 @@ from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from shards.two_tower import TwoTowerParams
 from training.channel_contents import Contents, contents_of
+from training.channel_recipe import EMBEDDING_SOURCES, ChannelRecipe
 from training.channels import Destination, release_channel, write_channel
 from training.embedding import Embedding
 from training.embedding_bundle import write_embedding
@@ -22,7 +23,7 @@ from training.merge_weights import FittedMerge, reweighted
 from training.path_bundle import write_paths
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Rankers
-from training.recipe import EMBEDDING_SOURCES, ChannelRecipe, M, RankerRecipe, Recipe
+from training.recipe import M, RankerRecipe, Recipe
 from training.run import GOLDENS, Run
 from training.snapshot import Requests, Snapshot
 from training.suggestions import write_suggestions

@@ -5,89 +5,34 @@ Legend: Q = requests, N = items, B = batch, D = width, M = items that a batch is
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from training import losses
-from training.augmentations import SelfSupervised, contrastive_loss, mutual_information, views
+from training.augmentations import contrastive_loss, mutual_information, views
 from training.checkpoints import NOT_KEPT, Checkpoint
 from training.frequencies import StreamingFrequency
-from training.hard_negatives import HardItems, HardNegatives, by_rank, chances
-from training.hard_positives import FailedSearches, HardPositives
+from training.hard_negatives import HardItems, by_rank, chances
+from training.hard_positives import FailedSearches
 from training.models.ensemble import Ensemble
 from training.models.history_transformer import HistoryTransformer
 from training.models.hydrated import Hydrated
 from training.models.prod2vec import Prod2Vec
-from training.models.two_tower import TwoTower, TwoTowerConfig
+from training.models.two_tower import TwoTower
 from training.paths import PathLearner
 from training.samplers import MixedSampler, Sampled, at_random, hardest
 from training.share import WHOLE, current_share
 from training.tensors import RowSource, Tensors, rows_of
-from training.trainer import FitConfig, Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
-from training.weighted_sources import SourceShift, SourceWeights
+from training.trainer import Fitted, Observer, drawn_batches, fit, ignore, shuffled_batches
+from training.two_tower_training import TwoTowerTraining
+from training.weighted_sources import SourceShift
 
 Towers = TwoTower | HistoryTransformer | Prod2Vec | Ensemble | Hydrated
 """What encodes a request and an item into one space."""
 
-LOSSES = ("softmax", "pointwise", "hinge", "logistic")
-"""Listwise, pointwise and two pairwise trainings of one model."""
-
-COUNTED = ("all", "random", "hardest")
-
 _EVALUATION_BATCH = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TwoTowerTraining:
-    """How to train the two-tower model."""
-
-    model: TwoTowerConfig = field(default_factory=TwoTowerConfig)
-    fit: FitConfig = field(default_factory=lambda: FitConfig(batch_size=512, epochs=12))
-    loss: str = "softmax"
-    margin: float = 1.0
-    """By how much the "hinge" wants an item above its negatives, in logits: cosines over the temperature."""
-    negatives: int = 1024
-    """Negatives drawn for each batch beside its own items."""
-    negative_power: float = 0.0
-    """Drawn in proportion to popularity to this power: 0 is uniform."""
-    in_batch: bool = True
-    """Whether items of a batch are negatives of each other."""
-    counted: str = "all"
-    """Which of them count for a positive: "all", `per_positive` at "random", or as many of the "hardest"."""
-    per_positive: int = 3
-    log_q: bool = True
-    """Whether scores are corrected for how often sampling meets each item."""
-    streaming: bool = False
-    """Whether that is estimated from the batches that stream by, or counted."""
-    rare_power: float = 0.0
-    """Examples are drawn in proportion to the popularity of their item to minus this power; 0: each once an
-    epoch."""
-    sources: SourceWeights | None = None
-    """Has a loss against the negatives of each source, and their weighted sum; None for one against all."""
-    hard: HardNegatives = field(default_factory=HardNegatives)
-    hard_positives: HardPositives = field(default_factory=HardPositives)
-    self_supervised: SelfSupervised = field(default_factory=SelfSupervised)
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
-        if self.counted not in COUNTED:
-            raise ValueError(f"counted must be one of {', '.join(COUNTED)}, not {self.counted!r}")
-        if self.margin <= 0:
-            raise ValueError("margin must be above 0")
-        if self.model.heads > 1 and self.hard.per_positive:
-            raise ValueError("hard negatives are for a query tower of one head")
-        if self.per_positive < 1:
-            raise ValueError("per_positive must be at least 1")
-        if not self.in_batch and not self.negatives:
-            raise ValueError("without in_batch there must be negatives to draw")
-        if not 0 <= self.rare_power <= 1:
-            raise ValueError("rare_power must be between 0 and 1")
-        easy = self.in_batch and self.negatives and self.counted == "all" and not self.hard.alone
-        if self.sources is not None and not easy:
-            raise ValueError("sources need negatives, in_batch, counted 'all' and hard negatives not alone")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,10 @@ import pyarrow.compute as pc
 
 from shards.lookup_table import TABLE_FILE, LookupParams
 from training.channel_contents import Contents
+from training.channel_recipe import ChannelRecipe
 from training.checkpoints import Checkpoints
 from training.likes import likes
 from training.neural_cf import neural_cf
-from training.recipe import ChannelRecipe
 from training.snapshot import Snapshot
 from training.trainer import Observer, Seeded
 

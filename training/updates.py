@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from training.models.two_tower import TwoTower
-from training.retrieval import RetrievalSet, TwoTowerTraining, train_two_tower
+from training.retrieval import RetrievalSet, train_two_tower
 from training.tensors import Tensors
 from training.trainer import FitConfig, Fitted, Observer, ignore
+from training.two_tower_training import TwoTowerTraining
 
 _TABLES = "tables."
 """What the names of the parameters of embedding tables begin with."""

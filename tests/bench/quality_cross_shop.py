@@ -24,6 +24,7 @@ from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
 from tests.bench.spread import mean_of, spread_of
 from training.channel_contents import contents_of
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination, write_channel
 from training.checkpoints import Checkpoints
 from training.datasets.splits import known_until_ms
@@ -34,7 +35,7 @@ from training.evaluation.cross_shop import Crossing, asking, cross_ndcg, crossin
 from training.item_index import untuned_index
 from training.models.prod2vec import Prod2Vec
 from training.prod2vec import ALIGNMENTS, aligned
-from training.recipe import ChannelRecipe, Recipe
+from training.recipe import Recipe
 from training.recipes import RECIPES
 from training.snapshot import requests_between, snapshot
 from training.suggestions import suggestions

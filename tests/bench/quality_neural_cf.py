@@ -12,12 +12,13 @@ from typing import Any
 from tests.bench.quality_run import QualityRun
 from tests.bench.result import Check, at_least
 from tests.bench.spread import mean_of, spread_of
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.datasets.tables import Dataset
 from training.evaluation.offline import open_cascade
 from training.evaluation.sampled_ranking import SampledFigures, figures_among, sampled
 from training.pipeline import train
-from training.recipe import ChannelRecipe, Recipe
+from training.recipe import Recipe
 from training.recipes import RECIPES
 from training.run import Run
 

@@ -7,13 +7,14 @@ from shards.cross_kinds import ChannelColumn, HistoryCount, QueryOverlap, Recipr
 from shards.feature_kinds import HistoryAges, HistoryItems, ItemId, Ngrams, Tokens
 from shards.release import GateRules
 from shards.search_context import SearchContext
+from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
-from training.recipe import ChannelRecipe, FeatureRecipe, RankerRecipe, Recipe, Task
-from training.retrieval import TwoTowerTraining
+from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Task
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 CHANNELS = (
     ChannelRecipe(name="lexical", source="lexical", k=20),

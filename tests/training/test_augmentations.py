@@ -18,9 +18,10 @@ from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.overrides import with_overrides
 from training.pipeline import train
 from training.recipes import RECIPES
-from training.retrieval import RetrievalLoss, RetrievalSet, TwoTowerTraining
+from training.retrieval import RetrievalLoss, RetrievalSet
 from training.run import Run
 from training.trainer import Seeded
+from training.two_tower_training import TwoTowerTraining
 
 ITEM = {
     "a": torch.arange(1, 33),

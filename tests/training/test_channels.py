@@ -16,9 +16,9 @@ from shards.search_context import SearchContext
 from tests.services.shard_client import connect
 from tests.training.shop_dataset import shop_dataset
 from training.channel_contents import contents_of
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination, write_channel
 from training.datasets.tables import Dataset, timestamps_ms
-from training.recipe import ChannelRecipe
 from training.snapshot import browsing_at, requests_between, snapshot
 
 CHANNELS = (

@@ -14,13 +14,13 @@ from shards.search_context import FilterClause
 from shards.servable import open_servable
 from shards.tokenizer import Tokenizer
 from tests.training.shard_answers import asked
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.datasets import online_retail
 from training.datasets.splits import known_until_ms
 from training.embedding import Embedding, examples_of, train_embedding
 from training.path_bundle import write_paths
 from training.paths import path_recall
-from training.recipe import ChannelRecipe
 from training.recipes import RECIPES
 from training.retrieval import encoded, recall_at
 from training.snapshot import Requests, Snapshot, requests_between, snapshot

@@ -16,12 +16,12 @@ from shards.item_clusters import ClusteredIndex
 from shards.two_tower import open_two_tower
 from tests.services.shard_client import connect
 from tests.training.movielens_slice import real_slice
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.evaluation.next_items import next_items
 from training.item_clusters import cluster
 from training.overrides import with_overrides
 from training.pipeline import train
-from training.recipe import ChannelRecipe
 from training.recipes import RECIPES
 from training.run import Run
 

@@ -20,8 +20,8 @@ from training.models.ensemble import Ensemble
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.pipeline import train
 from training.recipes import RECIPES
-from training.retrieval import TwoTowerTraining
 from training.run import Run
+from training.two_tower_training import TwoTowerTraining
 
 WEIGHTS = (1.0, 0.5, 3.0)
 

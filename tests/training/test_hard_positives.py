@@ -8,15 +8,9 @@ import torch
 from tests.training.model_batches import ITEMS, item_batch, model_inputs, request_batch
 from training.hard_positives import FailedSearches, HardPositives
 from training.models.two_tower import TwoTower, TwoTowerConfig
-from training.retrieval import (
-    RetrievalLoss,
-    RetrievalSet,
-    TwoTowerTraining,
-    item_ranks,
-    recall_at,
-    train_two_tower,
-)
+from training.retrieval import RetrievalLoss, RetrievalSet, item_ranks, recall_at, train_two_tower
 from training.trainer import FitConfig, Seeded
+from training.two_tower_training import TwoTowerTraining
 
 HARD = HardPositives(times=5.0, beyond_rank=4)
 

@@ -14,16 +14,17 @@ from shards.two_tower import TwoTower
 from tests.training.shard_answers import asked
 from tests.training.shop_dataset import shop_dataset
 from tests.training.shop_recipe import FIT, TEXT
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.evaluation.judgements import judged_queries
 from training.hydration import best_weights, quantiles
 from training.models.hydrated import Hydrated, Hydration
 from training.models.prod2vec import Prod2Vec
 from training.pipeline import train
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipes import RECIPES
-from training.retrieval import TwoTowerTraining
 from training.run import Run
+from training.two_tower_training import TwoTowerTraining
 
 RECIPE = Recipe(
     name="shop_hydrated",

@@ -22,6 +22,7 @@ from shards.servable import open_servable
 from tests.services.shard_client import connect
 from tests.training.model_batches import ITEMS, assert_every_parameter_learns, item_batch, model_inputs
 from tests.training.retail_slice import first_items
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.datasets.tables import TIMESTAMP, Dataset
 from training.evaluation.next_items import next_items
@@ -35,7 +36,6 @@ from training.item_pairs import (
 )
 from training.models.item_tower import ItemTower, ItemTowerConfig, as_codes
 from training.pipeline import train
-from training.recipe import ChannelRecipe
 from training.recipes import RECIPES
 from training.run import Run
 from training.trainer import FitConfig

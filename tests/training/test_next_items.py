@@ -11,6 +11,7 @@ from shards.candidates import Candidates
 from shards.merging import ChannelResult, merge
 from shards.search_context import History, SearchContext, UserState
 from tests.training.shop_dataset import shop_dataset
+from training.channel_recipe import ChannelRecipe
 from training.channels import Destination
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import TIMESTAMP, Dataset
@@ -27,7 +28,7 @@ from training.evaluation.offline import open_cascade
 from training.evaluation.report import HYBRID
 from training.merge_weights import fitted_weights
 from training.pipeline import Trained, train
-from training.recipe import ChannelRecipe, Recipe
+from training.recipe import Recipe
 from training.recipes import RECIPES, dataset_of
 from training.run import Run
 

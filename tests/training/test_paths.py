@@ -18,15 +18,9 @@ from tests.training.model_batches import (
 from training.models.path_model import PathModel, PathModelConfig
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.paths import LikelyPaths, PathLearner, PathTraining, assigned, path_recall
-from training.retrieval import (
-    RetrievalLoss,
-    RetrievalSet,
-    TwoTowerTraining,
-    encoded,
-    recall_at,
-    train_two_tower,
-)
+from training.retrieval import RetrievalLoss, RetrievalSet, encoded, recall_at, train_two_tower
 from training.trainer import FitConfig, Seeded
+from training.two_tower_training import TwoTowerTraining
 
 CONFIG = PathModelConfig(layers=2, nodes=4, paths=2, hidden=8)
 

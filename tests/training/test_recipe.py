@@ -6,8 +6,9 @@ import pytest
 
 from shards.errors import InvalidInput
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.overrides import with_overrides
-from training.recipe import ChannelRecipe, Recipe, version_of
+from training.recipe import Recipe, version_of
 from training.recipes import RECIPES
 
 RECIPE = RECIPES["movielens"]

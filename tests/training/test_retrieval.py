@@ -9,15 +9,9 @@ import torch
 from tests.training.model_batches import ITEMS, item_batch, model_inputs, request_batch
 from training.hard_negatives import HardNegatives
 from training.models.two_tower import TwoTower, TwoTowerConfig
-from training.retrieval import (
-    LOSSES,
-    RetrievalLoss,
-    RetrievalSet,
-    TwoTowerTraining,
-    recall_at,
-    train_two_tower,
-)
+from training.retrieval import RetrievalLoss, RetrievalSet, recall_at, train_two_tower
 from training.trainer import FitConfig, Seeded
+from training.two_tower_training import LOSSES, TwoTowerTraining
 
 
 def pairs() -> RetrievalSet:

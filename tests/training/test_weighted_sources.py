@@ -10,9 +10,10 @@ from tests.training.model_batches import ITEMS, item_batch, model_inputs, reques
 from training import losses
 from training.hard_negatives import HardNegatives
 from training.models.two_tower import TwoTower, TwoTowerConfig
-from training.retrieval import RetrievalLoss, RetrievalSet, TwoTowerTraining, recall_at, train_two_tower
+from training.retrieval import RetrievalLoss, RetrievalSet, recall_at, train_two_tower
 from training.samplers import Sampled, Sources
 from training.trainer import FitConfig, Seeded
+from training.two_tower_training import TwoTowerTraining
 from training.weighted_sources import SourceShift, SourceWeights
 
 WEIGHTS = SourceWeights(uniform=1.0, in_batch=2.0, hard=3.0, hardest=1, warmup_epochs=1, shift_epochs=2)

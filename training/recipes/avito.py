@@ -5,9 +5,10 @@ titles alone, so that one which nobody has bought yet is found like any other; v
 """
 
 from shards.feature_kinds import Ngrams, Tokens
+from training.channel_recipe import ChannelRecipe
 from training.item_pairs import ItemPairTraining
 from training.models.item_tower import ItemTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.trainer import FitConfig
 
 FEATURES = FeatureRecipe(

@@ -6,7 +6,7 @@ table were chosen on the valid items of the first 3,000 users, never on the test
 
 from dataclasses import replace
 
-from training.recipe import ChannelRecipe
+from training.channel_recipe import ChannelRecipe
 from training.recipes.sasrec import CHANNELS, SASREC
 
 BEAUTY_NEXT = replace(

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from shards.feature_kinds import HistoryItems, ItemId
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.prod2vec import Prod2VecTraining
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 
 CROSS_SHOP = Recipe(
     name="cross_shop",

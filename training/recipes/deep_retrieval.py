@@ -4,12 +4,13 @@ Both channels are one model: what brute force finds says how much the paths lose
 """
 
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.models.path_model import PathModelConfig
 from training.paths import PathTraining
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipes.online_retail import ONLINE_RETAIL
-from training.retrieval import TwoTowerTraining
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 DEEP_RETRIEVAL = Recipe(
     name="deep_retrieval",

@@ -5,11 +5,12 @@ temperature stays 1. The queries are proxies made from the bought title.
 """
 
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.models.two_tower import TwoTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipes.online_retail import ONLINE_RETAIL
-from training.retrieval import TwoTowerTraining
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 DPSR = Recipe(
     name="dpsr",

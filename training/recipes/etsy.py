@@ -20,12 +20,13 @@ from shards.feature_kinds import (
     Tokens,
 )
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.item_graph import ItemGraph
 from training.models.two_tower import TwoTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipes.hydrated import HYDRATED
-from training.retrieval import TwoTowerTraining
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 from training.weighted_sources import SourceWeights
 
 _AGES_DAYS = (1.0, 7.0, 30.0, 60.0, 120.0, 240.0)

@@ -1,7 +1,8 @@
 """Where users of `gowalla_poi` go next, of the places where they have not been."""
 
 from shards.geo import GeoParams
-from training.recipe import ChannelRecipe, Recipe
+from training.channel_recipe import ChannelRecipe
+from training.recipe import Recipe
 
 GOWALLA = Recipe(
     name="gowalla",

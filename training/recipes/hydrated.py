@@ -1,8 +1,9 @@
 """Search in the gift shop of `online_retail` by vectors that carry what sells: Etsy's hydrated vectors."""
 
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.models.hydrated import Hydration
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.recipes.online_retail import ONLINE_RETAIL
 
 HYDRATED = Recipe(

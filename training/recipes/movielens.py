@@ -21,13 +21,14 @@ from shards.feature_kinds import (
 from shards.features import Feature
 from shards.lexical import LexicalParams
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
-from training.recipe import ChannelRecipe, FeatureRecipe, RankerRecipe, Recipe, Task
-from training.retrieval import TwoTowerTraining
+from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Task
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 _TEXTS = ("title", "genres", "decade")
 _NGRAM_BUCKETS = 8_192

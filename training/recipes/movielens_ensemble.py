@@ -21,13 +21,14 @@ from shards.feature_kinds import (
     Tokens,
 )
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.ensembles import EnsembleTraining, Member
 from training.hard_negatives import HardNegatives
 from training.item_graph import ItemGraph
 from training.models.two_tower import TwoTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
-from training.retrieval import TwoTowerTraining
+from training.recipe import FeatureRecipe, Recipe
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 _BUCKETS = 8_192
 

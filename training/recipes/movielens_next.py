@@ -7,10 +7,11 @@ against.
 
 from shards.feature_kinds import Categories, Category, HistoryAges, HistoryItems, ItemId, Number, Tokens
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.models.two_tower import TwoTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
-from training.retrieval import TwoTowerTraining
+from training.recipe import FeatureRecipe, Recipe
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 MOVIELENS_NEXT = Recipe(
     name="movielens_next",

@@ -6,10 +6,11 @@ The query tower reads who asks, by a hash, and no history: somebody new is nobod
 
 from shards.feature_kinds import Categories, Category, HashedId, Number, Tokens
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.models.two_tower import TwoTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
-from training.retrieval import TwoTowerTraining
+from training.recipe import FeatureRecipe, Recipe
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 from training.updates import UpdateTraining
 
 MOVIELENS_UPDATES = Recipe(

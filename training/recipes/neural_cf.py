@@ -4,8 +4,9 @@ A rating of 4 or 5 stands for having watched a course long enough. The data are 
 in place of times.
 """
 
+from training.channel_recipe import ChannelRecipe
 from training.neural_cf import NeuralCFTraining
-from training.recipe import ChannelRecipe, Recipe
+from training.recipe import Recipe
 from training.trainer import FitConfig
 
 FIT = FitConfig(epochs=12, batch_size=512, learning_rate=2e-3, weight_decay=1e-2)

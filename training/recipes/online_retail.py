@@ -14,21 +14,14 @@ from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ng
 from shards.features import Feature
 from shards.lexical import LexicalParams
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
 from training.models.mmoe_ranker import MMoERankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
-from training.recipe import (
-    ChannelRecipe,
-    FeatureRecipe,
-    RankerRecipe,
-    Recipe,
-    Searched,
-    SearchSpace,
-    Task,
-)
-from training.retrieval import TwoTowerTraining
+from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Searched, SearchSpace, Task
 from training.trainer import FitConfig
+from training.two_tower_training import TwoTowerTraining
 
 _AGES_DAYS = (1.0, 7.0, 30.0, 60.0, 120.0, 240.0)
 _NGRAM_BUCKETS = 16_384

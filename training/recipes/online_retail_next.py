@@ -4,7 +4,8 @@ Six channels, merged by weights that are fitted on the valid month. Half lives a
 NDCG@20 on that month and on the 34 days before it, never on the test.
 """
 
-from training.recipe import ChannelRecipe, Recipe
+from training.channel_recipe import ChannelRecipe
+from training.recipe import Recipe
 
 ONLINE_RETAIL_NEXT = Recipe(
     name="online_retail_next",

@@ -7,9 +7,10 @@ brings, so that what a user just did counts, and no store of users has to be fil
 
 from shards.feature_kinds import Categories, ItemId
 from shards.interests import InterestParams
+from training.channel_recipe import ChannelRecipe
 from training.item_pairs import ItemPairTraining
 from training.models.item_tower import ItemTowerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.trainer import FitConfig
 
 TRAINING = ItemPairTraining(

@@ -2,8 +2,9 @@
 
 from shards.feature_kinds import Categories, HistoryItems, ItemId
 from shards.release import GateRules
+from training.channel_recipe import ChannelRecipe
 from training.models.history_transformer import HistoryTransformerConfig
-from training.recipe import ChannelRecipe, FeatureRecipe, Recipe
+from training.recipe import FeatureRecipe, Recipe
 from training.sequences import SequenceTraining
 from training.trainer import FitConfig
 
