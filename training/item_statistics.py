@@ -30,7 +30,7 @@ def items_as_of(
     was first met), "trending" (events, each counting half as much every five days), "prior" and
     "trending_prior" (log popularity of the first window and log "trending", 0 to 1), "age_days" and
     "idle_days" (since its first and its newest event; missing if none), and where events have them
-    "price_gbp" (the newest) and "rating" (the mean).
+    "price_gbp" or "price" (the newest) and "rating" (the mean).
     """
     row_E = row_numbers(events.column("item_id"), items.column("item_id"))
     time_E = timestamps_ms(events)
@@ -50,8 +50,9 @@ def items_as_of(
     columns["age_days"] = age_N
     columns["idle_days"] = (now_ms - last_N) / DAY_MS
     columns["popularity_daily"] = columns["popularity"] / np.maximum(np.nan_to_num(age_N, nan=1.0), 1.0)
-    if "price_gbp" in events.column_names:
-        columns["price_gbp"] = index.last_value(_floats(events, "price_gbp")[seen], row_N, now_ms)
+    for name in ("price_gbp", "price"):
+        if name in events.column_names:
+            columns[name] = index.last_value(_floats(events, name)[seen], row_N, now_ms)
     if "rating" in events.column_names:
         columns["rating"] = _mean(row_E, _floats(events, "rating")[seen], len(items))
     return _appended(items, columns)

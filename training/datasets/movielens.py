@@ -82,7 +82,7 @@ def _read(path: Path) -> pa.Table:
 def _items(raw: pa.Table) -> pa.Table:
     years = [int(year) if year.isdigit() else None for year in raw.column("release_year").to_pylist()]
     genres = [[g for g in text.split() if g != "unknown"] for text in raw.column("class").to_pylist()]
-    titles = [_readable_title(title) for title in raw.column("movie_title").to_pylist()]
+    titles = [readable_title(title) for title in raw.column("movie_title").to_pylist()]
     return pa.table(
         {
             "item_id": raw.column("item_id"),
@@ -94,7 +94,7 @@ def _items(raw: pa.Table) -> pa.Table:
     )
 
 
-def _readable_title(title: str) -> str:
+def readable_title(title: str) -> str:
     """Return "The Mark of Zorro" for "Mark of Zorro, The"; the rest as it stands in the file."""
     name, comma, article = title.rpartition(", ")
     if not comma or article not in _ARTICLES:

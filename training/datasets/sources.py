@@ -4,14 +4,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shards.errors import FieldViolation, InvalidInput
-from training.datasets import amazon_beauty, gowalla, movielens, online_retail, parquet
+from training.datasets import (
+    amazon_beauty,
+    completejourney,
+    gowalla,
+    movielens,
+    movielens_small,
+    online_retail,
+    parquet,
+)
 from training.datasets.leave_one_out import leave_one_out
 from training.datasets.tables import Dataset
 from training.datasets.two_shops import two_shops
 
 _IN_DATA_DIR: Mapping[str, Callable[[Path], Dataset]] = {
     "amazon_beauty": amazon_beauty.load,
+    "completejourney": completejourney.load,
     "gowalla_poi": gowalla.load,
+    "movielens_small": movielens_small.load,
     "online_retail": online_retail.load,
     "two_shops": lambda data_dir: two_shops(online_retail.load(data_dir), name="two_shops"),
 }

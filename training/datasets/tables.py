@@ -4,7 +4,7 @@
 | ------- | ----------------------------------------------------------------------------------------- |
 | items   | item_id, title, then any static columns                                                   |
 | users   | user_id, then any static columns                                                          |
-| events  | event_id, user_id, item_id, action, timestamp; quantity, price_gbp, rating, session_id    |
+| events  | event_id, user_id, item_id, action, timestamp; numbers (`docs/data.md`), session_id       |
 | queries | query_id, timestamp, user_id, query, item_id (the relevant one), split; session_id        |
 
 Ids and texts are `string`, times `timestamp[ms, UTC]`; `training.datasets.schema` checks the rest.

@@ -7,6 +7,7 @@ from training.recipe import Recipe
 from training.recipes.avito import AVITO
 from training.recipes.beauty_next import BEAUTY_NEXT
 from training.recipes.card import Card
+from training.recipes.completejourney_next import COMPLETEJOURNEY_NEXT
 from training.recipes.cross_shop import CROSS_SHOP, CROSS_SHOP_QUERIES
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
 from training.recipes.dpsr import DPSR
@@ -82,6 +83,12 @@ CARDS: tuple[Card, ...] = (
         systems=("C3", "C5", "C8"),
         source="geohash, Niemeyer 2008; check-ins, Cho et al., KDD 2011",
         effect="where people go next is near where they go: near beats popular",
+    ),
+    Card(
+        recipe=COMPLETEJOURNEY_NEXT,
+        systems=("C6", "C1", "C3", "C8"),
+        source="items of authors whom a user interacts with, and of similar ones; no paper",
+        effect="items of the makers and brands that a household buys beat popular ones",
     ),
     Card(
         recipe=SASREC,
