@@ -24,7 +24,7 @@ from shards.errors import Unavailable
 from shards.release import Release, ReleaseChannel
 from shards.search_context import SearchContext
 from training.evaluation.judgements import Judged
-from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Difference, Ranks, rank_of
+from training.evaluation.report import DEPTH, DIVERSIFIED, HYBRID, PRE_RANKED, RANKED, Difference, Ranks, rank_of
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub
@@ -222,7 +222,9 @@ def _rankings(result: SearchResult, release: Release) -> dict[str, tuple[str, ..
     if release.pre_ranker:
         found[PRE_RANKED] = tuple(seen.pre_ranked.item_ids) or found[HYBRID]
     if release.ranker:
-        found[RANKED] = page
+        found[RANKED] = tuple(seen.ranked.item_ids) if release.diversity else page
+    if release.diversity:
+        found[DIVERSIFIED] = page
     return found
 
 

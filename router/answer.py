@@ -45,6 +45,7 @@ class Explanation:
     merged: Candidates
     pre_ranked: Candidates = EMPTY
     ranked: Candidates = EMPTY
+    diversified: Candidates = EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,4 +91,5 @@ def _explanation(explanation: Explanation) -> search_service_pb2.Explanation:
         merged=candidates_to_proto(explanation.merged),
         pre_ranked=candidates_to_proto(explanation.pre_ranked),
         ranked=candidates_to_proto(explanation.ranked),
+        diversified=candidates_to_proto(explanation.diversified),
     )

@@ -1,4 +1,4 @@
-"""One search from gate to page: gate → channels → merge → pre-ranking → ranking → page.
+"""One search from gate to page: gate → channels → merge → pre-ranking → ranking → diversity → page.
 
 Consecutive stages that the same shards hold are asked for in one call, all others one by one. What fails or
 has no time is left out and named in the gaps. The order falls back from ranking to pre-ranking to merging;
@@ -30,9 +30,10 @@ from services.codec import CascadeAnswer
 from services.tracing import part
 from shards.candidates import EMPTY, Candidates
 from shards.cascade import CascadeCall
+from shards.diversity import diversified
 from shards.errors import Overloaded
-from shards.merging import MERGE_SCORE, PREFIXES, merge
-from shards.release import ReleaseScorer, Stage
+from shards.merging import MERGE_SCORE, PREFIXES, attributes_of, merge
+from shards.release import Release, ReleaseScorer, Stage
 
 _UNEXPLAINED = Explanation(channels={}, merged=EMPTY)
 
@@ -96,6 +97,7 @@ async def run(search: Search, stages: Stages, gatekeeper: Gatekeeper | None = No
         units = units_of(search, channels, stages.held_together)
     for unit in units:
         ordered = await _add(unit, ordered, search, stages)
+    ordered = _diversified(ordered, release)
     return Answer(
         items=page(
             ordered.candidates,
@@ -103,6 +105,7 @@ async def run(search: Search, stages: Stages, gatekeeper: Gatekeeper | None = No
             score_column=ordered.score_column,
             channels=[channel.name for channel in release.channels if gate.open or not channel.gated],
             attribute_sources=ordered.attribute_sources,
+            shown=release.attributes,
         ),
         gate=gate,
         release=release,
@@ -185,6 +188,19 @@ def _merged(retrieved: Retrieved, limit: int) -> _Ordered:
         gaps=retrieved.gaps,
         timings=retrieved.timings,
         explanation=Explanation(channels=by_channel, merged=merged),
+    )
+
+
+def _diversified(ordered: _Ordered, release: Release) -> _Ordered:
+    """Return the candidates in the order that the release's diversity gives them."""
+    if release.diversity is None or not len(ordered.candidates):
+        return ordered
+    first = ordered.candidates.item_ids[: release.diversity.candidates]
+    texts = attributes_of(first, ordered.attribute_sources, release.diversity.reads())
+    with part("diversity"):
+        candidates = diversified(ordered.candidates, texts, release.diversity)
+    return replace(
+        ordered, candidates=candidates, explanation=replace(ordered.explanation, diversified=candidates)
     )
 
 

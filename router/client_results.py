@@ -70,6 +70,7 @@ class Explanation:
     merged: StageList
     pre_ranked: StageList
     ranked: StageList
+    diversified: StageList
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,7 @@ def _explanation(explanation: search_service_pb2.Explanation) -> Explanation:
         merged=_stage_list(explanation.merged),
         pre_ranked=_stage_list(explanation.pre_ranked),
         ranked=_stage_list(explanation.ranked),
+        diversified=_stage_list(explanation.diversified),
     )
 
 

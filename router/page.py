@@ -15,15 +15,16 @@ def page(
     score_column: str,
     channels: Sequence[str],
     attribute_sources: Sequence[Candidates],
+    shown: Sequence[str],
 ) -> tuple[Item, ...]:
     """Return the first `size` items in their order.
 
     The page is scored by `score_column`; an item's channels are those with a "<channel>.rank" for it, and
-    its attributes come from the first source that knows them.
+    those of its attributes that are `shown` come from the first source that knows them.
     """
     item_ids = ordered.item_ids[:size]
     columns = {name: column[:size].tolist() for name, column in ordered.columns.items()}
-    attributes = attributes_of(item_ids, attribute_sources)
+    attributes = attributes_of(item_ids, attribute_sources, shown)
     ranks = [(channel, f"{channel}.rank") for channel in channels]
     items = []
     for row, item_id in enumerate(item_ids):

@@ -144,15 +144,15 @@ def _allowance(search: Search, channel: ReleaseChannel, budget_s: float) -> Allo
 
 
 def _call(search: Search, channel: ReleaseChannel) -> Retrieval:
-    release, page_size = search.release, search.request.page_size
+    release = search.release
     # Scorers name the page's attributes again; without them any of the candidates may reach the page.
-    described = page_size if release.pre_ranker or release.ranker else channel.k
+    described = search.depth if release.pre_ranker or release.ranker else channel.k
     return Retrieval(
         model=channel.model,
         context=search.context,
         k=channel.k,
         filter=search.filter,
-        attributes=release.attributes,
+        attributes=release.texts(),
         attribute_count=described,
     )
 

@@ -28,7 +28,7 @@ def kept(search: Search, stage: Stage) -> int:
     ranker = search.release.ranker
     if stage is Stage.PRE_RANKING and ranker:
         return intake(search, ranker)
-    return 0 if search.request.explain else search.request.page_size
+    return 0 if search.request.explain else search.depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,8 @@ class ScoringStage:
             candidates=asked,
             keep=self.keep,
             task_exponents=search.release.task_exponents if ranking else {},
-            attributes=search.release.attributes,
-            attribute_count=search.request.page_size,
+            attributes=search.release.texts(),
+            attribute_count=search.depth,
         )
 
     def _joined(

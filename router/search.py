@@ -21,6 +21,11 @@ class Search:
     deadline: Deadline
 
     @property
+    def depth(self) -> int:
+        """Return how many items of the last stage the page is made of."""
+        return self.release.depth(self.request.page_size)
+
+    @property
     def filter(self) -> Filter:
         """Return what the caller asks of items and what the release leaves out for this user."""
         return self.request.filter + exclusion(self.release, self.context)

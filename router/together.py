@@ -88,7 +88,7 @@ async def ask_together(call: CascadeCall, unit: Unit, search: Search, stages: St
 
 def call_of(search: Search, unit: Unit, candidates: Candidates, merged: int) -> CascadeCall:
     """Return the call for a unit, with what the units before it left."""
-    release, page_size = search.release, search.request.page_size
+    release = search.release
     steps = [_channel(channel) for channel in unit.channels]
     steps += [_scorer(search, stage, scorer) for stage, scorer in unit.scorers]
     ranks = any(step.stage is Stage.RANKING for step in steps)
@@ -97,11 +97,11 @@ def call_of(search: Search, unit: Unit, candidates: Candidates, merged: int) -> 
         steps=tuple(steps),
         candidates=EMPTY if unit.channels else candidates.first(steps[0].intake),
         merged=merged,
-        returned=page_size if unit.last else 0,
+        returned=search.depth if unit.last else 0,
         filter=search.filter,
         task_exponents=release.task_exponents if ranks else {},
-        attributes=release.attributes,
-        attribute_count=page_size,
+        attributes=release.texts(),
+        attribute_count=search.depth,
     )
 
 

@@ -113,14 +113,18 @@ def with_columns(candidates: Candidates, stage: str, scored: Candidates) -> Cand
     return Candidates(item_ids=scored.item_ids, columns=columns, attributes=scored.attributes)
 
 
-def attributes_of(item_ids: Sequence[str], sources: Sequence[Candidates]) -> dict[str, dict[str, str]]:
-    """Return the texts of each item by name, from the first source that knows it.
+def attributes_of(
+    item_ids: Sequence[str], sources: Sequence[Candidates], names: Sequence[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return the texts of each item by name, all or those named, from the first source that knows it.
 
     A source holds texts for its first items only.
     """
     found: dict[str, dict[str, str]] = {item_id: {} for item_id in item_ids}
     for source in sources:
         for name, texts in source.attributes.items():
+            if names is not None and name not in names:
+                continue
             for item_id, text in zip(source.item_ids, texts, strict=False):
                 if item_id in found:
                     found[item_id].setdefault(name, text)

@@ -4,6 +4,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shards.diversity import Diversity
+
 
 class Stage(enum.Enum):
     """A stage of the cascade; values as in `manifest.json`."""
@@ -124,11 +126,22 @@ class Release:
     exclude_actions: tuple[str, ...] = ()
     """Items of the user's history with one of these actions are left out of the answer."""
     on_demand: bool = False
+    diversity: Diversity | None = None
+    """Puts the first items of the last stage in another order; None leaves them."""
 
     @property
     def name(self) -> str:
         """Return `surface@version`."""
         return f"{self.surface}@{self.version}"
+
+    def depth(self, page_size: int) -> int:
+        """Return how many items of the last stage a page of this size is made of."""
+        return max(page_size, self.diversity.candidates) if self.diversity else page_size
+
+    def texts(self) -> tuple[str, ...]:
+        """Return the attributes that shards are asked for: those to show and those that diversity goes by."""
+        read = self.diversity.reads() if self.diversity else ()
+        return tuple(dict.fromkeys((*self.attributes, *read)))
 
     def models(self) -> dict[ModelVersion, Stage]:
         """Return every bundle the release pins and the stage it serves."""

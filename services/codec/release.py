@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.codec.diversity import diversity_to_proto, read_diversity
 from services.codec.moments import read_timestamp, timestamp_to_proto
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
@@ -37,6 +38,7 @@ def release_to_proto(release: Release) -> pb.Release:
         as_of=None if release.as_of_ms is None else timestamp_to_proto(release.as_of_ms),
         on_demand=release.on_demand,
         exclude_actions=release.exclude_actions,
+        diversity=diversity_to_proto(release.diversity) if release.diversity else None,
     )
 
 
@@ -92,6 +94,7 @@ def read_release(message: pb.Release, field: Field) -> Release:
     as_of = message.as_of if message.HasField("as_of") else None
     pre_ranker = message.pre_ranker if message.HasField("pre_ranker") else None
     ranker = message.ranker if message.HasField("ranker") else None
+    diversity = message.diversity if message.HasField("diversity") else None
     return Release(
         surface=message.surface,
         version=message.version,
@@ -107,6 +110,7 @@ def read_release(message: pb.Release, field: Field) -> Release:
         as_of_ms=None if as_of is None else read_timestamp(as_of, field.child("as_of")),
         on_demand=message.on_demand,
         exclude_actions=tuple(message.exclude_actions),
+        diversity=diversity and read_diversity(diversity, field.child("diversity")),
     )
 
 

@@ -52,6 +52,7 @@ class Question:
             score_column=f"{PREFIXES[Stage.RANKING]}.score",
             channels=self.channels,
             attribute_sources=(ordered,),
+            shown=self.search.release.attributes,
         )
 
 

@@ -13,17 +13,27 @@ import numpy as np
 
 from shards.bundle import Bundle, open_bundle
 from shards.candidates import Candidates
+from shards.diversity import diversified
 from shards.errors import MismatchedBundle
 from shards.exclusion import exclusion
 from shards.gathering import Gathered
 from shards.manifest import MANIFEST_FILE
-from shards.merging import PREFIXES, ChannelResult, merge, with_columns
+from shards.merging import PREFIXES, ChannelResult, attributes_of, merge, with_columns
 from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer, Stage
 from shards.search_context import SearchContext
 from shards.servable import open_servable
 from shards.stages import Retriever, Scorer, Servable
 from training.evaluation.judgements import Judged
-from training.evaluation.report import BM25, DEPTH, HYBRID, PRE_RANKED, RANKED, Ranks, rank_of
+from training.evaluation.report import (
+    BM25,
+    DEPTH,
+    DIVERSIFIED,
+    HYBRID,
+    PRE_RANKED,
+    RANKED,
+    Ranks,
+    rank_of,
+)
 
 GateRule = Callable[[SearchContext, Mapping[str, Candidates]], bool]
 """Whether a search runs the gated channels, told what every channel would find."""
@@ -76,7 +86,7 @@ def evaluate(
     """Return where each ranking puts each query's relevant item; `on_query` is called after each one.
 
     The rankings are every channel alone (asked whatever the gate says), and what the gate lets through
-    merged, pre-ranked and ranked, as far as the release goes.
+    merged, pre-ranked, ranked and made diverse, as far as the release goes.
     """
     query_ids, with_history = [], []
     by_ranking: dict[str, list[int]] = {}
@@ -119,7 +129,7 @@ def staged(
     gate_open: bool,
     depth: int = DEPTH,
 ) -> dict[str, tuple[str, ...]]:
-    """Return the item ids of what the gate lets through merged, pre-ranked and ranked, best first.
+    """Return the item ids of what the gate lets through merged, pre-ranked, ranked and made diverse.
 
     The search is for a page of `depth` items, so no stage takes in or keeps fewer.
     """
@@ -129,15 +139,24 @@ def staged(
     if cascade.pre_ranker and release.pre_ranker:
         asked = best.first(max(release.pre_ranker.candidates, depth))
         keep = max(release.ranker.candidates, depth) if release.ranker else 0
-        scored = cascade.pre_ranker.score(context, asked, keep, {}, (), 0)
+        scored = cascade.pre_ranker.score(context, asked, keep, {}, *_described(release))
         best = with_columns(asked, PREFIXES[Stage.PRE_RANKING], scored) or best
         found[PRE_RANKED] = best.item_ids
     if cascade.ranker and release.ranker:
         asked = best.first(max(release.ranker.candidates, depth))
-        scored = cascade.ranker.score(context, asked, 0, release.task_exponents, (), 0)
+        scored = cascade.ranker.score(context, asked, 0, release.task_exponents, *_described(release))
         best = with_columns(asked, PREFIXES[Stage.RANKING], scored) or best
         found[RANKED] = best.item_ids
+    if release.diversity:
+        texts = attributes_of(best.item_ids, (best, *retrieved.values()), release.diversity.reads())
+        found[DIVERSIFIED] = diversified(best, texts, release.diversity).item_ids
     return found
+
+
+def _described(release: Release) -> tuple[tuple[str, ...], int]:
+    """Return the attributes that diversity goes by, and for how many of the first candidates."""
+    diversity = release.diversity
+    return (diversity.reads(), diversity.candidates) if diversity else ((), 0)
 
 
 def ranks_by_gate(
@@ -154,10 +173,14 @@ def ranks_by_gate(
 
 def retrieve(cascade: Cascade, context: SearchContext) -> dict[str, Candidates]:
     """Return what every channel finds, whatever the gate says, but for what the release leaves out."""
-    allowed = exclusion(cascade.release, context)
+    release, allowed = cascade.release, exclusion(cascade.release, context)
+    # Scorers name what diversity goes by again; without them any of the candidates may be among the first.
+    reads = () if release.diversity is None or release.scorers() else release.diversity.reads()
     return {
-        channel.name: cascade.retrievers[channel.name].retrieve(context, channel.k, allowed, (), 0)
-        for channel in cascade.release.channels
+        channel.name: cascade.retrievers[channel.name].retrieve(
+            context, channel.k, allowed, reads, channel.k if reads else 0
+        )
+        for channel in release.channels
     }
 
 

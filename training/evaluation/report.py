@@ -24,6 +24,7 @@ BM25 = "BM25"
 HYBRID = "hybrid"
 PRE_RANKED = "hybrid + pre-rank"
 RANKED = "hybrid + pre-rank + rank"
+DIVERSIFIED = "page, made diverse"
 """Rankings of the whole cascade; those of channels alone have the channel's name."""
 
 

@@ -411,6 +411,80 @@ class ReleaseScorer(_message.Message):
 Global___ReleaseScorer: _TypeAlias = ReleaseScorer  # noqa: Y015
 
 @_typing.final
+class AttributeQuota(_message.Message):
+    """At most so many items of one value of an attribute within the first places of a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    AT_MOST_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
+    EACH_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """The item attribute; items without it are not counted."""
+    at_most: _builtins.int
+    """Items that may have the same value; at least 1."""
+    within: _builtins.int
+    """The first places for which that holds; at least `at_most`. 0 means 10."""
+    each: _builtins.bool
+    """True when each value of a list counts, not the list as one value."""
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        at_most: _builtins.int = ...,
+        within: _builtins.int = ...,
+        each: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most", b"at_most", "attribute", b"attribute", "each", b"each", "within", b"within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeQuota: _TypeAlias = AttributeQuota  # noqa: Y015
+
+@_typing.final
+class Diversity(_message.Message):
+    """Puts the first items of the last stage in an order that is good and not all of one kind: docs/diversity.md."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEVANCE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    relevance: _builtins.float
+    """Weight of an item's place before, 0 to 1, beside how little it is like those above it; absent means 1: quotas alone."""
+    candidates: _builtins.int
+    """Items that are looked at, 1 to 500; those behind keep their places. 0 means 50."""
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Item attributes whose words tell how alike two items are; at least one where `relevance` is below 1."""
+
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeQuota]:
+        """Quotas; where nothing else is left they give way."""
+
+    def __init__(
+        self,
+        *,
+        relevance: _builtins.float | None = ...,
+        attributes: _abc.Iterable[_builtins.str] | None = ...,
+        quotas: _abc.Iterable[Global___AttributeQuota] | None = ...,
+        candidates: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "relevance", b"relevance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "attributes", b"attributes", "candidates", b"candidates", "quotas", b"quotas", "relevance", b"relevance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
+    _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
+
+Global___Diversity: _TypeAlias = Diversity  # noqa: Y015
+
+@_typing.final
 class Release(_message.Message):
     """The pinned versions that answer for a surface."""
 
@@ -450,6 +524,7 @@ class Release(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     ON_DEMAND_FIELD_NUMBER: _builtins.int
     EXCLUDE_ACTIONS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The surface."""
     version: _builtins.str
@@ -494,6 +569,10 @@ class Release(_message.Message):
     def exclude_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items that the user's history holds with one of these actions are left out of the answer; none: none are."""
 
+    @_builtins.property
+    def diversity(self) -> Global___Diversity:
+        """Diversity of the page; absent when the order of the last stage stays."""
+
     def __init__(
         self,
         *,
@@ -511,10 +590,11 @@ class Release(_message.Message):
         as_of: _timestamp_pb2.Timestamp | None = ...,
         on_demand: _builtins.bool = ...,
         exclude_actions: _abc.Iterable[_builtins.str] | None = ...,
+        diversity: Global___Diversity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "gate", b"gate", "pre_ranker", b"pre_ranker", "ranker", b"ranker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "diversity", b"diversity", "gate", b"gate", "pre_ranker", b"pre_ranker", "ranker", b"ranker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "exclude_actions", b"exclude_actions", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "diversity", b"diversity", "exclude_actions", b"exclude_actions", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

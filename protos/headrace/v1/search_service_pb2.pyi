@@ -221,7 +221,7 @@ class SearchItem(_message.Message):
     item_id: _builtins.str
     """Id of the item."""
     score: _builtins.float
-    """The score that orders the page; comparable within one answer only."""
+    """The score that orders the page, unless the release asks for diversity; comparable within one answer only."""
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Attributes named by the release, for instance the title."""
@@ -382,6 +382,7 @@ class Explanation(_message.Message):
     MERGED_FIELD_NUMBER: _builtins.int
     PRE_RANKED_FIELD_NUMBER: _builtins.int
     RANKED_FIELD_NUMBER: _builtins.int
+    DIVERSIFIED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelExplanation]:
         """Every channel's candidates, best first."""
@@ -398,6 +399,12 @@ class Explanation(_message.Message):
     def ranked(self) -> _types_pb2.Candidates:
         """Candidates after ranking, best first; empty when it did not run."""
 
+    @_builtins.property
+    def diversified(self) -> _types_pb2.Candidates:
+        """Candidates in their order for diversity; empty when the release asks for none. The columns "diversity.place", the place
+        before, and "diversity.similarity", to the most alike item above, are among the scores of items, too.
+        """
+
     def __init__(
         self,
         *,
@@ -405,10 +412,11 @@ class Explanation(_message.Message):
         merged: _types_pb2.Candidates | None = ...,
         pre_ranked: _types_pb2.Candidates | None = ...,
         ranked: _types_pb2.Candidates | None = ...,
+        diversified: _types_pb2.Candidates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["merged", b"merged", "pre_ranked", b"pre_ranked", "ranked", b"ranked"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diversified", b"diversified", "merged", b"merged", "pre_ranked", b"pre_ranked", "ranked", b"ranked"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "merged", b"merged", "pre_ranked", b"pre_ranked", "ranked", b"ranked"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "diversified", b"diversified", "merged", b"merged", "pre_ranked", b"pre_ranked", "ranked", b"ranked"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
