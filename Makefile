@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-prerank bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-diversity bench-prerank bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-telemetry: setup  ## what metrics, logs and traces cost a search (a minute
 
 bench-users: setup  ## what a read of a user and a recorded event cost in LMDB and in Redis (half a minute)
 	$(BIN)/python -m tests.bench.users
+
+bench-diversity: setup  ## what pages that are not all of one kind cost a router (seconds)
+	$(BIN)/python -m tests.bench.diversity
 
 bench-prerank: setup  ## 10,000 candidates pre-ranked on one core (a minute)
 	$(BIN)/python -m tests.bench.prerank

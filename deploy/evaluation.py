@@ -24,7 +24,16 @@ from shards.errors import Unavailable
 from shards.release import Release, ReleaseChannel
 from shards.search_context import SearchContext
 from training.evaluation.judgements import Judged
-from training.evaluation.report import DEPTH, DIVERSIFIED, HYBRID, PRE_RANKED, RANKED, Difference, Ranks, rank_of
+from training.evaluation.report import (
+    DEPTH,
+    DIVERSIFIED,
+    HYBRID,
+    PRE_RANKED,
+    RANKED,
+    Difference,
+    Ranks,
+    rank_of,
+)
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceAsyncStub

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shards.errors import Refused
-from training.evaluation.report import DEPTH, HYBRID, PRE_RANKED, RANKED, Ranks, recall_by_depth
+from training.evaluation.report import DEPTH, DIVERSIFIED, HYBRID, PRE_RANKED, RANKED, Ranks, recall_by_depth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_CASCADE = {HYBRID: "#8fb3d1", PRE_RANKED: "#3f7ba8", RANKED: "#12405f"}
+_CASCADE = {HYBRID: "#8fb3d1", PRE_RANKED: "#3f7ba8", RANKED: "#12405f", DIVERSIFIED: "#c76b98"}
 _CHANNELS = (
     "#b5472f",
     "#e0a100",

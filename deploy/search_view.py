@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.client_results import Item, SearchResult, Timing
+from shards.diversity import PLACE, SIMILARITY
 
 STAGES = {"merge": "merge", "pre_rank": "pre-rank", "rank": "rank"}
 """Prefix of a stage's columns to the heading of its scores."""
@@ -52,7 +53,11 @@ def _described(item: Item) -> Text:
     places = [f"{channel} #{_number(item.scores.get(f'{channel}.rank'))}" for channel in item.channels]
     text = Text(item.attributes.get("title") or item.item_id)
     text.append("\n" + " · ".join([item.item_id, *others]), style="dim")
-    return text.append("\n" + ", ".join(places), style="cyan")
+    text.append("\n" + ", ".join(places), style="cyan")
+    if PLACE in item.scores:
+        was, alike = item.scores[PLACE], item.scores.get(SIMILARITY)
+        text.append(f"\nfor diversity from #{was:g}, similarity {_number(alike)}", style="magenta")
+    return text
 
 
 def _stage_scores(item: Item, stage: str) -> Text:

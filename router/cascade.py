@@ -33,7 +33,7 @@ from shards.cascade import CascadeCall
 from shards.diversity import diversified
 from shards.errors import Overloaded
 from shards.merging import MERGE_SCORE, PREFIXES, attributes_of, merge
-from shards.release import Release, ReleaseScorer, Stage
+from shards.release import ReleaseScorer, Stage
 
 _UNEXPLAINED = Explanation(channels={}, merged=EMPTY)
 
@@ -97,7 +97,7 @@ async def run(search: Search, stages: Stages, gatekeeper: Gatekeeper | None = No
         units = units_of(search, channels, stages.held_together)
     for unit in units:
         ordered = await _add(unit, ordered, search, stages)
-    ordered = _diversified(ordered, release)
+    ordered = _diversified(ordered, search)
     return Answer(
         items=page(
             ordered.candidates,
@@ -191,14 +191,15 @@ def _merged(retrieved: Retrieved, limit: int) -> _Ordered:
     )
 
 
-def _diversified(ordered: _Ordered, release: Release) -> _Ordered:
+def _diversified(ordered: _Ordered, search: Search) -> _Ordered:
     """Return the candidates in the order that the release's diversity gives them."""
-    if release.diversity is None or not len(ordered.candidates):
+    diversity = search.release.diversity
+    if diversity is None or not ordered.candidates:
         return ordered
-    first = ordered.candidates.item_ids[: release.diversity.candidates]
-    texts = attributes_of(first, ordered.attribute_sources, release.diversity.reads())
+    first = ordered.candidates.item_ids[: diversity.candidates]
+    texts = attributes_of(first, ordered.attribute_sources, diversity.reads())
     with part("diversity"):
-        candidates = diversified(ordered.candidates, texts, release.diversity)
+        candidates = diversified(ordered.candidates, texts, diversity, size=search.request.page_size)
     return replace(
         ordered, candidates=candidates, explanation=replace(ordered.explanation, diversified=candidates)
     )

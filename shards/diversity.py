@@ -14,7 +14,7 @@ from shards.candidates import Candidates, Floats
 from shards.words import words
 
 MOST_CANDIDATES = 500
-"""The page is no longer, and similarities are a table of this squared."""
+"""The page is no longer."""
 
 PLACE, SIMILARITY = "diversity.place", "diversity.similarity"
 """Columns of what was put in another order: the place before, from 1, and the similarity to the most alike
@@ -40,7 +40,7 @@ class AttributeQuota:
 class Diversity:
     """How the first `candidates` items are put in another order.
 
-    Each place goes to the item with the highest `relevance` · r − (1 − `relevance`) · s: r falls in equal
+    Each place goes to the item with the highest `relevance` * r - (1 - `relevance`) * s: r falls in equal
     steps from 1 for the item that was first, whatever its score, and s is the similarity to the most alike
     item above. Two items are as alike as the words that they share among those they have (Jaccard), meant
     over `attributes`.
@@ -50,6 +50,11 @@ class Diversity:
     attributes: tuple[str, ...] = ()
     quotas: tuple[AttributeQuota, ...] = ()
     candidates: int = 50
+
+    @property
+    def changes_order(self) -> bool:
+        """Return whether it may put anything in another order."""
+        return self.relevance < 1 or bool(self.quotas)
 
     def reads(self) -> tuple[str, ...]:
         """Return the attributes that it goes by."""
@@ -75,54 +80,87 @@ class Diversity:
                 yield f"quotas[{i}].within", f"must be at least at_most, {quota.at_most}, not {quota.within}"
 
 
-def diversified(candidates: Candidates, texts: Texts, diversity: Diversity) -> Candidates:
-    """Return the candidates with the first of them in another order, and columns that tell of it.
+def diversified(candidates: Candidates, texts: Texts, diversity: Diversity, *, size: int) -> Candidates:
+    """Return the candidates with the first `size` places given anew, and columns that tell of it.
 
-    `texts` is about the first items at least. A quota gives way where no other item is left. The order of the
-    first places does not depend on how many of them are shown. Equal input gives equal output.
+    `texts` is about the items that are looked at. A quota gives way where no other item is left. What takes a
+    place does not depend on `size`. Equal input gives equal output.
     """
     item_ids = candidates.item_ids[: diversity.candidates]
-    of_items = [texts.get(item_id, {}) for item_id in item_ids]
-    order_W, similarity_W = _order(of_items, diversity)
-    rest = np.arange(len(order_W), len(candidates), dtype=np.intp)
-    order = np.concatenate([order_W, rest])
-    nan = np.full(len(rest), np.nan, np.float32)
+    order_W, similarity_W = _order([texts.get(item_id, {}) for item_id in item_ids], diversity, size)
+    order = np.concatenate([order_W, np.arange(len(order_W), len(candidates), dtype=np.intp)])
+    similarity = np.full(len(candidates), np.nan, np.float32)
+    similarity[: len(similarity_W)] = similarity_W
     taken = candidates.take(order)
-    told = {PLACE: (order + 1).astype(np.float32), SIMILARITY: np.concatenate([similarity_W, nan])}
-    return replace(taken, columns={**taken.columns, **told})
+    return replace(
+        taken, columns={**taken.columns, PLACE: (order + 1).astype(np.float32), SIMILARITY: similarity}
+    )
 
 
-def _order(items: Sequence[Mapping[str, str]], diversity: Diversity) -> tuple[NDArray[np.intp], Floats]:
-    """Return the items' positions in their new order [W], and each one's similarity to those above it."""
-    alike_WW = _similarity(items, diversity.attributes)
+def _order(
+    items: Sequence[Mapping[str, str]], diversity: Diversity, size: int
+) -> tuple[NDArray[np.intp], Floats]:
+    """Return the items' positions [W], those that got a place first, and how alike each of these is."""
+    alike = _Alike(items, diversity.attributes)
     quotas = [_Count(quota, items) for quota in diversity.quotas]
     relevance_W = diversity.relevance * (1 - np.arange(len(items)) / max(len(items), 1))
     nearest_W, open_W = np.zeros(len(items), np.float32), np.ones(len(items), np.bool_)
-    order_W, similarity_W = np.empty(len(items), np.intp), np.empty(len(items), np.float32)
-    for place in range(len(items)):
-        value_W = relevance_W - (1 - diversity.relevance) * nearest_W
+    order: list[int] = []
+    similarity: list[float] = []
+    for place in range(min(size, len(items))):
         allowed_W = open_W.copy()
         for quota in quotas:
-            allowed_W &= quota.allows(place)
+            quota.narrow(allowed_W, place)
         free_W = allowed_W if allowed_W.any() else open_W
+        value_W = relevance_W - (1 - diversity.relevance) * nearest_W
         chosen = int(np.argmax(np.where(free_W, value_W, -np.inf)))
-        order_W[place], similarity_W[place] = chosen, nearest_W[chosen]
+        order.append(chosen)
+        similarity.append(float(nearest_W[chosen]))
         open_W[chosen] = False
-        np.maximum(nearest_W, alike_WW[chosen], out=nearest_W)
+        np.maximum(nearest_W, alike.to(chosen), out=nearest_W)
         for quota in quotas:
             quota.add(chosen)
-    return order_W, similarity_W
+    order_W = np.concatenate([np.array(order, np.intp), np.flatnonzero(open_W)])
+    return order_W, np.array(similarity, np.float32)
 
 
-def _similarity(items: Sequence[Mapping[str, str]], attributes: Sequence[str]) -> Floats:
-    """Return how alike each two items are [W, W], 0 to 1; nothing is like an item without words."""
-    alike_WW = np.zeros((len(items), len(items)), np.float32)
-    for name in attributes:
-        has_WV = _incidence(items, name, words).astype(np.float32)
-        shared_WW, count_W = has_WV @ has_WV.T, has_WV.sum(axis=1)
-        either_WW = count_W[:, np.newaxis] + count_W - shared_WW
-        alike_WW += shared_WW / np.maximum(either_WW, 1)
-    return alike_WW / np.float32(max(len(attributes), 1))
+class _Alike:
+    """How alike items are by the words of their attributes; nothing is like an item without words."""
+
+    def __init__(self, items: Sequence[Mapping[str, str]], attributes: Sequence[str]) -> None:
+        self._size = len(items)
+        self._has_WV = [_incidence(items, name, words).astype(np.float32) for name in attributes]
+        self._count_W = [has_WV.sum(axis=1) for has_WV in self._has_WV]
+
+    def to(self, chosen: int) -> Floats:
+        """Return how alike each item is to the one chosen [W], 0 to 1."""
+        alike_W = np.zeros(self._size, np.float32)
+        for has_WV, count_W in zip(self._has_WV, self._count_W, strict=True):
+            shared_W = has_WV @ has_WV[chosen]
+            alike_W += shared_W / np.maximum(count_W + count_W[chosen] - shared_W, 1)
+        return alike_W / np.float32(max(len(self._has_WV), 1))
+
+
+class _Count:
+    """How often each value of an attribute stands above, beside its quota."""
+
+    def __init__(self, quota: AttributeQuota, items: Sequence[Mapping[str, str]]) -> None:
+        self._quota = quota
+        self._has_WV = _incidence(items, quota.attribute, _values if quota.each else _whole)
+        self._count_V = np.zeros(self._has_WV.shape[1], np.int64)
+        self._full_W = np.zeros(len(items), np.bool_)
+
+    def narrow(self, allowed_W: Mask, place: int) -> None:
+        """Take from the items allowed those that must not have a place, counted from 0."""
+        if place < self._quota.within:
+            allowed_W &= ~self._full_W
+
+    def add(self, chosen: int) -> None:
+        """Count an item that got its place."""
+        for value in np.flatnonzero(self._has_WV[chosen]):
+            self._count_V[value] += 1
+            if self._count_V[value] >= self._quota.at_most:
+                self._full_W |= self._has_WV[:, value]
 
 
 def _incidence(
@@ -138,25 +176,6 @@ def _incidence(
     for has_V, found in zip(has_WV, of_items, strict=True):
         has_V[[at[part] for part in found]] = True
     return has_WV
-
-
-class _Count:
-    """How often each value of an attribute stands above, beside its quota."""
-
-    def __init__(self, quota: AttributeQuota, items: Sequence[Mapping[str, str]]) -> None:
-        self._quota = quota
-        self._has_WV = _incidence(items, quota.attribute, _values if quota.each else _whole)
-        self._count_V = np.zeros(self._has_WV.shape[1], np.int64)
-
-    def allows(self, place: int) -> Mask:
-        """Return which items [W] may take a place, counted from 0."""
-        if place >= self._quota.within:
-            return np.ones(len(self._has_WV), np.bool_)
-        full: Mask = self._has_WV[:, self._count_V >= self._quota.at_most].any(axis=1)
-        return ~full
-
-    def add(self, chosen: int) -> None:
-        self._count_V += self._has_WV[chosen]
 
 
 def _values(text: str) -> list[str]:

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from shards.diversity import Diversity
 from shards.feature_kinds import Tokens
 from shards.features import Feature
 from shards.json_codec import render, to_json
@@ -139,6 +140,8 @@ class Recipe:
     """Whether the channels' weights are fitted to what users of the valid split take next."""
     exclude_actions: tuple[str, ...] = ()
     """Items that the user's history holds with one of these actions are left out of the answer."""
+    diversity: Diversity = field(default_factory=Diversity)
+    """Puts the first items of a page in another order; this one leaves them: docs/diversity.md."""
     attributes: tuple[str, ...] = ("title",)
     history_limit: int = 200
     ranking_days: float = 60.0
@@ -178,6 +181,8 @@ class Recipe:
             raise ValueError("refresh_days must be positive")
         if not 0 < self.holdout < 1:
             raise ValueError("holdout must be a share between 0 and 1")
+        for path, problem in self.diversity.problems():
+            raise ValueError(f"diversity.{path} {problem}")
 
     def _check_embedding(self) -> None:
         follows_paths = any(channel.source == "deep_retrieval" for channel in self.channels)

@@ -191,6 +191,7 @@ def release_of(
         ranker=scorer(RANKER, recipe.ranker),
         task_exponents=rankers.exponents if rankers else {},
         attributes=recipe.attributes,
+        diversity=recipe.diversity if recipe.diversity.changes_order else None,
         history_limit=recipe.history_limit,
         as_of_ms=as_of_ms,
     )

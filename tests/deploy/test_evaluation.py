@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.evaluation import OnlineOptions, run_online
+from deploy.evaluation import OnlineOptions, OnlineRun, run_online
 from deploy.release_files import write_release
 from deploy.user_loading import load_users
 from deploy.workspace import Running, Workspace
 from router.client import SearchError
 from router.gate import decide
+from shards.diversity import AttributeQuota, Diversity
 from shards.errors import Unavailable
 from shards.release import Release
 from tests.deploy.commands import Finished, headrace_process
@@ -24,7 +25,7 @@ from training.datasets.tables import timestamps_ms
 from training.evaluation.judgements import Judged, judged_queries
 from training.evaluation.offline import evaluate as evaluate_offline
 from training.evaluation.offline import open_cascade
-from training.evaluation.report import BM25, HYBRID, PRE_RANKED, RANKED, Ranks, compare
+from training.evaluation.report import BM25, DIVERSIFIED, HYBRID, PRE_RANKED, RANKED, Ranks, compare
 
 RANKINGS = ["lexical", "memory", "neighbours", "again", "two_tower", HYBRID, PRE_RANKED, RANKED]
 
@@ -64,6 +65,27 @@ def test_the_cluster_ranks_as_one_process_does(workspace: Path) -> None:
         assert [d.ranking for d in compare(expected, run.ranks) if d.moved > 0] == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_the_cluster_makes_pages_as_diverse_as_one_process_does(workspace: Path, scored: bool) -> None:
+    quota = AttributeQuota(attribute="colour", at_most=1, within=5)
+    diversity = Diversity(relevance=0.5, attributes=("title",), quotas=(quota,))
+    release = dataclasses.replace(RELEASE, diversity=diversity)
+    if not scored:
+        release = dataclasses.replace(release, pre_ranker=None, ranker=None)
+
+    async def main() -> OnlineRun:
+        async with serving(workspace, release) as router:
+            return await run_online(router, release, judged(), OnlineOptions(concurrency=2))
+
+    run = asyncio.run(main())
+    cascade = open_cascade(release, workspace / "models")
+    expected = evaluate_offline(cascade, judged(), gate=lambda context, _: decide(release.gate, context).open)
+    assert [d.ranking for d in compare(expected, run.ranks) if d.moved > 0] == []
+    before = HYBRID if not scored else RANKED
+    by_ranking = run.ranks.by_ranking
+    assert by_ranking[DIVERSIFIED].tolist() != by_ranking[before].tolist()
 
 
 def test_the_rankings_of_the_test_differ_and_find_something(workspace: Path) -> None:

@@ -1,7 +1,9 @@
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from router.client_results import Explanation, SearchResult
 from services.codec import context_to_proto
 from services.lmdb_user_store import LmdbUserStore
 from services.user_history import UserEvent
+from shards.diversity import AttributeQuota, Diversity
 from shards.release import ModelVersion
 from tests.router.real_shards import Models, real_shards, shard_process
 from tests.router.running_router import running
@@ -105,6 +108,35 @@ def test_a_search_goes_through_every_stage_to_titles(models: Models, tmp_path: P
     assert "item-003" in explanation.channels["again"].item_ids
     assert (len(explanation.pre_ranked.item_ids), len(explanation.ranked.item_ids)) == (60, 60)
     assert explanation.ranked.item_ids[:10] == ids_of(result)
+
+
+def test_a_page_is_made_diverse_by_one_shard_or_several(models: Models, tmp_path: Path) -> None:
+    quota = AttributeQuota(attribute="colour", at_most=2, within=10)
+    diversity = Diversity(relevance=0.7, attributes=("title",), quotas=(quota,), candidates=40)
+    diverse = replace(models, release=replace(models.release, attributes=("title",), diversity=diversity))
+    colours = dict(zip(ITEMS.column("item_id").to_pylist(), ITEMS.column("colour").to_pylist(), strict=True))
+
+    async def main(asked: Models, folder: Path) -> list[SearchResult]:
+        async with serving(asked, folder) as (client, _, _):
+            return [
+                await client.search(SURFACE, "red mug", user_id="u1", explain=explain)
+                for explain in (False, True, False)
+            ]
+
+    plain = asyncio.run(main(models, tmp_path / "plain"))[0]
+    together, apart, again = asyncio.run(main(diverse, tmp_path / "diverse"))
+    assert max(Counter(colours[item_id] for item_id in ids_of(plain)).values()) > 2
+    assert max(Counter(colours[item_id] for item_id in ids_of(together)).values()) <= 2
+    assert together.items == apart.items == again.items
+    assert len(together.items) == 10
+    # The colour is read for the quota, and not shown: the release does not name it.
+    assert {name for item in together.items for name in item.attributes} == {"title"}
+    assert ids_of(together)[0] == ids_of(plain)[0]
+    seen = explained(apart)
+    for item in together.items:
+        assert seen.ranked.item_ids[int(item.scores["diversity.place"]) - 1] == item.item_id
+    assert seen.diversified.item_ids[:10] == ids_of(together)
+    assert explained(apart).ranked.item_ids[:10] != ids_of(together)
 
 
 def test_replicas_and_repetition_change_nothing(models: Models, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def staged(
         found[RANKED] = best.item_ids
     if release.diversity:
         texts = attributes_of(best.item_ids, (best, *retrieved.values()), release.diversity.reads())
-        found[DIVERSIFIED] = diversified(best, texts, release.diversity).item_ids
+        found[DIVERSIFIED] = diversified(best, texts, release.diversity, size=depth).item_ids
     return found
 
 

@@ -22,6 +22,7 @@ from shards.changes import (
     UndrainShard,
 )
 from shards.cluster_state import Replica, ReplicaState
+from shards.diversity import AttributeQuota, Diversity
 from shards.intent import Intent, Operation, OperationState
 from shards.placement import Assignment, Placement
 from shards.planner import PlannedMove
@@ -139,6 +140,23 @@ def gates(draw: st.DrawFn) -> GateRules:
     )
 
 
+@st.composite
+def diversities(draw: st.DrawFn) -> Diversity:
+    attributes = draw(st.lists(words, max_size=2).map(tuple))
+    return Diversity(
+        relevance=draw(ratios) if attributes else 1.0,
+        attributes=attributes,
+        quotas=draw(st.lists(quotas(), max_size=2).map(tuple)),
+        candidates=draw(st.integers(1, 500)),
+    )
+
+
+@st.composite
+def quotas(draw: st.DrawFn) -> AttributeQuota:
+    at_most, within = sorted((draw(st.integers(1, 100)), draw(st.integers(1, 100))))
+    return AttributeQuota(attribute=draw(words), at_most=at_most, within=within, each=draw(st.booleans()))
+
+
 releases = st.builds(
     Release,
     surface=words,
@@ -154,6 +172,7 @@ releases = st.builds(
     history_limit=counts,
     as_of_ms=st.none() | moments_ms,
     on_demand=st.booleans(),
+    diversity=st.none() | diversities(),
 )
 shares = st.floats(0.001, 99.999)
 traffics = st.builds(

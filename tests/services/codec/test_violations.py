@@ -188,6 +188,11 @@ def test_good_release() -> None:
         (f"{GOOD_RELEASE} pre_ranker {{ {MODEL} candidates: 20001 budget_ms: 9 }}",
          ["pre_ranker.candidates"]),
         (f'{GOOD_RELEASE} task_exponents {{ key: "click" value: inf }}', ["task_exponents[click]"]),
+        (f'{GOOD_RELEASE} diversity {{ relevance: nan candidates: 501 attributes: "" }}',
+         ["diversity.attributes[0]", "diversity.candidates", "diversity.relevance"]),
+        (f"{GOOD_RELEASE} diversity {{ relevance: 0.5 quotas {{ within: -1 }} }}",
+         ["diversity.attributes", "diversity.quotas[0].at_most", "diversity.quotas[0].attribute",
+          "diversity.quotas[0].within"]),
     ],
 )  # fmt: skip
 def test_bad_releases(text: str, fields: list[str]) -> None:
