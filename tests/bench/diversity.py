@@ -56,7 +56,7 @@ def main() -> int:
     for window in WINDOWS:
         p50, p99 = np.quantile(times_ms(window), [0.5, 0.99])
         figures[str(window)] = {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
-    checks = [at_most("50 items put in another order, processor time, p50", figures["50"]["p50_ms"], AIM_MS, "ms")]
+    checks = [at_most("50 items put in another order, p50", figures["50"]["p50_ms"], AIM_MS, "ms")]
     publish("diversity", settings={"repeats": REPEATS, "page": PAGE}, figures=figures, checks=checks)
     return 0 if all(check.ok for check in checks) else 1
 
