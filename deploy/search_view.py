@@ -12,12 +12,15 @@ from shards.diversity import PLACE, SIMILARITY
 STAGES = {"merge": "merge", "pre_rank": "pre-rank", "rank": "rank"}
 """Prefix of a stage's columns to the heading of its scores."""
 
+_MOST_COLUMNS, _MOST_FEATURES = 6, 15
+"""Items and features whose contributions fit a terminal."""
+
 
 def render(result: SearchResult, *, query: str, user_id: str, explain: bool) -> RenderableType:
     """Return the items and what is missing; with `explain` also scores by stage, the gate and timings."""
     parts: list[RenderableType] = [_headline(result, query, user_id), _items(result, explain)]
     if explain:
-        parts += [_gate(result), _timings(result.timings)]
+        parts += [*_contributions(result.items), _gate(result), _timings(result.timings)]
     return Group(*parts, *_coverage(result))
 
 
@@ -68,6 +71,28 @@ def _stage_scores(item: Item, stage: str) -> Text:
         if prefix == stage and task != "score":
             text.append(f"\n{task} {_number(value)}", style="dim")
     return text
+
+
+def _contributions(items: Iterable[Item]) -> list[RenderableType]:
+    """Return what the ranker's features add to the scores of the first items, those that add most first."""
+    told = [item.contributions for item in items if item.contributions][:_MOST_COLUMNS]
+    if not told:
+        return []
+    table = Table(title="what features add to the rank score", title_justify="left")
+    table.add_column("feature", overflow="fold", ratio=1)
+    for place in range(1, len(told) + 1):
+        table.add_column(f"#{place}", justify="right", no_wrap=True)
+    names = {name for each in told for name in each}
+    largest = {name: max(abs(each.get(name, 0.0)) for each in told) for name in names}
+    for name in sorted(names, key=lambda name: (-largest[name], name))[:_MOST_FEATURES]:
+        table.add_row(name, *(_signed(each.get(name)) for each in told))
+    if len(names) > _MOST_FEATURES:
+        table.caption = f"and {len(names) - _MOST_FEATURES} more in --json"
+    return [table]
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2g}"
 
 
 def _gate(result: SearchResult) -> Text:

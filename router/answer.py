@@ -1,7 +1,7 @@
 """What the cascade answers: ranked items, and all that explains them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from router.coverage import Gap
 from router.gate import GateDecision
@@ -18,6 +18,8 @@ class Item:
     attributes: Mapping[str, str]
     channels: tuple[str, ...]
     scores: Mapping[str, float]
+    contributions: Mapping[str, float] = field(default_factory=dict)
+    """By feature of the ranker, the largest first, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

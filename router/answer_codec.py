@@ -43,6 +43,10 @@ def _item(item: Item) -> search_service_pb2.SearchItem:
         attributes=item.attributes,
         channels=item.channels,
         scores=item.scores,
+        contributions=[
+            search_service_pb2.FeatureContribution(feature=feature, value=value)
+            for feature, value in item.contributions.items()
+        ],
     )
 
 

@@ -8,6 +8,7 @@ the cascade fails only when no channel answers.
 from dataclasses import dataclass, replace
 
 from router.answer import Answer, Explanation, StageTiming
+from router.contributions import contributions
 from router.coverage import Gap
 from router.gate import GateDecision
 from router.gatekeeper import Gatekeeper
@@ -98,18 +99,20 @@ async def run(search: Search, stages: Stages, gatekeeper: Gatekeeper | None = No
     for unit in units:
         ordered = await _add(unit, ordered, search, stages)
     ordered = _diversified(ordered, search)
+    told = await contributions(search, ordered.candidates, stages)
+    items = page(
+        ordered.candidates,
+        size=search.request.page_size,
+        score_column=ordered.score_column,
+        channels=[channel.name for channel in release.channels if gate.open or not channel.gated],
+        attribute_sources=ordered.attribute_sources,
+        shown=release.attributes,
+    )
     return Answer(
-        items=page(
-            ordered.candidates,
-            size=search.request.page_size,
-            score_column=ordered.score_column,
-            channels=[channel.name for channel in release.channels if gate.open or not channel.gated],
-            attribute_sources=ordered.attribute_sources,
-            shown=release.attributes,
-        ),
+        items=told.on(items),
         gate=gate,
         release=release,
-        gaps=ordered.gaps,
+        gaps=ordered.gaps + told.gaps,
         timings=ordered.timings,
         explanation=ordered.explanation,
     )

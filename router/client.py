@@ -117,6 +117,7 @@ class HeadraceClient:
         filter: Sequence[Clause] = (),  # noqa: A002
         now_ms: int | None = None,
         explain: bool = False,
+        contributions: int = 0,
         request_id: str = "",
         timeout_s: float | None = None,
         traceparent: str = "",
@@ -135,6 +136,7 @@ class HeadraceClient:
             filter=types_pb2.Filter(clauses=[_clause(clause) for clause in filter]),
             now=None if now_ms is None else timestamp(now_ms),
             explain=explain,
+            contributions=contributions,
             request_id=request_id,
         )
         trace = (("traceparent", traceparent),) if traceparent else ()

@@ -1,7 +1,7 @@
 """What a search returns to the Python client: frozen values, decoded with protos alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -17,6 +17,8 @@ class Item:
     attributes: Mapping[str, str]
     channels: tuple[str, ...]
     scores: Mapping[str, float]
+    contributions: Mapping[str, float] = field(default_factory=dict)
+    """What features of the ranker add to its score, the largest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,7 @@ def _item(item: search_service_pb2.SearchItem) -> Item:
         attributes=dict(item.attributes),
         channels=tuple(item.channels),
         scores=dict(item.scores),
+        contributions={each.feature: each.value for each in item.contributions},
     )
 
 

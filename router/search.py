@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.budget import Deadline
-from services.codec import CascadeAnswer, Retrieval, Scoring, SearchRequest, StageAnswer
+from services.codec import CascadeAnswer, Explaining, Retrieval, Scoring, SearchRequest, StageAnswer
 from shards.cascade import CascadeCall
 from shards.exclusion import exclusion
 from shards.release import ModelVersion, Release
@@ -37,6 +37,8 @@ class Stages(Protocol):
     async def retrieve(self, call: Retrieval, timeout_s: float) -> StageAnswer: ...  # noqa: D102
     async def pre_rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer: ...  # noqa: D102
+
+    async def explain(self, call: Explaining, timeout_s: float) -> StageAnswer: ...  # noqa: D102
 
     async def run(self, call: CascadeCall, timeout_s: float) -> CascadeAnswer: ...  # noqa: D102
 

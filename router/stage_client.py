@@ -18,12 +18,14 @@ from router.routing_table import RoutingTable
 from router.shard_calls import ShardCalls
 from services.codec import (
     CascadeAnswer,
+    Explaining,
     Retrieval,
     Scoring,
     StageAnswer,
     answer_from_proto,
     cascade_answer_from_proto,
     cascade_to_proto,
+    explain_to_proto,
     pre_rank_to_proto,
     rank_to_proto,
     retrieve_to_proto,
@@ -37,6 +39,7 @@ from shards.release import ModelVersion
 RETRIEVE = "/headrace.v1.RetrievalService/Retrieve"
 PRE_RANK = "/headrace.v1.PreRankingService/PreRank"
 RANK = "/headrace.v1.RankingService/Rank"
+EXPLAIN = "/headrace.v1.RankingService/Explain"
 RUN = "/headrace.v1.CascadeService/Run"
 
 T = TypeVar("T", StageAnswer, CascadeAnswer)
@@ -62,6 +65,10 @@ class StageClient:
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         """Return the ranked candidates; raises `HeadraceError`."""
         return await self._send(RANK, (call.model,), rank_to_proto(call), timeout_s, _ranked)
+
+    async def explain(self, call: Explaining, timeout_s: float) -> StageAnswer:
+        """Return what each feature contributes to the first candidates; raises `HeadraceError`."""
+        return await self._send(EXPLAIN, (call.model,), explain_to_proto(call), timeout_s, _explained)
 
     def held_together(self, models: tuple[ModelVersion, ...]) -> bool:
         """Return whether every shard that holds one of the models holds them all."""
@@ -118,6 +125,10 @@ def _pre_ranked(payload: bytes) -> StageAnswer:
 
 def _ranked(payload: bytes) -> StageAnswer:
     return answer_from_proto(ranking_service_pb2.RankResponse.FromString(payload))
+
+
+def _explained(payload: bytes) -> StageAnswer:
+    return answer_from_proto(ranking_service_pb2.ExplainResponse.FromString(payload))
 
 
 def _run(payload: bytes) -> CascadeAnswer:

@@ -15,7 +15,7 @@ from router.budget import Deadline
 from router.routing_table import RoutingTable
 from router.scatter import Refusal, Reply, gathered, scatter
 from router.shard_calls import ShardCalls
-from router.stage_client import PRE_RANK, RANK, RETRIEVE, StageClient
+from router.stage_client import EXPLAIN, PRE_RANK, RANK, RETRIEVE, StageClient
 from router.wire import read_model, with_version
 from services.codec import (
     Retrieval,
@@ -49,7 +49,7 @@ class StageProxy:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the three stage services to the server, without decoders."""
-        for path in (RETRIEVE, PRE_RANK, RANK):
+        for path in (RETRIEVE, PRE_RANK, RANK, EXPLAIN):
             _, service, method = path.split("/")
             handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
                 self._forward(path)

@@ -24,10 +24,10 @@ from services.stage_observer import StageObserver
 from services.worker_pool import Interest, Timed, WorkerPool
 from shards import cascade
 from shards.candidates import Candidates
-from shards.errors import Unavailable
+from shards.errors import FieldViolation, InvalidInput, Unavailable
 from shards.release import ModelVersion, Stage
 from shards.residency import Residency
-from shards.stages import Retriever, Scorer, Servable
+from shards.stages import Explainer, Retriever, Scorer, Servable
 
 SERVICE_NAMES = (
     "headrace.v1.RetrievalService",
@@ -190,6 +190,33 @@ class RankingServicer(ranking_service_pb2_grpc.RankingServiceServicer):
         call = codec.rank_from_proto(request)
         answer = await self._runner.run(call.model, Stage.RANKING, _scoring(call), context)
         return ranking_service_pb2.RankResponse(
+            header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
+        )
+
+    async def Explain(  # noqa: N802
+        self,
+        request: ranking_service_pb2.ExplainRequest,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> ranking_service_pb2.ExplainResponse:
+        """Answer why candidates were ranked as they are."""
+        call = codec.explain_from_proto(request)
+
+        def compute(held: Sequence[Servable], _: float, interest: Interest) -> Candidates:
+            explainer = held[0]
+            if not isinstance(explainer, Explainer):
+                raise InvalidInput(FieldViolation("model", f"{call.model} does not tell why it ranks"))
+            wanted = interest.__bool__
+            return explainer.explain(call.context, call.candidates, call.count, call.task_exponents, wanted)
+
+        timed = await self._runner.run_all("explain", [(call.model, Stage.RANKING)], compute, context)
+        answer = codec.StageAnswer(
+            shard_id=self._runner.shard_id,
+            model=call.model,
+            queue_s=timed.queue_s,
+            compute_s=timed.compute_s,
+            candidates=timed.value,
+        )
+        return ranking_service_pb2.ExplainResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
 

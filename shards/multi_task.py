@@ -7,15 +7,16 @@ the request alone once, not per candidate. Params: "task_exponents", task to exp
 Legend: N = items, C = candidates, D = width of a vector, K = cross features, T = tasks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.ablation import CROSS, Inputs, contributions
 from shards.bundle import Bundle
-from shards.candidates import SCORE, Candidates, Floats
+from shards.candidates import EMPTY, SCORE, Candidates, Floats
 from shards.catalogue import (
     ITEM_VECTORS_FILE,
     Rows,
@@ -85,12 +86,54 @@ class MultiTask:
         tasks = self.bundle.manifest.tasks
         if not len(rows):
             return {task: np.empty(0, np.float32) for task in tasks}
-        inputs: dict[str, NDArray[Any]] = dict(self.encoder.encode_request(context))
-        inputs |= {name: values_N[rows] for name, values_N in self.item_inputs.items()}
-        inputs["cross"] = self.encoder.encode_cross(context, rows, known)
+        inputs = dict(self.encoder.encode_request(context)) | self._of_candidates(context, rows, known)
         (probability_CT,) = self.scorer(inputs).values()
         check_finite(probability_CT, self.bundle)
+        return self._by_task(probability_CT)
+
+    def _of_candidates(
+        self, context: SearchContext, rows: Rows, known: Candidates
+    ) -> dict[str, NDArray[Any]]:
+        """Return the inputs [C, …] that differ from candidate to candidate."""
+        inputs = {name: values_N[rows] for name, values_N in self.item_inputs.items()}
+        return inputs | {CROSS: self.encoder.encode_cross(context, rows, known)}
+
+    def _by_task(self, probability_CT: Floats) -> dict[str, Floats]:
+        tasks = self.bundle.manifest.tasks
         return {task: np.ascontiguousarray(probability_CT[:, t]) for t, task in enumerate(tasks)}
+
+    def explain(
+        self,
+        context: SearchContext,
+        candidates: Candidates,
+        count: int,
+        task_exponents: Mapping[str, float],
+        wanted: Callable[[], bool],
+        /,
+    ) -> Candidates:
+        """Return the first `count` known candidates in their order: "score", and what each feature adds.
+
+        Raises InvalidInput as `score` does, and DeadlineExceeded where the answer is no longer `wanted`.
+        """
+        self._check_exponents(task_exponents)
+        rows, known = known_rows(self.items, candidates)
+        if not len(rows):
+            return EMPTY
+        exponents = task_exponents or self.task_exponents
+
+        def fused(inputs: dict[str, NDArray[Any]]) -> Floats:
+            (probability_CT,) = self.scorer(inputs).values()
+            return fuse(self._by_task(probability_CT), exponents)
+
+        assert self.bundle.spec is not None, "open_encoder refuses a bundle without features"
+        inputs = Inputs(
+            request=self.encoder.encode_request(context),
+            candidates=self._of_candidates(context, rows, known),
+            cross_names=self.bundle.spec.cross_names,
+        )
+        score_E, by_feature = contributions(inputs, count, fused, wanted=wanted)
+        check_finite(score_E, self.bundle)
+        return Candidates(item_ids=known.item_ids[:count], columns={**by_feature, SCORE: score_E})
 
     def _check_exponents(self, task_exponents: Mapping[str, float]) -> None:
         tasks = self.bundle.manifest.tasks

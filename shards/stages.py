@@ -1,6 +1,6 @@
 """What a servable must be able to do; engines satisfy one of these, a file each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from shards.candidates import Candidates
@@ -40,6 +40,25 @@ class Scorer(Protocol):
         """Return the best `keep` known items, or all of them where it is 0, by column "score", best first.
 
         There is one column per task besides. Empty `task_exponents` mean the bundle's own.
+        """
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Tells why it scores candidates as it does."""
+
+    def explain(
+        self,
+        context: SearchContext,
+        candidates: Candidates,
+        count: int,
+        task_exponents: Mapping[str, float],
+        wanted: Callable[[], bool],
+        /,
+    ) -> Candidates:
+        """Return the first `count` known items in their order, with "score" and a column for each feature.
+
+        Raises DeadlineExceeded where the answer is no longer `wanted`.
         """
 
 

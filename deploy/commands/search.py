@@ -17,6 +17,7 @@ from deploy.settings import caller_token
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from router.client_results import SearchResult
+from shards.ablation import MOST_EXPLAINED
 
 
 def search(
@@ -28,6 +29,12 @@ def search(
         str, typer.Option(help="The search product, or SURFACE@RELEASE; default: the workspace's only one.")
     ] = "",
     explain: Annotated[bool, typer.Option(help="Show every stage's scores, models and timings.")] = False,
+    contributions: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST_EXPLAINED, help="With --explain: items whose features' parts are shown."
+        ),
+    ] = 5,
     page_size: Annotated[int, typer.Option(min=1, max=500, help="Items wanted.")] = 10,
     router: Annotated[str, typer.Option(help="HOST:PORT; default: the workspace's own cluster.")] = "",
     timeout_s: Annotated[float, typer.Option(min=0.001, help="How long to wait for the answer.")] = 5.0,
@@ -47,6 +54,7 @@ def search(
             query,
             user=user,
             explain=explain,
+            contributions=contributions if explain else 0,
             page_size=page_size,
             timeout_s=timeout_s,
             traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01" if trace else "",
@@ -67,6 +75,7 @@ async def _search(
     *,
     user: str,
     explain: bool,
+    contributions: int,
     page_size: int,
     timeout_s: float,
     traceparent: str,
@@ -78,6 +87,7 @@ async def _search(
             user_id=user,
             page_size=page_size,
             explain=explain,
+            contributions=contributions,
             traceparent=traceparent,
         )
 

@@ -25,10 +25,13 @@ from services.codec.release import release_from_proto, release_to_proto
 from services.codec.replica import REPLICA_STATE_TO_PROTO, replica_from_proto, replica_to_proto
 from services.codec.search import SearchRequest, search_from_proto, search_to_proto
 from services.codec.stage_calls import (
+    Explaining,
     Retrieval,
     Scoring,
     StageAnswer,
     answer_from_proto,
+    explain_from_proto,
+    explain_to_proto,
     header_to_proto,
     pre_rank_from_proto,
     pre_rank_to_proto,
@@ -44,6 +47,7 @@ __all__ = [
     "STAGE_FROM_PROTO",
     "STAGE_TO_PROTO",
     "CascadeAnswer",
+    "Explaining",
     "Retrieval",
     "Scoring",
     "SearchRequest",
@@ -61,6 +65,8 @@ __all__ = [
     "duration_from_proto",
     "duration_to_proto",
     "events_from_proto",
+    "explain_from_proto",
+    "explain_to_proto",
     "features_to_proto",
     "filter_from_proto",
     "filter_to_proto",

@@ -8,6 +8,7 @@ from services.codec.context import features_to_proto, read_features, read_query
 from services.codec.filter import filter_to_proto, read_filter
 from services.codec.moments import read_timestamp, timestamp_to_proto
 from services.codec.violations import Field, collecting
+from shards.ablation import MOST_EXPLAINED
 from shards.search_context import Filter, RawValue
 
 DEFAULT_PAGE_SIZE = 10
@@ -27,6 +28,8 @@ class SearchRequest:
     explain: bool = False
     now_ms: int | None = None
     request_id: str = ""
+    contributions: int = 0
+    """Items of the page whose features' contributions are wanted."""
 
 
 def search_to_proto(request: SearchRequest) -> pb.SearchRequest:
@@ -41,6 +44,7 @@ def search_to_proto(request: SearchRequest) -> pb.SearchRequest:
         explain=request.explain,
         now=None if request.now_ms is None else timestamp_to_proto(request.now_ms),
         request_id=request.request_id,
+        contributions=request.contributions,
     )
 
 
@@ -55,6 +59,8 @@ def _read_search(message: pb.SearchRequest, at: Field) -> SearchRequest:
     _read_asker(message, at)
     page_size = message.page_size if message.HasField("page_size") else DEFAULT_PAGE_SIZE
     at.child("page_size").check_between(page_size, 1, MAX_PAGE_SIZE)
+    at.child("contributions").check_between(message.contributions, 0, MOST_EXPLAINED)
+    at.child("contributions").check(message.explain or not message.contributions, "must be 0 without explain")
     return SearchRequest(
         surface=message.surface,
         query=message.query,
@@ -65,6 +71,7 @@ def _read_search(message: pb.SearchRequest, at: Field) -> SearchRequest:
         explain=message.explain,
         now_ms=read_timestamp(message.now, at.child("now")) if message.HasField("now") else None,
         request_id=message.request_id,
+        contributions=message.contributions,
     )
 
 

@@ -13,6 +13,7 @@ from services.codec.moments import duration_from_proto, duration_to_proto
 from services.codec.release import MAX_PRE_RANKED, MAX_RANKED, MAX_RETRIEVED, read_exponents
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
+from shards.ablation import MOST_EXPLAINED
 from shards.candidates import Candidates
 from shards.release import ModelVersion
 from shards.search_context import Filter, SearchContext
@@ -44,6 +45,17 @@ class Scoring:
     task_exponents: Mapping[str, float] = field(default_factory=dict)
     attributes: tuple[str, ...] = ()
     attribute_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explaining:
+    """Asks a ranking model what each feature contributes to the first `count` candidates."""
+
+    model: ModelVersion
+    context: SearchContext
+    candidates: Candidates
+    count: int
+    task_exponents: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +140,30 @@ def rank_from_proto(message: ranking_service_pb2.RankRequest) -> Scoring:
     with collecting() as at:
         exponents = read_exponents(message.task_exponents, at.child("task_exponents"))
         return _read_scoring(message, at, at_most=MAX_RANKED, task_exponents=exponents)
+
+
+def explain_to_proto(call: Explaining) -> ranking_service_pb2.ExplainRequest:
+    """Return the message that asks for contributions."""
+    return ranking_service_pb2.ExplainRequest(
+        model=model_version_to_proto(call.model),
+        context=context_to_proto(call.context),
+        candidates=candidates_to_proto(call.candidates),
+        count=call.count,
+        task_exponents=dict(call.task_exponents),
+    )
+
+
+def explain_from_proto(message: ranking_service_pb2.ExplainRequest) -> Explaining:
+    """Return what asks for contributions; raises `InvalidInput` with every field at fault."""
+    with collecting() as at:
+        at.child("count").check_between(message.count, 1, MOST_EXPLAINED)
+        return Explaining(
+            model=read_model_version(message.model, at.child("model")),
+            context=read_context(message.context, at.child("context")),
+            candidates=read_candidates(message.candidates, at.child("candidates"), at_most=MAX_RANKED),
+            count=message.count,
+            task_exponents=read_exponents(message.task_exponents, at.child("task_exponents")),
+        )
 
 
 def _read_scoring(

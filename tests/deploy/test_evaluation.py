@@ -224,7 +224,15 @@ def test_search_command(workspace: Path) -> None:
 
     shown, as_json = asyncio.run(main())
     assert shown.exit_code == 0, shown.stderr
-    for expected in ("“red mug” on shop for u1", "item-1", "two_tower #", "Gate open", "shard-0", "purchase"):
+    for expected in (
+        "“red mug” on shop for u1",
+        "item-1",
+        "two_tower #",
+        "Gate open",
+        "shard-0",
+        "purchase",
+        "title_overlap",
+    ):
         assert expected in shown.stdout
     document = json.loads(as_json.stdout)
     assert len(document["items"]) == 10

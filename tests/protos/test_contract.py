@@ -22,7 +22,7 @@ METHODS = {
     search_service_pb2: {"SearchService": ["Search"]},
     retrieval_service_pb2: {"RetrievalService": ["Retrieve"]},
     pre_ranking_service_pb2: {"PreRankingService": ["PreRank"]},
-    ranking_service_pb2: {"RankingService": ["Rank"]},
+    ranking_service_pb2: {"RankingService": ["Rank", "Explain"]},
     cascade_service_pb2: {"CascadeService": ["Run"]},
     event_service_pb2: {"EventService": ["RecordEvents"]},
     shard_service_pb2: {"ShardService": ["LoadModel", "UnloadModel", "Drain", "GetShard"]},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from services.codec import CascadeAnswer, Retrieval, Scoring, StageAnswer
+from services.codec import CascadeAnswer, Explaining, Retrieval, Scoring, StageAnswer
 from shards import cascade
 from shards.candidates import Candidates
 from shards.cascade import CascadeCall, CascadeStep
@@ -39,6 +39,7 @@ class MemoryStages:
     calls: dict[str, Retrieval | Scoring] = field(default_factory=dict)
     homes: Mapping[str, str] = field(default_factory=dict)
     """The shard that holds each model; one that is not named has a shard of its own."""
+    explained: list[Explaining] = field(default_factory=list)
     asked_together: list[tuple[CascadeCall, float]] = field(default_factory=list)
 
     def clock(self) -> float:
@@ -52,6 +53,17 @@ class MemoryStages:
 
     async def rank(self, call: Scoring, timeout_s: float) -> StageAnswer:
         return self._answer(call.model, call, timeout_s)
+
+    async def explain(self, call: Explaining, timeout_s: float) -> StageAnswer:  # noqa: ARG002
+        """Say of each candidate, best first, that one feature adds less and another takes away."""
+        self.explained.append(call)
+        error = self.answers.get(f"{call.model.model} explained")
+        if isinstance(error, HeadraceError):
+            raise error
+        value = np.linspace(0.1, 0.05, call.count, dtype=np.float32)
+        columns = {"score": value, "contribution": value, "loss": -2 * value, "unknown": value * np.nan}
+        candidates = Candidates(item_ids=call.candidates.item_ids[: call.count], columns=columns)
+        return StageAnswer(shard_id="s1", model=call.model, candidates=candidates)
 
     def held_together(self, models: tuple[ModelVersion, ...]) -> bool:
         return len({self._home(model) for model in models}) == 1

@@ -341,3 +341,41 @@ def test_what_the_user_has_acted_on_is_left_out_by_every_channel(homes: Mapping[
     strangers = MemoryStages(dict(ANSWERS))
     searched(strangers, release=release)
     assert [call.filter for call in strangers.calls.values() if isinstance(call, Retrieval)] == [(), ()]
+
+
+def test_contributions_are_asked_for_the_first_items_as_they_were_ranked() -> None:
+    stages = with_answers()
+    answer = searched(stages, explain=True, contributions=1)
+    (call,) = stages.explained
+    assert (call.count, call.candidates.item_ids) == (1, ("c", "d", "a"))
+    assert not any(name.startswith("rank.") for name in call.candidates.columns)
+    assert "pre_rank.score" in call.candidates.columns
+    assert call.task_exponents == {"buy": 2.0}
+    first, second = answer.items
+    assert list(first.contributions) == ["loss", "contribution"]
+    assert first.contributions["loss"] == pytest.approx(-0.2)
+    assert (second.contributions, answer.gaps) == ({}, ())
+
+
+def test_no_contributions_are_asked_unasked_or_of_a_ranker_that_failed() -> None:
+    stages = with_answers()
+    assert searched(stages, explain=True).items[0].contributions == {}
+    failed = with_answers(heavy=GONE)
+    answer = searched(failed, explain=True, contributions=2)
+    assert stages.explained == failed.explained == []
+    assert gaps_of(answer) == [(Stage.RANKING, "", GapReason.UNAVAILABLE)]
+
+
+def test_contributions_that_fail_are_a_gap_and_the_page_stays() -> None:
+    answer = searched(with_answers(**{"heavy explained": GONE}), explain=True, contributions=2)
+    assert page_of(answer) == ("c", "d")
+    assert gaps_of(answer) == [(Stage.RANKING, "", GapReason.UNAVAILABLE)]
+    assert answer.gaps[0].detail == "contributions: connection refused"
+
+
+def test_contributions_for_which_no_time_is_left_are_a_gap() -> None:
+    stages = with_answers()
+    stages.takes_s = {"heavy": 0.184}
+    answer = searched(stages, seconds=0.2, explain=True, contributions=2)
+    assert page_of(answer) == ("c", "d")
+    assert (gaps_of(answer), stages.explained) == ([(Stage.RANKING, "", GapReason.SKIPPED)], [])

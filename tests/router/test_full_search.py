@@ -139,6 +139,25 @@ def test_a_page_is_made_diverse_by_one_shard_or_several(models: Models, tmp_path
     assert explained(apart).ranked.item_ids[:10] != ids_of(together)
 
 
+def test_features_tell_what_they_add_to_the_first_items(models: Models, tmp_path: Path) -> None:
+    async def main() -> tuple[SearchResult, SearchResult]:
+        async with serving(models, tmp_path, ["s1"]) as (client, _, _):
+            return (
+                await client.search(SURFACE, "red mug", user_id="u1", explain=True, contributions=3),
+                await client.search(SURFACE, "zinc spoon", user_id="u1", explain=True, contributions=3),
+            )
+
+    result, other = asyncio.run(main())
+    assert (result.complete, other.complete) == (True, True)
+    told = [item.contributions for item in result.items]
+    assert [len(each) > 0 for each in told] == [True] * 3 + [False] * 7
+    assert {"title_overlap", "bought_before", "price", "query_ngrams"} <= told[0].keys()
+    sizes = [abs(value) for value in told[0].values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 0
+    assert told[0] != other.items[0].contributions
+
+
 def test_replicas_and_repetition_change_nothing(models: Models, tmp_path: Path) -> None:
     async def main() -> list[SearchResult]:
         async with serving(models, tmp_path) as (client, _, _):

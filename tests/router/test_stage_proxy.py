@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from protos.headrace.v1 import retrieval_service_pb2, types_pb2
 from router.shard_channels import RawCall
-from router.stage_client import PRE_RANK, RANK, RETRIEVE
+from router.stage_client import EXPLAIN, PRE_RANK, RANK, RETRIEVE
 from services import chassis
 from shards.errors import FieldViolation, InvalidInput, NotOwner, Overloaded, Unavailable
 from shards.placement import Assignment, Placement
@@ -36,7 +36,7 @@ class EchoShard:
         self.answering.set()
 
     def register(self, server: grpc.aio.Server) -> None:
-        for path in (RETRIEVE, PRE_RANK, RANK):
+        for path in (RETRIEVE, PRE_RANK, RANK, EXPLAIN):
             _, service, method = path.split("/")
             handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
                 self._answers(path)
@@ -109,7 +109,7 @@ def details_of(error: grpc.aio.AioRpcError, *kinds: Any) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("path", [RETRIEVE, PRE_RANK, RANK])
+@pytest.mark.parametrize("path", [RETRIEVE, PRE_RANK, RANK, EXPLAIN])
 def test_bytes_pass_both_ways_as_they_are(tmp_path: Path, path: str) -> None:
     async def main() -> None:
         shard, payload = EchoShard(), request(version="1")

@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from protos.headrace.v1 import types_pb2 as headrace_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headrace/v1/ranking_service.proto\x12\x0bheadrace.v1\x1a\x17headrace/v1/types.proto\"\xc7\x02\n\x0bRankRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.SearchContext\x12+\n\ncandidates\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\x0c\n\x04keep\x18\x04 \x01(\x05\x12\x43\n\x0etask_exponents\x18\x05 \x03(\x0b\x32+.headrace.v1.RankRequest.TaskExponentsEntry\x12\x12\n\nattributes\x18\x06 \x03(\t\x12\x17\n\x0f\x61ttribute_count\x18\x07 \x01(\x05\x1a\x34\n\x12TaskExponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"e\n\x0cRankResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.headrace.v1.StageHeader\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates2M\n\x0eRankingService\x12;\n\x04Rank\x12\x18.headrace.v1.RankRequest\x1a\x19.headrace.v1.RankResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!headrace/v1/ranking_service.proto\x12\x0bheadrace.v1\x1a\x17headrace/v1/types.proto\"\xc7\x02\n\x0bRankRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.SearchContext\x12+\n\ncandidates\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\x0c\n\x04keep\x18\x04 \x01(\x05\x12\x43\n\x0etask_exponents\x18\x05 \x03(\x0b\x32+.headrace.v1.RankRequest.TaskExponentsEntry\x12\x12\n\nattributes\x18\x06 \x03(\t\x12\x17\n\x0f\x61ttribute_count\x18\x07 \x01(\x05\x1a\x34\n\x12TaskExponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"e\n\x0cRankResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.headrace.v1.StageHeader\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates\"\xa1\x02\n\x0e\x45xplainRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.headrace.v1.SearchContext\x12+\n\ncandidates\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x46\n\x0etask_exponents\x18\x05 \x03(\x0b\x32..headrace.v1.ExplainRequest.TaskExponentsEntry\x1a\x34\n\x12TaskExponentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"h\n\x0f\x45xplainResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.headrace.v1.StageHeader\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates2\x93\x01\n\x0eRankingService\x12;\n\x04Rank\x12\x18.headrace.v1.RankRequest\x1a\x19.headrace.v1.RankResponse\x12\x44\n\x07\x45xplain\x12\x1b.headrace.v1.ExplainRequest\x1a\x1c.headrace.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RANKREQUEST_TASKEXPONENTSENTRY']._loaded_options = None
   _globals['_RANKREQUEST_TASKEXPONENTSENTRY']._serialized_options = b'8\001'
+  _globals['_EXPLAINREQUEST_TASKEXPONENTSENTRY']._loaded_options = None
+  _globals['_EXPLAINREQUEST_TASKEXPONENTSENTRY']._serialized_options = b'8\001'
   _globals['_RANKREQUEST']._serialized_start=76
   _globals['_RANKREQUEST']._serialized_end=403
   _globals['_RANKREQUEST_TASKEXPONENTSENTRY']._serialized_start=351
   _globals['_RANKREQUEST_TASKEXPONENTSENTRY']._serialized_end=403
   _globals['_RANKRESPONSE']._serialized_start=405
   _globals['_RANKRESPONSE']._serialized_end=506
-  _globals['_RANKINGSERVICE']._serialized_start=508
-  _globals['_RANKINGSERVICE']._serialized_end=585
+  _globals['_EXPLAINREQUEST']._serialized_start=509
+  _globals['_EXPLAINREQUEST']._serialized_end=798
+  _globals['_EXPLAINREQUEST_TASKEXPONENTSENTRY']._serialized_start=351
+  _globals['_EXPLAINREQUEST_TASKEXPONENTSENTRY']._serialized_end=403
+  _globals['_EXPLAINRESPONSE']._serialized_start=800
+  _globals['_EXPLAINRESPONSE']._serialized_end=904
+  _globals['_RANKINGSERVICE']._serialized_start=907
+  _globals['_RANKINGSERVICE']._serialized_end=1054
 # @@protoc_insertion_point(module_scope)

@@ -127,3 +127,101 @@ class RankResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Asks one ranking model why candidates got their scores."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TaskExponentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    TASK_EXPONENTS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many of the first to explain, 1 to 50."""
+    @_builtins.property
+    def model(self) -> _types_pb2.ModelVersion:
+        """The model. An empty version is refused by shards; routers fill in the live one."""
+
+    @_builtins.property
+    def context(self) -> _types_pb2.SearchContext:
+        """The search."""
+
+    @_builtins.property
+    def candidates(self) -> _types_pb2.Candidates:
+        """The candidates as they were ranked, at most 5,000, those to explain first: a feature's neutral value is their mean."""
+
+    @_builtins.property
+    def task_exponents(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Exponent of each task in the fused score, as in a ranking."""
+
+    def __init__(
+        self,
+        *,
+        model: _types_pb2.ModelVersion | None = ...,
+        context: _types_pb2.SearchContext | None = ...,
+        candidates: _types_pb2.Candidates | None = ...,
+        count: _builtins.int = ...,
+        task_exponents: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "context", b"context", "count", b"count", "model", b"model", "task_exponents", b"task_exponents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Why candidates got their scores."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> _types_pb2.StageHeader:
+        """Who answered."""
+
+    @_builtins.property
+    def candidates(self) -> _types_pb2.Candidates:
+        """The explained candidates in the order asked, with the column "score" (fused) and a column for each feature: the fused
+        score less that without the feature. NaN where the model gives no finite score without it.
+        """
+
+    def __init__(
+        self,
+        *,
+        header: _types_pb2.StageHeader | None = ...,
+        candidates: _types_pb2.Candidates | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015

@@ -36,6 +36,8 @@ class RankingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RankingServiceAsyncStub: ...
     Rank: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]
     """Scores the candidates for every task and returns the best of them."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_ranking_service_pb2.ExplainRequest, _ranking_service_pb2.ExplainResponse]
+    """Tells what each feature contributes to the fused score of the first candidates."""
 
 @_typing.type_check_only
 class RankingServiceAsyncStub(RankingServiceStub):
@@ -44,6 +46,8 @@ class RankingServiceAsyncStub(RankingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Rank: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.RankRequest, _ranking_service_pb2.RankResponse]  # type: ignore[assignment]
     """Scores the candidates for every task and returns the best of them."""
+    Explain: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.ExplainRequest, _ranking_service_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Tells what each feature contributes to the fused score of the first candidates."""
 
 class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Ranking by one model; served by shards, proxied by routers."""
@@ -55,5 +59,13 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ranking_service_pb2.RankResponse, _abc.Awaitable[_ranking_service_pb2.RankResponse]]:
         """Scores the candidates for every task and returns the best of them."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _ranking_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ranking_service_pb2.ExplainResponse, _abc.Awaitable[_ranking_service_pb2.ExplainResponse]]:
+        """Tells what each feature contributes to the fused score of the first candidates."""
 
 def add_RankingServiceServicer_to_server(servicer: RankingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

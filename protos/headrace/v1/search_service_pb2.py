@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.headrace.v1 import types_pb2 as headrace_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n headrace/v1/search_service.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17headrace/v1/types.proto\"\xde\x02\n\rSearchRequest\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x38\n\x07\x63ontext\x18\x04 \x03(\x0b\x32\'.headrace.v1.SearchRequest.ContextEntry\x12\x16\n\tpage_size\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12#\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x13.headrace.v1.Filter\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\'\n\x03now\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\t \x01(\t\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\x42\x0c\n\n_page_size\"\xb6\x02\n\x0eSearchResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.SearchItem\x12\'\n\x04gate\x18\x02 \x01(\x0b\x32\x19.headrace.v1.GateDecision\x12(\n\x07release\x18\x03 \x01(\x0b\x32\x17.headrace.v1.ReleaseRef\x12\'\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Coverage\x12)\n\x07timings\x18\x05 \x03(\x0b\x32\x18.headrace.v1.StageTiming\x12-\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x18.headrace.v1.Explanation\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x04\"\x92\x02\n\nSearchItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.headrace.v1.SearchItem.AttributesEntry\x12\x10\n\x08\x63hannels\x18\x04 \x03(\t\x12\x33\n\x06scores\x18\x05 \x03(\x0b\x32#.headrace.v1.SearchItem.ScoresEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x8d\x01\n\x0cGateDecision\x12\x0c\n\x04open\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x18\n\x0bprobability\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x16\n\tthreshold\x18\x05 \x01(\x02H\x01\x88\x01\x01\x42\x0e\n\x0c_probabilityB\x0c\n\n_threshold\".\n\nReleaseRef\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xcc\x01\n\x0bStageTiming\x12!\n\x05stage\x18\x01 \x01(\x0e\x32\x12.headrace.v1.Stage\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08shard_id\x18\x04 \x01(\t\x12(\n\x05total\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncandidates\x18\x07 \x01(\x05\"\xed\x01\n\x0b\x45xplanation\x12\x31\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1f.headrace.v1.ChannelExplanation\x12\'\n\x06merged\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12+\n\npre_ranked\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\'\n\x06ranked\x18\x04 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12,\n\x0b\x64iversified\x18\x05 \x01(\x0b\x32\x17.headrace.v1.Candidates\"R\n\x12\x43hannelExplanation\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates2R\n\rSearchService\x12\x41\n\x06Search\x12\x1a.headrace.v1.SearchRequest\x1a\x1b.headrace.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n headrace/v1/search_service.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17headrace/v1/types.proto\"\xf5\x02\n\rSearchRequest\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x38\n\x07\x63ontext\x18\x04 \x03(\x0b\x32\'.headrace.v1.SearchRequest.ContextEntry\x12\x16\n\tpage_size\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12#\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x13.headrace.v1.Filter\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\'\n\x03now\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x15\n\rcontributions\x18\n \x01(\x05\x1aI\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.headrace.v1.FeatureValue:\x02\x38\x01\x42\x0c\n\n_page_size\"\xb6\x02\n\x0eSearchResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.headrace.v1.SearchItem\x12\'\n\x04gate\x18\x02 \x01(\x0b\x32\x19.headrace.v1.GateDecision\x12(\n\x07release\x18\x03 \x01(\x0b\x32\x17.headrace.v1.ReleaseRef\x12\'\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x15.headrace.v1.Coverage\x12)\n\x07timings\x18\x05 \x03(\x0b\x32\x18.headrace.v1.StageTiming\x12-\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x18.headrace.v1.Explanation\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x12\n\ngeneration\x18\x08 \x01(\x04\"\xcb\x02\n\nSearchItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.headrace.v1.SearchItem.AttributesEntry\x12\x10\n\x08\x63hannels\x18\x04 \x03(\t\x12\x33\n\x06scores\x18\x05 \x03(\x0b\x32#.headrace.v1.SearchItem.ScoresEntry\x12\x37\n\rcontributions\x18\x06 \x03(\x0b\x32 .headrace.v1.FeatureContribution\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"5\n\x13\x46\x65\x61tureContribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"\x8d\x01\n\x0cGateDecision\x12\x0c\n\x04open\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x18\n\x0bprobability\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x16\n\tthreshold\x18\x05 \x01(\x02H\x01\x88\x01\x01\x42\x0e\n\x0c_probabilityB\x0c\n\n_threshold\".\n\nReleaseRef\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xcc\x01\n\x0bStageTiming\x12!\n\x05stage\x18\x01 \x01(\x0e\x32\x12.headrace.v1.Stage\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08shard_id\x18\x04 \x01(\t\x12(\n\x05total\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ncandidates\x18\x07 \x01(\x05\"\xed\x01\n\x0b\x45xplanation\x12\x31\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1f.headrace.v1.ChannelExplanation\x12\'\n\x06merged\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12+\n\npre_ranked\x18\x03 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12\'\n\x06ranked\x18\x04 \x01(\x0b\x32\x17.headrace.v1.Candidates\x12,\n\x0b\x64iversified\x18\x05 \x01(\x0b\x32\x17.headrace.v1.Candidates\"R\n\x12\x43hannelExplanation\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12+\n\ncandidates\x18\x02 \x01(\x0b\x32\x17.headrace.v1.Candidates2R\n\rSearchService\x12\x41\n\x06Search\x12\x1a.headrace.v1.SearchRequest\x1a\x1b.headrace.v1.SearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,27 +42,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHITEM_SCORESENTRY']._loaded_options = None
   _globals['_SEARCHITEM_SCORESENTRY']._serialized_options = b'8\001'
   _globals['_SEARCHREQUEST']._serialized_start=140
-  _globals['_SEARCHREQUEST']._serialized_end=490
-  _globals['_SEARCHREQUEST_CONTEXTENTRY']._serialized_start=403
-  _globals['_SEARCHREQUEST_CONTEXTENTRY']._serialized_end=476
-  _globals['_SEARCHRESPONSE']._serialized_start=493
-  _globals['_SEARCHRESPONSE']._serialized_end=803
-  _globals['_SEARCHITEM']._serialized_start=806
-  _globals['_SEARCHITEM']._serialized_end=1080
-  _globals['_SEARCHITEM_ATTRIBUTESENTRY']._serialized_start=984
-  _globals['_SEARCHITEM_ATTRIBUTESENTRY']._serialized_end=1033
-  _globals['_SEARCHITEM_SCORESENTRY']._serialized_start=1035
-  _globals['_SEARCHITEM_SCORESENTRY']._serialized_end=1080
-  _globals['_GATEDECISION']._serialized_start=1083
-  _globals['_GATEDECISION']._serialized_end=1224
-  _globals['_RELEASEREF']._serialized_start=1226
-  _globals['_RELEASEREF']._serialized_end=1272
-  _globals['_STAGETIMING']._serialized_start=1275
-  _globals['_STAGETIMING']._serialized_end=1479
-  _globals['_EXPLANATION']._serialized_start=1482
-  _globals['_EXPLANATION']._serialized_end=1719
-  _globals['_CHANNELEXPLANATION']._serialized_start=1721
-  _globals['_CHANNELEXPLANATION']._serialized_end=1803
-  _globals['_SEARCHSERVICE']._serialized_start=1805
-  _globals['_SEARCHSERVICE']._serialized_end=1887
+  _globals['_SEARCHREQUEST']._serialized_end=513
+  _globals['_SEARCHREQUEST_CONTEXTENTRY']._serialized_start=426
+  _globals['_SEARCHREQUEST_CONTEXTENTRY']._serialized_end=499
+  _globals['_SEARCHRESPONSE']._serialized_start=516
+  _globals['_SEARCHRESPONSE']._serialized_end=826
+  _globals['_SEARCHITEM']._serialized_start=829
+  _globals['_SEARCHITEM']._serialized_end=1160
+  _globals['_SEARCHITEM_ATTRIBUTESENTRY']._serialized_start=1064
+  _globals['_SEARCHITEM_ATTRIBUTESENTRY']._serialized_end=1113
+  _globals['_SEARCHITEM_SCORESENTRY']._serialized_start=1115
+  _globals['_SEARCHITEM_SCORESENTRY']._serialized_end=1160
+  _globals['_FEATURECONTRIBUTION']._serialized_start=1162
+  _globals['_FEATURECONTRIBUTION']._serialized_end=1215
+  _globals['_GATEDECISION']._serialized_start=1218
+  _globals['_GATEDECISION']._serialized_end=1359
+  _globals['_RELEASEREF']._serialized_start=1361
+  _globals['_RELEASEREF']._serialized_end=1407
+  _globals['_STAGETIMING']._serialized_start=1410
+  _globals['_STAGETIMING']._serialized_end=1614
+  _globals['_EXPLANATION']._serialized_start=1617
+  _globals['_EXPLANATION']._serialized_end=1854
+  _globals['_CHANNELEXPLANATION']._serialized_start=1856
+  _globals['_CHANNELEXPLANATION']._serialized_end=1938
+  _globals['_SEARCHSERVICE']._serialized_start=1940
+  _globals['_SEARCHSERVICE']._serialized_end=2022
 # @@protoc_insertion_point(module_scope)

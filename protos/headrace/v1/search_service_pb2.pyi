@@ -58,6 +58,7 @@ class SearchRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The search product; it names the release that answers."""
     query: _builtins.str
@@ -70,6 +71,10 @@ class SearchRequest(_message.Message):
     """Asks for what each stage saw and scored."""
     request_id: _builtins.str
     """An id for logs and traces; the router makes one when it is empty."""
+    contributions: _builtins.int
+    """Items of the page, from the first, for which to tell what each feature of the ranker contributes; at most 50 and only with
+    `explain`. 0 for none.
+    """
     @_builtins.property
     def context(self) -> _containers.MessageMap[_builtins.str, _types_pb2.FeatureValue]:
         """Raw features of the situation by name: device, country …"""
@@ -94,10 +99,11 @@ class SearchRequest(_message.Message):
         explain: _builtins.bool = ...,
         now: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        contributions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "filter", b"filter", "now", b"now", "page_size", b"page_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "context", b"context", "explain", b"explain", "filter", b"filter", "now", b"now", "page_size", b"page_size", "query", b"query", "request_id", b"request_id", "surface", b"surface", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "context", b"context", "contributions", b"contributions", "explain", b"explain", "filter", b"filter", "now", b"now", "page_size", b"page_size", "query", b"query", "request_id", b"request_id", "surface", b"surface", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
     _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
@@ -218,6 +224,7 @@ class SearchItem(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Id of the item."""
     score: _builtins.float
@@ -234,6 +241,10 @@ class SearchItem(_message.Message):
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Scores by column: channels, merge, pre-ranking, tasks of ranking."""
 
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureContribution]:
+        """What features of the ranker contribute, the largest first; only for as many items as were asked for."""
+
     def __init__(
         self,
         *,
@@ -242,14 +253,41 @@ class SearchItem(_message.Message):
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         channels: _abc.Iterable[_builtins.str] | None = ...,
         scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        contributions: _abc.Iterable[Global___FeatureContribution] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "channels", b"channels", "item_id", b"item_id", "score", b"score", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "channels", b"channels", "contributions", b"contributions", "item_id", b"item_id", "score", b"score", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchItem: _TypeAlias = SearchItem  # noqa: Y015
+
+@_typing.final
+class FeatureContribution(_message.Message):
+    """What one feature contributes to the score of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """Name of the feature in the ranker's features.json; "item" for its vector of the item."""
+    value: _builtins.float
+    """The fused score less that with the feature at its neutral value."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureContribution: _TypeAlias = FeatureContribution  # noqa: Y015
 
 @_typing.final
 class GateDecision(_message.Message):

@@ -145,12 +145,15 @@ def test_search_of_nothing_by_nobody() -> None:
 
 
 def test_search_fields() -> None:
-    message = search_service_pb2.SearchRequest(surface="web", query="é" * 1001, page_size=501)
+    message = search_service_pb2.SearchRequest(
+        surface="web", query="é" * 1001, page_size=501, contributions=51
+    )
     message.now.seconds = 10**15
     message.context["age"].number = math.nan
     message.filter.clauses.add()
     assert sorted(violations(codec.search_from_proto, message)) == [
         "context[age]",
+        "contributions",
         "filter.clauses[0]",
         "filter.clauses[0].attribute",
         "now",
