@@ -1,6 +1,6 @@
-"""The parameters of a two-tower model in its bundle: what a later training goes on from.
+"""The parameters of a model in its bundle: what a later training goes on from.
 
-Shards do not read them: they run the exported towers. Items may have come and gone since; the table of item
+Shards do not read them: they run the exported programs. Items may have come and gone since; the table of item
 ids is put in the order of the items that there are now, and a new item begins as at the first training.
 
 Legend: N = items, D = width of a vector.
@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shards.bundle import Bundle
 from shards.catalogue import CATALOGUE_FILE
@@ -22,12 +22,13 @@ from shards.feature_kinds import ITEM_ID_COLUMN
 from shards.forward_index import ITEMS_FILE
 from shards.two_tower import PARAMETERS_FILE
 from training.features import ITEM_TABLE, Shared, model_inputs
-from training.models.fields import table_weight
+from training.models.fields import ModelInputs, table_weight
+from training.models.glmix import GLMix, GLMixConfig
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.tensors import Tensors
 
 
-def save_parameters(model: TwoTower, folder: Path) -> None:
+def save_parameters(model: nn.Module, folder: Path) -> None:
     """Write the parameters into a bundle's folder, as plain arrays."""
     # A table that several parts share is there once, which it is not in the state of the module.
     arrays = {name: value.detach().numpy() for name, value in model.named_parameters()}
@@ -48,25 +49,42 @@ def restored(
     Raises `InvalidInput` for a bundle without parameters or with those of another model, and `CorruptBundle`
     where they cannot be read.
     """
-    named = bundle.manifest.model_version
+    inputs = _inputs_of(bundle, item_ids, shared)
+    model = TwoTower(config, inputs, item)
+    weight = table_weight(model.tables, ITEM_TABLE) if ITEM_TABLE in inputs.tables else None
+    _refill(model, weight, bundle, item_ids)
+    return model.eval()
+
+
+def restored_glmix(config: GLMixConfig, bundle: Bundle, item_ids: Sequence[str]) -> GLMix:
+    """Return the GLMix of a bundle over these items; a new one has no effect of its own yet.
+
+    Raises what `restored` raises.
+    """
+    model = GLMix(config, _inputs_of(bundle, item_ids, ()))
+    _refill(model, model.item_effect_MF, bundle, item_ids)
+    return model.eval()
+
+
+def _inputs_of(bundle: Bundle, item_ids: Sequence[str], shared: Shared) -> ModelInputs:
     if bundle.spec is None or PARAMETERS_FILE not in bundle.manifest.files:
-        raise InvalidInput(
-            FieldViolation("model", f"{named} holds no parameters to go on from: train it anew")
-        )
-    inputs = model_inputs(bundle.spec, bundle.tokenizer, len(item_ids), shared=shared)
-    model, saved = TwoTower(config, inputs, item), _read(bundle.file(PARAMETERS_FILE))
-    own = dict(model.named_parameters())
-    if ITEM_TABLE in inputs.tables:
-        weight = table_weight(model.tables, ITEM_TABLE)
-        name = next(name for name, parameter in own.items() if parameter is weight)
-        saved[name] = _in_order(weight.detach(), saved.get(name), _known_ids(bundle), item_ids)
+        problem = f"{bundle.manifest.model_version} holds no parameters to go on from: train it anew"
+        raise InvalidInput(FieldViolation("model", problem))
+    return model_inputs(bundle.spec, bundle.tokenizer, len(item_ids), shared=shared)
+
+
+def _refill(model: nn.Module, of_items: Tensor | None, bundle: Bundle, item_ids: Sequence[str]) -> None:
+    """Give the model the bundle's parameters, the rows of the table `of_items` in the order of `item_ids`."""
+    own, saved = dict(model.named_parameters()), _read(bundle.file(PARAMETERS_FILE))
+    if of_items is not None:
+        name = next(name for name, parameter in own.items() if parameter is of_items)
+        saved[name] = _in_order(of_items.detach(), saved.get(name), _known_ids(bundle), item_ids)
     if {n: value.shape for n, value in saved.items()} != {n: value.shape for n, value in own.items()}:
-        problem = f"{named} was trained with other settings than the recipe has"
+        problem = f"{bundle.manifest.model_version} was trained with other settings than the recipe has"
         raise InvalidInput(FieldViolation("model", problem))
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(saved[name])
-    return model.eval()
 
 
 def _in_order(

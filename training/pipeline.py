@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from shards.release import Release
 from training.channels import Destination
 from training.datasets.splits import known_until_ms
+from training.glmix_bundle import write_glmix
+from training.glmix_training import train_glmix
 from training.learning import learn, trained_embedding
 from training.release_writing import release_of, write_channels, write_gate_bundle, write_ranker_bundles
 from training.run import Run
@@ -48,9 +50,14 @@ def train(run: Run, destination: Destination) -> Trained:
         write_ranker_bundles(run, learned.rankers, late, learned.requests.contexts, destination)
     if learned.gate is not None:
         write_gate_bundle(run, learned.gate, late, learned.log, destination)
+    figures = dict(learned.figures())
+    if run.recipe.glmix is not None:
+        glmix = train_glmix(run, late)
+        write_glmix(glmix, late, run.browsing(late).contexts, destination)
+        figures |= glmix.figures
     return Trained(
         release=release_of(run, destination, test_ms, rankers=learned.rankers, merge=learned.merge),
-        figures=learned.figures(),
+        figures=figures,
     )
 
 

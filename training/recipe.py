@@ -15,6 +15,7 @@ from shards.release import GateRules
 from training.channel_recipe import EMBEDDING_SOURCES, ChannelRecipe
 from training.ensembles import EnsembleTraining
 from training.gate import GateTraining
+from training.glmix_recipe import GLMixRecipe, check_features
 from training.item_graph import ItemGraph
 from training.item_pairs import ItemPairTraining
 from training.models.hydrated import Hydration
@@ -132,6 +133,8 @@ class Recipe:
     """Trains the vectors of channels "item_vectors" from the item features of `features.two_tower`."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
     ranker: RankerRecipe[MMoERankerConfig] | None = None
+    glmix: GLMixRecipe | None = None
+    """Makes the ranker a GLMix, fitted to labels of events in place of candidates of queries."""
     gate: GateRules = field(default_factory=GateRules)
     gate_model: GateTraining | None = None
     """None for a gate of rules alone."""
@@ -171,6 +174,7 @@ class Recipe:
         if sum(channel.source == "two_tower" for channel in self.channels) > 1:
             raise ValueError("at most one channel can be a two_tower")
         self._check_embedding()
+        self._check_glmix()
         self._check_gate()
         stored = any(channel.stored_vectors for channel in self.channels)
         if stored and not all(_of_user(feature) for feature in self.features.two_tower):
@@ -201,6 +205,13 @@ class Recipe:
         hard = self.two_tower.hard
         if hard.per_positive and hard.source == "rejected" and not self.ranks:
             raise ValueError("hard negatives that rankers rejected need a pre_ranker or a ranker")
+
+    def _check_glmix(self) -> None:
+        if self.glmix is None:
+            return
+        if self.ranks or self.gate_model is not None:
+            raise ValueError("a glmix ranks alone, without other rankers and without a gate's model")
+        check_features(self.features.ranking)
 
     def _check_gate(self) -> None:
         if self.gate_model is None:

@@ -18,6 +18,7 @@ from training.evaluation.offline import merged, open_cascade, retrieve
 from training.gate import GateLog, GateTraining, TrainedGate
 from training.gate_bundle import GATE, write_gate
 from training.gate_knowledge import gate_knowledge
+from training.glmix_recipe import GLMixRecipe
 from training.item_vectors import TrainedVectors, train_item_vectors, write_item_vectors
 from training.merge_weights import FittedMerge, reweighted
 from training.path_bundle import write_paths
@@ -174,7 +175,7 @@ def release_of(
     """Return the release of all that was written, with what rankers and a fitted merge add to it."""
     recipe = run.recipe
 
-    def scorer(name: str, stage: RankerRecipe[M] | None) -> ReleaseScorer | None:
+    def scorer(name: str, stage: RankerRecipe[M] | GLMixRecipe | None) -> ReleaseScorer | None:
         if stage is None:
             return None
         return ReleaseScorer(
@@ -188,7 +189,7 @@ def release_of(
         channels,
         gate=replace(recipe.gate, model=destination.model(GATE) if recipe.gate_model else None),
         pre_ranker=scorer(PRE_RANKER, recipe.pre_ranker),
-        ranker=scorer(RANKER, recipe.ranker),
+        ranker=scorer(RANKER, recipe.ranker or recipe.glmix),
         task_exponents=rankers.exponents if rankers else {},
         attributes=recipe.attributes,
         diversity=recipe.diversity if recipe.diversity.changes_order else None,
@@ -199,6 +200,6 @@ def release_of(
 
 def models_of(recipe: Recipe, destination: Destination) -> tuple[ModelVersion, ...]:
     """Return every model that the recipe makes."""
-    models = {PRE_RANKER: recipe.pre_ranker, RANKER: recipe.ranker, GATE: recipe.gate_model}
+    models = {PRE_RANKER: recipe.pre_ranker, RANKER: recipe.ranker or recipe.glmix, GATE: recipe.gate_model}
     trained = [name for name, config in models.items() if config is not None]
     return tuple(destination.model(name) for name in (*(c.name for c in recipe.channels), *trained))

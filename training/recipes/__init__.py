@@ -17,6 +17,7 @@ from training.recipes.gowalla import GOWALLA
 from training.recipes.hydrated import HYDRATED
 from training.recipes.movielens import MOVIELENS
 from training.recipes.movielens_ensemble import MOVIELENS_ENSEMBLE
+from training.recipes.movielens_glmix import MOVIELENS_GLMIX
 from training.recipes.movielens_next import MOVIELENS_NEXT
 from training.recipes.movielens_updates import MOVIELENS_UPDATES
 from training.recipes.movielens_views import MOVIELENS_VIEWS
@@ -59,6 +60,12 @@ CARDS: tuple[Card, ...] = (
         systems=("R14",),
         source="full and incremental updates of deployed recommenders; no paper",
         effect="tables that learn every few minutes keep a daily model fresh in the last hours of a day",
+    ),
+    Card(
+        recipe=MOVIELENS_GLMIX,
+        systems=("K12",),
+        source="GLMix, Zhang et al., KDD 2016; LinkedIn Learning, 2020",
+        effect="random effects of users and items, retrained daily, beat the fixed effect alone",
     ),
     Card(
         recipe=EBAY,
