@@ -49,7 +49,7 @@ def model() -> GLMix:
 
 
 def zeros(users: int = USERS, items: int = ITEMS) -> Coefficients:
-    """Return coefficients for users and items of `WIDTH` numbers each, one of the items' being a cross one."""
+    """Return coefficients for users and items of `WIDTH` numbers each, an item's last a cross feature."""
 
     def zero(*shape: int) -> Tensor:
         return torch.zeros(*shape, dtype=torch.float64)
