@@ -57,7 +57,7 @@ def update(
         threads=threads,
         version=version,
     )
-    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir)
+    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     console = Console(stderr=True)
     with showing_progress(console) as observe:
         release = update_release(named, data, folders, options, observe)

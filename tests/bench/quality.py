@@ -18,6 +18,7 @@ from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_ensemble import ensemble
 from tests.bench.quality_hydration import hydration
 from tests.bench.quality_item_pairs import item_vectors
+from tests.bench.quality_location import location
 from tests.bench.quality_log_q import log_q
 from tests.bench.quality_medoids import medoids
 from tests.bench.quality_negatives import negatives, trainings
@@ -47,6 +48,7 @@ PARTS: Mapping[str, Part] = {
     "ensemble": _of_one_size(ensemble),
     "hydration": hydration,
     "item_pairs": item_vectors,
+    "location": location,
     "log_q": log_q,
     "medoids": medoids,
     "negatives": _of_one_size(negatives),

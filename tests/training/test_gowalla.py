@@ -12,7 +12,7 @@ import pytest
 from shards.errors import InvalidInput
 from tests.training.shard_answers import asked
 from training.channels import Destination
-from training.datasets.gowalla import load
+from training.datasets.gowalla import CELL_LETTERS, load
 from training.datasets.splits import split_of
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import Dataset
@@ -49,6 +49,8 @@ def test_each_split_is_a_day_on_which_the_place_of_most_checkins_comes_last(tmp_
     events = zip(*(gowalla.events.column(name).to_pylist() for name in ("user_id", "item_id")), strict=True)
     assert list(events) == [("7", "1"), ("8", "2"), ("7", "0"), ("7", "2"), ("8", "2"), ("8", "0")]
     assert gowalla.items.column("latitude_deg").to_pylist() == [30.2, 30.3, 40.7]
+    assert gowalla.items.column("cell_3").to_pylist() == ["9v6", "9v6", "dr5"]
+    assert len(gowalla.queries) == len(gowalla.events)
     (asked,) = next_items(gowalla, "test", history_limit=10)
     assert asked.context.user.user_id == "8"
     assert asked.relevant == {"0"}, "place 2 was visited before"
@@ -94,3 +96,35 @@ def test_places_near_beat_popular_ones_on_a_shard(tmp_path: Path) -> None:
         for pages in (near, popular)
     ]
     assert found[0].ndcg_20 > 1.5 * found[1].ndcg_20
+
+
+def unknown_cells(dataset: Dataset) -> Dataset:
+    """Return the dataset whose places are nobody knows where."""
+    items = dataset.items
+    nowhere = pa.array([""] * len(items), pa.string())
+    for letters in CELL_LETTERS:
+        name = f"cell_{letters}"
+        items = items.set_column(items.column_names.index(name), name, nowhere)
+    return replace(dataset, items=items)
+
+
+@pytest.mark.data
+def test_towers_that_know_cells_find_more_of_the_next_places_on_a_shard(tmp_path: Path) -> None:
+    whole = real_slice(150)
+    visited = pc.is_in(whole.items.column("item_id"), pc.unique(whole.events.column("item_id")))
+    dataset = replace(whole, items=whole.items.filter(visited))
+    recall = {}
+    for name, known in (("cells", dataset), ("nowhere", unknown_cells(dataset))):
+        destination = Destination(root=tmp_path / name, prefix="towers", version="1")
+        release = train(
+            Run(recipe=RECIPES["gowalla_towers"], dataset=known, seed=0, gate=lambda *_: True), destination
+        ).release
+        users = next_items(known, "test", history_limit=release.history_limit)
+        contexts = [user.context for user in users]
+        pages = asked(tmp_path / name, tmp_path / f"{name}-shard", release.channels[0].model, contexts, k=200)
+        new = [
+            tuple(i for i in page if i not in context.user.history.item_ids)
+            for context, page in zip(contexts, pages, strict=True)
+        ]
+        recall[name] = figures_of(users, new).recall_20
+    assert recall["cells"] > 1.2 * recall["nowhere"] > 0

@@ -95,10 +95,10 @@ class Tower(nn.Module):
         self.bags = tuple(k for k, field in enumerate(encoder.fields) if field.kind == "bag")
         self.width = config.width
 
-    def text(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return the sum of the bags' mean vectors [B, D]; zeros where there are none."""
+    def text(self, parts: Sequence[Tensor], like_BX: Tensor) -> Tensor:
+        """Return the sum of the bags' mean vectors [B, D]; without any, zeros for each row of `like`."""
         if not self.bags:
-            return parts[0].new_zeros(parts[0].shape[0], self.width)
+            return like_BX.new_zeros(like_BX.shape[0], self.width)
         return torch.stack([parts[k] for k in self.bags]).sum(dim=0)
 
     def forward(self, parts: Sequence[Tensor], *extra_BW: Tensor) -> Tensor:
@@ -109,9 +109,9 @@ class Tower(nn.Module):
         """Return the vectors at the length that they come to."""
         out_BW: Tensor = self.perceptron(torch.cat([*parts, *extra_BW], dim=-1))
         if self.heads == 1:
-            return out_BW + self.text(parts)
+            return out_BW + self.text(parts, out_BW)
         out_BHD = out_BW.reshape(*out_BW.shape[:-1], self.heads, -1)
-        return out_BHD + self.text(parts).unsqueeze(-2)
+        return out_BHD + self.text(parts, out_BW).unsqueeze(-2)
 
 
 class TwoTower(nn.Module):
@@ -152,9 +152,9 @@ class TwoTower(nn.Module):
         if self.training and self.config.history_dropout:
             present_BL = present_BL & (torch.rand(len(present_BL), 1) >= self.config.history_dropout)
         if isinstance(self.pool, TransformerPool):
-            history_BD = self.pool(self.query_tower.text(parts), event_BLD, present_BL)
+            history_BD = self.pool(self.query_tower.text(parts, event_BLD), event_BLD, present_BL)
         elif self.pool is not None:
-            text_B1D = self.query_tower.text(parts).unsqueeze(1)
+            text_B1D = self.query_tower.text(parts, event_BLD).unsqueeze(1)
             history_BD = self.pool(text_B1D, event_BLD, present_BL).squeeze(1)
         else:
             history_BD = mean_pool(event_BLD, present_BL)

@@ -14,6 +14,7 @@ from training.recipes.dpsr import DPSR
 from training.recipes.ebay import EBAY
 from training.recipes.etsy import ETSY
 from training.recipes.gowalla import GOWALLA
+from training.recipes.gowalla_towers import GOWALLA_TOWERS
 from training.recipes.hydrated import HYDRATED
 from training.recipes.movielens import MOVIELENS
 from training.recipes.movielens_ensemble import MOVIELENS_ENSEMBLE
@@ -39,9 +40,9 @@ CARDS: tuple[Card, ...] = (
     ),
     Card(
         recipe=ONLINE_RETAIL,
-        systems=("R1", "R2", "P1", "K3"),
-        source=_CASCADE,
-        effect="as movielens",
+        systems=("R1", "R2", "C4", "P1", "K3"),
+        source=f"{_CASCADE}; BM25, Robertson and Walker, SIGIR 1994",
+        effect="as movielens; stems, fuzzy words, prefixes and ids find more than plain BM25",
     ),
     Card(
         recipe=MOVIELENS_NEXT,
@@ -96,6 +97,12 @@ CARDS: tuple[Card, ...] = (
         systems=("C6", "C1", "C3", "C8"),
         source="items of authors whom a user interacts with, and of similar ones; no paper",
         effect="items of the makers and brands that a household buys beat popular ones",
+    ),
+    Card(
+        recipe=GOWALLA_TOWERS,
+        systems=("R3", "R5"),
+        source="location in arXiv 2006.11632 (Facebook) and arXiv 2306.04833 (Etsy)",
+        effect="where users and items are raises recall",
     ),
     Card(
         recipe=SASREC,
