@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from shards.feature_kinds import ITEM_ID_COLUMN, Side, check_name, check_positive, check_scale
+from shards.feature_checks import check_name, check_positive, check_scale
+from shards.feature_kinds import ITEM_ID_COLUMN, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from shards.feature_kinds import (
     ITEM_ID_COLUMN,
     Category,
     HistoryAges,
+    HistoryCategories,
     HistoryCategory,
     HistoryItems,
     HistoryKind,
@@ -56,7 +57,7 @@ class RequestEncoder:
         self._history_ids = {
             feature.name: _ids_of_items(feature, len(item_rows), item_columns or {})
             for feature in self._histories
-            if isinstance(feature, HistoryCategory)
+            if isinstance(feature, HistoryCategory | HistoryCategories)
         }
         self._item_id_names = [feature.name for feature in spec.on("item") if isinstance(feature, ItemId)]
         self._item_lists = [feature for feature in spec.on("item") if isinstance(feature, ItemRows)]
@@ -80,12 +81,25 @@ class RequestEncoder:
 
     def encode_histories(self, histories: Sequence[HistoryRows]) -> Arrays:
         """Return the features of histories by name: ids int64 [B, L]."""
-        return {
-            feature.name: most_common(feature, self._history_ids[feature.name], histories)
-            if isinstance(feature, HistoryCategory)
-            else _encode_histories(feature, histories)
-            for feature in self._histories
-        }
+        return {feature.name: self._encode_history(feature, histories) for feature in self._histories}
+
+    def _encode_history(self, feature: HistoryKind, histories: Sequence[HistoryRows]) -> Ids:
+        """Return ids [B], or [B, L] newest last and padded with 0 on the right."""
+        if isinstance(feature, HistoryCategory):
+            return most_common(feature, self._history_ids[feature.name], histories)
+        ids_BL = np.zeros((len(histories), feature.max_len), dtype=np.int64)
+        for ids_L, history in zip(ids_BL, histories, strict=True):
+            newest = history.of(feature.actions).newest(feature.max_len)
+            match feature:
+                case HistoryItems():
+                    ids = newest.rows + 1
+                case HistoryAges():
+                    boundaries = np.array(feature.boundaries_days)
+                    ids = 1 + np.searchsorted(boundaries, newest.ages_days, side="right")
+                case HistoryCategories():
+                    ids = self._history_ids[feature.name][newest.rows]
+            ids_L[: len(ids)] = ids
+        return ids_BL
 
     def _history(self, context: SearchContext) -> HistoryRows:
         """Return the history of a search, looked up once for its request and its cross features."""
@@ -185,7 +199,7 @@ def _column(columns: Columns, name: str) -> Sequence[object]:
     return columns[name]
 
 
-def _ids_of_items(feature: HistoryCategory, item_count: int, columns: Columns) -> Ids:
+def _ids_of_items(feature: HistoryCategory | HistoryCategories, item_count: int, columns: Columns) -> Ids:
     """Return the id of each item's value [N]."""
     category = Category(name=feature.name, source=feature.source, vocabulary=feature.vocabulary)
     id_N: Ids = column_encoder(category, None)(_column(columns, feature.source.removeprefix("item.")))
@@ -202,17 +216,3 @@ def most_common(feature: HistoryCategory, id_N: Ids, histories: Sequence[History
         if (known := ids[ids > 0]).size:
             id_B[b] = np.bincount(known).argmax()
     return id_B
-
-
-def _encode_histories(feature: HistoryItems | HistoryAges, histories: Sequence[HistoryRows]) -> Ids:
-    """Return item ids or age buckets [B, L] of each history, newest last, padded with 0 on the right."""
-    ids_BL = np.zeros((len(histories), feature.max_len), dtype=np.int64)
-    for ids_L, history in zip(ids_BL, histories, strict=True):
-        chosen = history.of(feature.actions)
-        if isinstance(feature, HistoryItems):
-            ids = chosen.rows[-feature.max_len :] + 1
-        else:
-            ages = chosen.ages_days[-feature.max_len :]
-            ids = 1 + np.searchsorted(np.array(feature.boundaries_days), ages, side="right")
-        ids_L[: len(ids)] = ids
-    return ids_BL

@@ -6,18 +6,22 @@ number a candidate. `cardinality` is how many ids an embedding table needs, padd
 included.
 """
 
-import itertools
-import math
-import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from shards.feature_checks import (
+    check_distinct,
+    check_item_source,
+    check_name,
+    check_positive,
+    check_rising,
+    check_scale,
+    check_source,
+)
 
 Side = Literal["request", "item", "cross"]
 
 ITEM_ID_COLUMN = "item_id"
-NOW_PARTS = ("hour", "weekday", "day", "month")
-
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Tokens:
     max_len: int
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
+        check_source(self.name, self.source)
         check_positive("max_len", self.max_len)
 
 
@@ -44,7 +48,7 @@ class Ngrams:
     max_len: int
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
+        check_source(self.name, self.source)
         check_positive("n", self.n)
         check_positive("buckets", self.buckets)
         check_positive("max_len", self.max_len)
@@ -64,8 +68,8 @@ class Category:
     vocabulary: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
-        _distinct(self.vocabulary)
+        check_source(self.name, self.source)
+        check_distinct(self.vocabulary)
 
     @property
     def cardinality(self) -> int:
@@ -83,8 +87,8 @@ class Categories:
     max_len: int
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
-        _distinct(self.vocabulary)
+        check_source(self.name, self.source)
+        check_distinct(self.vocabulary)
         check_positive("max_len", self.max_len)
 
     @property
@@ -106,7 +110,7 @@ class HashedId:
     buckets: int
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
+        check_source(self.name, self.source)
         check_positive("buckets", self.buckets)
 
     @property
@@ -126,7 +130,7 @@ class Number:
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
+        check_source(self.name, self.source)
         check_scale(self.mean, self.std)
 
 
@@ -144,10 +148,10 @@ class Quantile:
     boundaries: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self.name, self.source)
+        check_source(self.name, self.source)
         if self.buckets < 2:
             raise ValueError(f"buckets must be at least 2, not {self.buckets}")
-        _check_rising("boundaries", self.boundaries)
+        check_rising("boundaries", self.boundaries)
 
     @property
     def cardinality(self) -> int:
@@ -189,7 +193,7 @@ class HistoryAges:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_positive("max_len", self.max_len)
-        _check_rising("boundaries_days", self.boundaries_days)
+        check_rising("boundaries_days", self.boundaries_days)
 
     @property
     def cardinality(self) -> int:
@@ -214,7 +218,32 @@ class HistoryCategory:
 
     def __post_init__(self) -> None:
         check_item_source(self.name, self.source)
-        _distinct(self.vocabulary)
+        check_distinct(self.vocabulary)
+        check_positive("max_len", self.max_len)
+
+    @property
+    def cardinality(self) -> int:
+        """Return the number of ids."""
+        return len(self.vocabulary) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryCategories:
+    """The id [max_len] of each event's item's value in a column, newest last; 0 = padding or unknown.
+
+    Ids count the vocabulary from 1. Events are those of the `HistoryItems` with equal max_len and actions.
+    """
+
+    name: str
+    source: str
+    vocabulary: tuple[str, ...]
+    max_len: int
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "request"
+
+    def __post_init__(self) -> None:
+        check_item_source(self.name, self.source)
+        check_distinct(self.vocabulary)
         check_positive("max_len", self.max_len)
 
     @property
@@ -252,50 +281,5 @@ class ItemRows:
 
 
 ValueKind = Tokens | Ngrams | Category | Categories | HashedId | Number | Quantile
-HistoryKind = HistoryItems | HistoryAges | HistoryCategory
+HistoryKind = HistoryItems | HistoryAges | HistoryCategory | HistoryCategories
 ItemKind = ItemId | ItemRows
-
-
-def _check(name: str, source: str) -> None:
-    check_name(name)
-    root, _, leaf = source.partition(".")
-    known = source in ("query", "user_id") or (root in ("user", "context", "item") and leaf)
-    if not (known or (root == "now" and leaf in NOW_PARTS)):
-        raise ValueError(
-            f"source {source!r} of {name!r} is none of query, user_id, user.*, context.*, item.*, now.*"
-        )
-
-
-def check_item_source(name: str, source: str) -> None:
-    """Refuse a source that is no column of the items."""
-    _check(name, source)
-    if not source.startswith("item."):
-        raise ValueError(f"source {source!r} of {name!r} must be item.*")
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that no keyword argument could have."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"feature name {name!r} must be lower-case letters, digits and '_'")
-
-
-def check_scale(mean: float, std: float) -> None:
-    """Refuse a scale that would give NaN."""
-    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-        raise ValueError("mean must be finite and std above 0")
-
-
-def check_positive(what: str, value: int) -> None:
-    """Refuse a count below 1."""
-    if value < 1:
-        raise ValueError(f"{what} must be at least 1, not {value}")
-
-
-def _check_rising(what: str, boundaries: tuple[float, ...]) -> None:
-    if not all(a < b for a, b in itertools.pairwise(boundaries)):
-        raise ValueError(f"{what} must rise")
-
-
-def _distinct(vocabulary: tuple[str, ...]) -> None:
-    if len(set(vocabulary)) != len(vocabulary):
-        raise ValueError("vocabulary holds a value twice")

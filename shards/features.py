@@ -7,6 +7,7 @@ from typing import Any, get_args
 from shards.cross_kinds import CrossKind, QueryOverlap
 from shards.feature_kinds import (
     ITEM_ID_COLUMN,
+    HistoryCategories,
     HistoryCategory,
     HistoryKind,
     ItemId,
@@ -21,6 +22,8 @@ from shards.tokenizer import Tokenizer
 FEATURES_FILE = "features.json"
 
 Feature = ValueKind | HistoryKind | ItemKind | CrossKind
+
+OfEvents = HistoryCategory | HistoryCategories
 
 _KINDS: dict[str, type[Feature]] = {kind.__name__: kind for kind in get_args(Feature)}
 
@@ -59,7 +62,7 @@ class FeatureSpec:
     @property
     def history_columns(self) -> tuple[str, ...]:
         """Return the columns of items.parquet that features of histories read, sorted."""
-        histories = (feature for feature in self.features if isinstance(feature, HistoryCategory))
+        histories = (feature for feature in self.features if isinstance(feature, OfEvents))
         return tuple(sorted({feature.source.removeprefix("item.") for feature in histories}))
 
     @property

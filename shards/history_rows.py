@@ -34,6 +34,12 @@ class HistoryRows:
             actions=tuple(self.actions[i] for i in kept),
         )
 
+    def newest(self, count: int) -> "HistoryRows":
+        """Return the newest `count` events."""
+        return HistoryRows(
+            rows=self.rows[-count:], ages_days=self.ages_days[-count:], actions=self.actions[-count:]
+        )
+
     def count_on(self, row_C: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many events [C] fall on each row."""
         sorted_H = np.sort(self.rows)

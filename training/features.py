@@ -22,6 +22,7 @@ from shards.feature_kinds import (
     Category,
     HashedId,
     HistoryAges,
+    HistoryCategories,
     HistoryCategory,
     HistoryItems,
     ItemId,
@@ -55,7 +56,7 @@ class FittingData:
     candidates: Sequence[Candidates] = ()
 
 
-VocabularyKind = Category | Categories | HistoryCategory
+VocabularyKind = Category | Categories | HistoryCategory | HistoryCategories
 
 Shared = Sequence[Sequence[str]]
 """Groups of categories with one vocabulary and one embedding table, say places of users and of items."""
@@ -95,7 +96,7 @@ def _with_vocabulary(feature: Feature, vocabularies: Mapping[str, tuple[str, ...
 
 def _fitted(feature: Feature, data: FittingData) -> Feature:
     match feature:
-        case Category() | Categories() | HistoryCategory() if not feature.vocabulary:
+        case Category() | Categories() | HistoryCategory() | HistoryCategories() if not feature.vocabulary:
             return replace(feature, vocabulary=_vocabulary(_values(feature.source, data)))
         case Number() | ItemNumber():
             mean, std = _moments(numbers(_values(feature.source, data)), log1p=feature.log1p)
@@ -166,24 +167,25 @@ def model_inputs(
     """Return what a model has to know about a fitted spec over a table of `items` items.
 
     Texts share one table of tokens and one of n-grams; item ids, lists of them and histories share the items'
-    table; a category has a table of its own, or that of the first of its group. Raises ValueError for a
-    history without the ages that go with it, and for a feature with a name that programs use themselves.
+    table; a category has a table of its own, or that of the first of its group. Raises ValueError for ages
+    without the history that they go with, and for a feature with a name that programs use themselves.
     """
     if taken := RESERVED.intersection(feature.name for feature in spec.features):
         raise ValueError(f"programs have inputs of their own called {', '.join(sorted(taken))}")
     table_of = {name: group[0] for group in shared for name in group}
-    tables: dict[str, int] = {}
+    history = _history(spec)
+    tables: dict[str, int] = {ITEM_TABLE: items + 1} if history else {}
     sides: dict[str, list[Field]] = {"request": [], "item": []}
     for side, fields in sides.items():
         for feature in spec.on(side):  # type: ignore[arg-type]
+            if history and feature.name == history.items:
+                continue
             field, rows = _field(feature, tokenizer, items)
             if field is not None and field.name in table_of:
                 field = replace(field, table=table_of[field.name])
             if field is not None:
                 fields.append(field)
                 tables |= {field.table: rows} if field.table else {}
-    history = _history(spec)
-    tables |= {ITEM_TABLE: items + 1} if history else {}
     return ModelInputs(
         request=tuple(sides["request"]),
         item=tuple(sides["item"]),
@@ -208,7 +210,8 @@ def _field(feature: Feature, tokenizer: Tokenizer | None, items: int) -> tuple[F
             return Field(name=feature.name, kind="bag", table=feature.name), feature.cardinality
         case ItemId():
             return Field(name=feature.name, kind="id", table=ITEM_TABLE), items + 1
-        case ItemRows():
+        case ItemRows() | HistoryItems():
+            # Of a history without ages: the mean of the newest items, its last-N average.
             return Field(name=feature.name, kind="bag", table=ITEM_TABLE), items + 1
         case Number():
             return Field(name=feature.name, kind="number"), 0
@@ -217,20 +220,36 @@ def _field(feature: Feature, tokenizer: Tokenizer | None, items: int) -> tuple[F
 
 
 def _history(spec: FeatureSpec) -> HistoryField | None:
-    items = [feature for feature in spec.features if isinstance(feature, HistoryItems)]
+    """Return the history that has ages; other `HistoryItems` are bags of the newest."""
     ages = [feature for feature in spec.features if isinstance(feature, HistoryAges)]
-    if not items and not ages:
+    if not ages:
         return None
-    if (
-        len(items) != 1
-        or len(ages) != 1
-        or (items[0].max_len, items[0].actions)
-        != (
-            ages[0].max_len,
-            ages[0].actions,
-        )
-    ):
-        raise ValueError("a model reads one history: HistoryItems and HistoryAges of one length and actions")
+    if len(ages) > 1:
+        raise ValueError(f"a model reads one history: {ages[1].name!r} is a second one with ages")
+    alike = [
+        feature
+        for feature in spec.features
+        if isinstance(feature, HistoryItems | HistoryCategories)
+        and (feature.max_len, feature.actions) == (ages[0].max_len, ages[0].actions)
+    ]
+    items = [feature.name for feature in alike if isinstance(feature, HistoryItems)]
+    if len(items) != 1:
+        raise ValueError(f"{ages[0].name!r} needs one HistoryItems of its length and actions")
+    categories = next((feature for feature in alike if isinstance(feature, HistoryCategories)), None)
     return HistoryField(
-        items=items[0].name, ages=ages[0].name, table=ITEM_TABLE, age_buckets=ages[0].cardinality
+        items=items[0],
+        ages=ages[0].name,
+        table=ITEM_TABLE,
+        age_buckets=ages[0].cardinality,
+        categories=categories.name if categories else "",
+        item_category=_item_category(spec, categories) if categories else "",
     )
+
+
+def _item_category(spec: FeatureSpec, events: HistoryCategories) -> str:
+    """Return the feature of items with the ids that the events have; ValueError where there is none."""
+    same = (events.source, events.vocabulary)
+    for feature in spec.on("item"):
+        if isinstance(feature, Category) and (feature.source, feature.vocabulary) == same:
+            return feature.name
+    raise ValueError(f"{events.name!r} needs a Category of {events.source} with its vocabulary")

@@ -17,7 +17,7 @@ from shards.multi_task import SCORER
 from shards.three_tower import INTERACTION, USER_TOWER
 from shards.two_tower import ITEM_TOWER, QUERY_TOWER
 from training.models.glmix import GLMix
-from training.models.mmoe_ranker import MMoERanker
+from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.three_tower import ThreeTower
 from training.onnx_export import faster_onnx
 from training.retrieval import Towers
@@ -74,7 +74,7 @@ def interaction(model: ThreeTower, user: Tensor, item: Tensor, cross: Tensor) ->
     return _export(INTERACTION, model, body, example, (ITEM, CROSS), output="score")
 
 
-def scorer(model: MMoERanker | GLMix, request: Tensors, item: Tensor, cross: Tensor) -> Program:
+def scorer(model: MultiTaskRanker | GLMix, request: Tensors, item: Tensor, cross: Tensor) -> Program:
     """Return the ranker: request [1, …], "item" [C, D], "cross" [C, K] to "probabilities" [C, T]."""
 
     def body(inputs: Mapping[str, Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ from shards.release import Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE
 from training.channels import Destination
-from training.models.mmoe_ranker import MMoERanker
+from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.three_tower import ThreeTower
 from training.programs import Program, interaction, scorer, user_tower
 from training.rankers import Rankers
@@ -117,7 +117,7 @@ def _write_pre_ranker(
 
 def _write_ranker(
     rankers: Rankers,
-    model: MMoERanker,
+    model: MultiTaskRanker,
     snapshot: Snapshot,
     item: Tensors,
     asked: Sequence[_Asked],
@@ -149,7 +149,7 @@ def _write_ranker(
     _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
 
 
-def _item_vectors(model: ThreeTower | MMoERanker, item: Tensors) -> Tensor:
+def _item_vectors(model: ThreeTower | MultiTaskRanker, item: Tensors) -> Tensor:
     with torch.inference_mode():
         return model.encode_item(item)
 

@@ -21,7 +21,7 @@ from shards.tokenizer import Tokenizer
 from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, ranks, rejected
-from training.models.mmoe_ranker import MMoERanker
+from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.three_tower import ThreeTower
 from training.ranking import (
     CandidateModel,
@@ -68,7 +68,7 @@ class Rankers:
     """The trained models that the recipe has and what encodes their features."""
 
     pre_ranker: ThreeTower | None
-    ranker: MMoERanker | None
+    ranker: MultiTaskRanker | None
     spec: FeatureSpec
     tokenizer: Tokenizer
     exponents: Mapping[str, float]
@@ -101,7 +101,7 @@ def train_rankers(
     examples, judged = (_encoded(spec, tokenizer, items, part) for part in (train, held_out))
     generator = seeded.apply()
     pre_ranker = ThreeTower(recipe.pre_ranker.model, inputs) if recipe.pre_ranker else None
-    ranker = MMoERanker(recipe.ranker.model, inputs) if recipe.ranker else None
+    ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
     checkpoints = checkpoints or Checkpoints()
     pre_ranker_ndcg = ranker_ndcg = float("nan")
     exponents: dict[str, float] = {}

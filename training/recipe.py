@@ -19,7 +19,7 @@ from training.glmix_recipe import GLMixRecipe, check_features
 from training.item_graph import ItemGraph
 from training.item_pairs import ItemPairTraining
 from training.models.hydrated import Hydration
-from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.multi_task_ranker import MultiTaskRankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.paths import PathTraining
 from training.prod2vec import Prod2VecTraining
@@ -132,7 +132,7 @@ class Recipe:
     item_pairs: ItemPairTraining | None = None
     """Trains the vectors of channels "item_vectors" from the item features of `features.two_tower`."""
     pre_ranker: RankerRecipe[ThreeTowerConfig] | None = None
-    ranker: RankerRecipe[MMoERankerConfig] | None = None
+    ranker: RankerRecipe[MultiTaskRankerConfig] | None = None
     glmix: GLMixRecipe | None = None
     """Makes the ranker a GLMix, fitted to labels of events in place of candidates of queries."""
     gate: GateRules = field(default_factory=GateRules)

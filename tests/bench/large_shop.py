@@ -26,7 +26,7 @@ from shards.tokenizer import Tokenizer
 from training.channels import Destination
 from training.datasets.tables import TIMESTAMP
 from training.features import FittingData, fit_spec, model_inputs
-from training.models.mmoe_ranker import MMoERanker
+from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.three_tower import ThreeTower
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Rankers
@@ -135,7 +135,7 @@ def write_scorers(root: Path, shop: LargeShop) -> None:
     pre_ranker, ranker = ONLINE_RETAIL.pre_ranker, ONLINE_RETAIL.ranker
     rankers = Rankers(
         pre_ranker=ThreeTower(pre_ranker.model, inputs).eval() if pre_ranker else None,
-        ranker=MMoERanker(ranker.model, inputs).eval() if ranker else None,
+        ranker=MultiTaskRanker(ranker.model, inputs).eval() if ranker else None,
         spec=spec,
         tokenizer=tokenizer,
         exponents={"purchase": 1.0, "basket": 0.1},

@@ -25,6 +25,7 @@ from shards.feature_kinds import (
     Category,
     HashedId,
     HistoryAges,
+    HistoryCategories,
     HistoryCategory,
     HistoryItems,
     ItemId,
@@ -64,6 +65,7 @@ SPEC = FeatureSpec(
         HistoryAges(name="history_ages", max_len=3, boundaries_days=(1.0, 7.0)),
         HistoryItems(name="bought", max_len=2, actions=("purchase",)),
         HistoryCategory(name="group", source="item.group", vocabulary=("x", "y"), max_len=3),
+        HistoryCategories(name="groups", source="item.group", vocabulary=("x", "y"), max_len=3),
         HistoryCategory(
             name="bought_group",
             source="item.group",
@@ -209,6 +211,7 @@ def test_a_history_has_the_value_that_most_of_its_items_have() -> None:
     # The newest three known items are b2, a1 and c3, of which x, y and none; only a1 and c3 were bought.
     assert arrays["group"].tolist() == [1]
     assert arrays["bought_group"].tolist() == [2]
+    assert arrays["groups"].tolist() == [[1, 2, 0]]
     assert SPEC.history_columns == ("group",)
     with pytest.raises(ValueError, match="item column of 'group' has not 4 values"):
         RequestEncoder(SPEC, TOKENIZER, ROWS, COLUMNS | {"group": ["x"]})

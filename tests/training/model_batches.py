@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from training.models.fields import Field, HistoryField, ModelInputs
 
 ITEMS = 20
-TABLES = {"tokens": 30, "items": ITEMS + 1, "genders": 3}
+GROUPS = 4
+TABLES = {"tokens": 30, "items": ITEMS + 1, "genders": 3, "groups": GROUPS}
 REQUEST = (
     Field(name="query_tokens", kind="bag", table="tokens"),
     Field(name="gender", kind="id", table="genders"),
@@ -19,8 +20,16 @@ ITEM = (
     Field(name="title_tokens", kind="bag", table="tokens"),
     Field(name="item_id", kind="id", table="items"),
     Field(name="sales", kind="number"),
+    Field(name="group", kind="id", table="groups"),
 )
-HISTORY = HistoryField(items="history_items", ages="history_ages", table="items", age_buckets=4)
+HISTORY = HistoryField(
+    items="history_items",
+    ages="history_ages",
+    table="items",
+    age_buckets=4,
+    categories="history_groups",
+    item_category="group",
+)
 CROSS = ("lexical.score", "count")
 
 
@@ -40,6 +49,7 @@ def request_batch(size: int, *, seed: int = 0) -> dict[str, Tensor]:
         "age": torch.randn(size, generator=g),
         "history_items": history,
         "history_ages": torch.randint(1, 4, (size, 5), generator=g) * (history > 0),
+        "history_groups": groups_of(history),
     }
 
 
@@ -49,7 +59,13 @@ def item_batch(*, seed: int = 1) -> dict[str, Tensor]:
         "title_tokens": torch.randint(1, 30, (ITEMS, 6), generator=g),
         "item_id": torch.arange(1, ITEMS + 1),
         "sales": torch.randn(ITEMS, generator=g),
+        "group": groups_of(torch.arange(1, ITEMS + 1)),
     }
+
+
+def groups_of(item: Tensor) -> Tensor:
+    """Return the category of each item id; that of padding, and of some items, is unknown."""
+    return item % GROUPS * (item > 0)
 
 
 def candidate_batch(requests: int, candidates: int, *, seed: int = 2) -> tuple[Tensor, Tensor, Tensor]:

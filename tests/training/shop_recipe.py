@@ -9,7 +9,7 @@ from shards.release import GateRules
 from shards.search_context import SearchContext
 from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
-from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.multi_task_ranker import MultiTaskRankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
 from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Task
@@ -57,7 +57,7 @@ RECIPE = Recipe(
         model=ThreeTowerConfig(width=8, hidden=16, tasks=TASKS), training=STAGE, candidates=30
     ),
     ranker=RankerRecipe(
-        model=MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=TASKS),
+        model=MultiTaskRankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=TASKS),
         training=STAGE,
         candidates=30,
     ),

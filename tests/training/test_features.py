@@ -1,5 +1,7 @@
 """Fitting a FeatureSpec, and what models learn of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from shards.feature_kinds import (
     Categories,
     Category,
     HistoryAges,
+    HistoryCategories,
     HistoryItems,
     ItemId,
     ItemRows,
@@ -160,7 +163,37 @@ def test_a_name_that_programs_use_themselves_is_refused() -> None:
         model_inputs(FeatureSpec(features=(ItemId(name="item"),)), None, 7)
 
 
-def test_a_history_without_its_ages_is_refused() -> None:
-    spec = FeatureSpec(features=(HistoryItems(name="history", max_len=3),))
-    with pytest.raises(ValueError, match="one history"):
-        model_inputs(spec, None, 7)
+def test_a_history_without_ages_is_a_bag_of_the_newest() -> None:
+    spec = FeatureSpec(
+        features=(
+            HistoryItems(name="history", max_len=3),
+            HistoryAges(name="ages", max_len=3, boundaries_days=(1.0,)),
+            HistoryItems(name="bought", max_len=3, actions=("purchase",)),
+        )
+    )
+    inputs = model_inputs(spec, None, 7)
+    assert inputs.request == (Field(name="bought", kind="bag", table="items"),)
+    assert inputs.history == HistoryField(items="history", ages="ages", table="items", age_buckets=3)
+
+
+def test_ages_without_their_history_are_refused() -> None:
+    ages = HistoryAges(name="ages", max_len=3, boundaries_days=(1.0,))
+    with pytest.raises(ValueError, match="'ages' needs one HistoryItems"):
+        model_inputs(FeatureSpec(features=(HistoryItems(name="history", max_len=4), ages)), None, 7)
+    with pytest.raises(ValueError, match="'later' is a second"):
+        model_inputs(FeatureSpec(features=(ages, replace(ages, name="later"))), None, 7)
+
+
+def test_categories_of_events_go_with_those_of_items() -> None:
+    events: tuple[Feature, ...] = (
+        HistoryItems(name="history", max_len=3),
+        HistoryAges(name="ages", max_len=3, boundaries_days=(1.0,)),
+        HistoryCategories(name="groups", source="item.group", vocabulary=("x",), max_len=3),
+    )
+    group = Category(name="group", source="item.group", vocabulary=("x",))
+    history = model_inputs(FeatureSpec(features=(*events, group)), None, 7).history
+    assert history is not None
+    assert (history.categories, history.item_category) == ("groups", "group")
+    other = replace(group, vocabulary=("x", "y"))
+    with pytest.raises(ValueError, match=r"'groups' needs a Category of item\.group"):
+        model_inputs(FeatureSpec(features=(*events, other)), None, 7)

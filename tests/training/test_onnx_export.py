@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shards.onnx_program import OnnxProgram
 from tests.training.model_batches import candidate_batch, item_batch, model_inputs, request_batch
-from training.models.mmoe_ranker import MMoERanker, MMoERankerConfig
+from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.models.three_tower import ThreeTower, ThreeTowerConfig
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.onnx_export import faster_onnx
@@ -51,8 +51,8 @@ def test_the_pre_ranker(history: bool) -> None:
 @pytest.mark.parametrize("history", [True, False])
 def test_the_ranker(history: bool) -> None:
     torch.manual_seed(0)
-    config = MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("like", "watch"))
-    model = MMoERanker(config, model_inputs(history=history)).eval()
+    config = MultiTaskRankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("like", "watch"))
+    model = MultiTaskRanker(config, model_inputs(history=history)).eval()
     request, item = request_batch(1), model.encode_item(item_batch())
     rows, cross, _ = candidate_batch(1, ROWS)
     program = scorer(model, request, item[:3].detach(), cross[0, :3])

@@ -16,7 +16,7 @@ from shards.features import FeatureSpec
 from shards.forward_index import ForwardIndex
 from shards.search_context import SearchContext
 from training.features import model_inputs
-from training.models.mmoe_ranker import MMoERanker, MMoERankerConfig
+from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.ranking import (
     RankingSet,
     RankingTraining,
@@ -92,8 +92,8 @@ def test_exponents_follow_a_task_that_helps_and_ignore_one_that_harms() -> None:
 def test_training_learns_what_was_taken() -> None:
     made = examples()
     generator = Seeded(seed=0).apply()
-    model = MMoERanker(
-        MMoERankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("take", "near")),
+    model = MultiTaskRanker(
+        MultiTaskRankerConfig(width=8, hidden=16, experts=2, expert_width=8, tasks=("take", "near")),
         model_inputs(SPEC, None, 3),
     )
     training = RankingTraining(fit=FitConfig(epochs=60, batch_size=2, learning_rate=0.01))

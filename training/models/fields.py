@@ -32,6 +32,10 @@ class HistoryField:
     ages: str
     table: str
     age_buckets: int
+    categories: str = ""
+    """The ids [B, L] of the events' categories, where there are any."""
+    item_category: str = ""
+    """The field of items that holds ids of the same vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,25 @@ class FieldEncoder(nn.Module):
         if field.kind == "id":
             return F.embedding(value, weight, padding_idx=0)
         return mean_of_bag(value, weight)
+
+
+class FieldVectors(nn.Module):
+    """One vector for each field: those of `FieldEncoder`, and a number as so much of a vector of its own."""
+
+    def __init__(self, fields: tuple[Field, ...], tables: nn.ModuleDict, width: int) -> None:
+        super().__init__()
+        self.encoder = FieldEncoder(fields, tables, width)
+        numbers = sum(field.kind == "number" for field in fields)
+        self.number_FD = nn.Parameter(torch.randn(numbers, width) * width**-0.5)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the fields' vectors […, F, D]."""
+        directions = iter(self.number_FD)
+        parts = [
+            part * next(directions) if field.kind == "number" else part
+            for field, part in zip(self.encoder.fields, self.encoder.parts(inputs), strict=True)
+        ]
+        return torch.stack(parts, dim=-2)
 
 
 def mean_of_bag(id_L: Tensor, weight: Tensor) -> Tensor:

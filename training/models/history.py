@@ -1,8 +1,7 @@
 """Pools a user's newest events into one vector, by mean or by attention.
 
 Attention pooling is single-head dot-product attention (Vaswani et al., 2017, arXiv 1706.03762) whose query
-is the searcher's text or a candidate, as in DIN (Zhou et al., 2018, arXiv 1706.06978) without its
-activation network.
+is the searcher's text or a candidate; `activation_pool` has the network of DIN.
 
 Legend: B = requests, L = events, C = queries of the attention per request, D = width.
 """
@@ -73,6 +72,10 @@ class AttentionPool(nn.Module):
         width = event_BLD.shape[-1]
         logit_BCL = self.query(query_BCD) @ event_BLD.transpose(1, 2) * width**-0.5
         logit_BCL = logit_BCL.masked_fill(~present_BL.unsqueeze(1), float("-inf"))
-        nothing_BC1 = self.nothing.expand(*logit_BCL.shape[:2], 1)
-        weight_BCL = torch.cat([logit_BCL, nothing_BC1], dim=-1).softmax(dim=-1)[..., :-1]
-        return weight_BCL @ event_BLD
+        return weights_beside(self.nothing, logit_BCL) @ event_BLD
+
+
+def weights_beside(nothing: Tensor, logit_BCL: Tensor) -> Tensor:
+    """Return the softmax [B, C, L] of the events' logits beside that of an event that is not there."""
+    nothing_BC1 = nothing.expand(*logit_BCL.shape[:2], 1)
+    return torch.cat([logit_BCL, nothing_BC1], dim=-1).softmax(dim=-1)[..., :-1]

@@ -23,7 +23,7 @@ from shards.lexical import LexicalParams
 from shards.release import GateRules
 from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
-from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.multi_task_ranker import MultiTaskRankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
 from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Task
@@ -100,7 +100,7 @@ MOVIELENS = Recipe(
         candidates=300,
     ),
     ranker=RankerRecipe(
-        model=MMoERankerConfig(tasks=_TASKS),
+        model=MultiTaskRankerConfig(tasks=_TASKS),
         training=RankingTraining(fit=_RANKING_FIT, sampled=60),
         candidates=150,
     ),

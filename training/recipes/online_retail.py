@@ -16,7 +16,7 @@ from shards.lexical import LexicalParams
 from shards.release import GateRules
 from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
-from training.models.mmoe_ranker import MMoERankerConfig
+from training.models.multi_task_ranker import MultiTaskRankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
 from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Searched, SearchSpace, Task
@@ -108,7 +108,7 @@ ONLINE_RETAIL = Recipe(
         candidates=500,
     ),
     ranker=RankerRecipe(
-        model=MMoERankerConfig(tasks=("purchase", "basket")),
+        model=MultiTaskRankerConfig(tasks=("purchase", "basket")),
         training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
         candidates=200,
     ),
