@@ -33,6 +33,7 @@ _COMMANDS = {
     "train": _Command("train", "train", "Train the models of a recipe and export them as a release."),
     "refresh": _Command("refresh", "refresh", "Bring a release's tables and statistics up to a moment."),
     "update": _Command("update", "update", "Go on training the model of a release, and write the release."),
+    "retrain": _Command("retrain", "retrain", "Fit anew what a schedule says is due, and release it."),
     "catalogue": _Command("catalogue", "app", "Embed a whole catalogue by a trained model, and deploy it."),
     "recipes": _Command("recipes", "app", "List what can be trained."),
     "eval": _Command("evaluate", "evaluate", "Compare rankings on held-out queries."),

@@ -48,6 +48,11 @@ class Workspace:
         """Return the folder of training runs: checkpoints and metrics."""
         return self.root / "training"
 
+    @property
+    def retraining_dir(self) -> Path:
+        """Return the folder of what `headrace retrain` decided, `<surface>.jsonl` each."""
+        return self.root / "retraining"
+
     def tuning_dir(self, name: str) -> Path:
         """Return the folder of what was tried for a model or a recipe."""
         return self.root / "tuning" / name

@@ -16,6 +16,7 @@ from tests.bench.quality_clusters import clusters
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_ensemble import ensemble
+from tests.bench.quality_glmix import glmix
 from tests.bench.quality_hydration import hydration
 from tests.bench.quality_item_pairs import item_vectors
 from tests.bench.quality_location import location
@@ -46,6 +47,7 @@ PARTS: Mapping[str, Part] = {
     "cross_shop": cross_shop,
     "deep_retrieval": deep_retrieval,
     "ensemble": _of_one_size(ensemble),
+    "glmix": glmix,
     "hydration": hydration,
     "item_pairs": item_vectors,
     "location": location,
