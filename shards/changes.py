@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from shards.planner import PlannedMove
 from shards.release import ModelVersion, Release, ReleaseRole
+from shards.release_quality import ReleaseQuality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class SetTraffic:
     surface: str
     version: str
     percent: float
+    quality: ReleaseQuality | None = None
+    """How a canary that is promoted compared with the live release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shards.diversity import Diversity
+from shards.release_quality import ReleaseQuality
 
 
 class Stage(enum.Enum):
@@ -128,6 +129,8 @@ class Release:
     on_demand: bool = False
     diversity: Diversity | None = None
     """Puts the first items of the last stage in another order; None leaves them."""
+    quality: ReleaseQuality | None = None
+    """How it compared with the release that was live before; it changes no answer."""
 
     @property
     def name(self) -> str:

@@ -26,7 +26,8 @@ def brought(placement: Placement, change: ReleaseChange) -> Release | None:
         case RollbackRelease():
             return traffic_of(placement, change.surface).previous
         case SetTraffic():
-            return traffic_of(placement, change.surface).canary
+            canary = traffic_of(placement, change.surface).canary
+            return replace(canary, quality=change.quality) if canary and change.quality else canary
 
 
 def arriving(state: ClusterState) -> list[Release]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,20 +23,17 @@ from deploy.commands.options import (
 from deploy.evaluation import OnlineOptions, OnlineRun, Tolerance, disagreements, run_online
 from deploy.evaluation_report import write_report
 from deploy.evaluation_table import Evaluation, as_document, render
+from deploy.gate_rule import gate_rule
 from deploy.held_out import HeldOut
 from deploy.progress import query_progress
 from deploy.refreshing import run_of
 from deploy.replaying import Cluster, replay_online
 from deploy.settings import caller_token
 from deploy.workspace import Workspace
-from router.gate import decide, waits_for_lexical
 from shards.bundle import read_manifest
-from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput
-from shards.gate_model import open_gate
 from shards.manifest import Manifest
 from shards.release import Release
-from shards.search_context import SearchContext
 from training.datasets.tables import Dataset
 from training.evaluation.baselines import BASELINES
 from training.evaluation.judgements import Judged
@@ -91,7 +88,7 @@ def evaluate(
         target = folders.running().router if online == WORKSPACE_ROUTER else online
         run = _online(target, release, judged, options) if target else None
         # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
-        gate = _replayed(run.opened) if run else _decided(release, folders.models_dir)
+        gate = _replayed(run.opened) if run else gate_rule(release, folders.models_dir)
         offline = _offline(release, folders.models_dir, judged, gate)
     evaluation = Evaluation(
         dataset=data.name,
@@ -136,7 +133,7 @@ def _replayed_split(
         raise InvalidInput(FieldViolation("online", problem))
     with query_progress(f"refreshed every {days:g} days", len(judged)) as on_query:
         if not online:
-            gate = _decided(release, folders.models_dir)
+            gate = gate_rule(release, folders.models_dir)
             return replay(run, release, folders.models_dir, judged, days, gate=gate, on_query=on_query), None
         running = folders.running()
         cluster = Cluster(controller=running.controller, router=running.router)
@@ -148,19 +145,6 @@ def _replayed(opened: Sequence[bool]) -> GateRule:
     """Return the gate that opens for the same queries again, in their order."""
     remembered = iter(opened)
     return lambda _context, _retrieved: next(remembered)
-
-
-def _decided(release: Release, models_dir: Path) -> GateRule:
-    """Return the gate of the release at its target rate."""
-    rules, model = release.gate, release.gate.model
-    opened = open_gate(models_dir / model.model / model.version, model) if model else None
-
-    def opens(context: SearchContext, retrieved: Mapping[str, Candidates]) -> bool:
-        waits = opened is not None and waits_for_lexical(rules, context, opened)
-        lexical = retrieved[opened.params.channel] if opened and waits else None
-        return decide(rules, context, model=opened, lexical=lexical).open
-
-    return opens
 
 
 def _online(target: str, release: Release, judged: list[Judged], options: OnlineOptions) -> OnlineRun:

@@ -1,5 +1,6 @@
 """`headrace release`: what answers for a surface, what is tried beside it, and the way back."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from deploy.commands.options import (
     DEFAULT_WORKSPACE,
     ControllerOption,
+    DataDirOption,
     JsonOption,
     WaitOption,
     WorkspaceOption,
@@ -16,14 +18,16 @@ from deploy.commands.options import (
 from deploy.commands.resplit import resplit
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
+from deploy.quality_gate import QualityGate, quality_rules
 from deploy.release_files import read_release_file, write_release
 from deploy.views.releases import aliases_table, gates_table, releases_table, shadows_table
 from deploy.views.table import show
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
-from services.codec import release_from_proto, release_to_proto
+from services.codec import quality_to_proto, release_from_proto, release_to_proto
 from shards.errors import NotFound
 from shards.release import Release
+from shards.release_quality import ReleaseQuality
 
 app = typer.Typer(no_args_is_help=True)
 app.command("resplit")(resplit)
@@ -38,6 +42,17 @@ VersionArgument = Annotated[
     str, typer.Argument(metavar="[VERSION]", help="With SURFACE: the loaded release whose share changes.")
 ]
 SurfaceArgument = Annotated[str, typer.Argument(metavar="SURFACE", help="The surface.")]
+QualityOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Rules of the comparison with what is live; default: the workspace's quality.json.",
+    ),
+]
+OverrideOption = Annotated[
+    str, typer.Option(metavar="WHY", help="Go live although it is worse; kept with the release.")
+]
+_ALL = 100.0
 PercentOption = Annotated[float, typer.Option(help="Share in percent; 0 ends a loaded one.")]
 
 
@@ -67,6 +82,9 @@ def list_releases(
 @app.command("deploy")
 def deploy(
     file: FileArgument,
+    quality: QualityOption = None,
+    override_reason: OverrideOption = "",
+    data_dir: DataDirOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     controller: ControllerOption = "",
     wait: WaitOption = True,
@@ -74,10 +92,13 @@ def deploy(
 ) -> None:
     """Load a release's models, replay their goldens, and only then let it answer for its surface.
 
-    What was live stays live when anything is refused. The workspace keeps the release for the next `up`.
+    It is compared with what is live on held-out queries first, and refused where it is worse. What was live
+    stays live when anything is refused. The workspace keeps the release for the next `up`.
     """
     wanted = read_release_file(file)
     address = controller_address(controller, workspace)
+    gate = _gate(workspace, quality, override_reason, data_dir)
+    wanted = replace(wanted, quality=gate.passed(wanted, _live(address, wanted.surface)))
     surface = _deploy(address, wanted, pb.RELEASE_ROLE_LIVE, 100.0, wait=wait, as_json=as_json)
     _keep_live(surface, address, workspace, own=not controller)
 
@@ -87,6 +108,9 @@ def canary(
     name: NameArgument,
     percent: PercentOption,
     version: VersionArgument = "",
+    quality: QualityOption = None,
+    override_reason: OverrideOption = "",
+    data_dir: DataDirOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     controller: ControllerOption = "",
     wait: WaitOption = True,
@@ -94,14 +118,18 @@ def canary(
 ) -> None:
     """Let a release answer a share of a surface's users, or change that share.
 
-    Who is in it depends on the user alone: a higher share only adds users.
+    Who is in it depends on the user alone: a higher share only adds users. 100 % makes it live, as `promote`.
     """
     wanted = None if version else read_release_file(Path(name))
     address = controller_address(controller, workspace)
     if wanted:
         _deploy(address, wanted, pb.RELEASE_ROLE_CANARY, percent, wait=wait, as_json=as_json)
         return
-    surface = _set_traffic(address, name, version, percent, wait=wait, as_json=as_json)
+    compared = None
+    if percent >= _ALL:
+        gate = _gate(workspace, quality, override_reason, data_dir)
+        compared = _promoted(gate, address, name, version)
+    surface = _set_traffic(address, name, version, percent, compared, wait=wait, as_json=as_json)
     _keep_live(surface, address, workspace, own=not controller)
 
 
@@ -121,26 +149,30 @@ def shadow(
     if wanted:
         _deploy(address, wanted, pb.RELEASE_ROLE_SHADOW, percent, wait=wait, as_json=as_json)
     else:
-        _set_traffic(address, name, version, percent, wait=wait, as_json=as_json)
+        _set_traffic(address, name, version, percent, None, wait=wait, as_json=as_json)
 
 
 @app.command("promote")
 def promote(
     surface: SurfaceArgument,
+    quality: QualityOption = None,
+    override_reason: OverrideOption = "",
+    data_dir: DataDirOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     controller: ControllerOption = "",
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a surface's canary answer all of it; the workspace keeps it for the next `up`."""
+    """Let a surface's canary answer all, unless it is worse; the workspace keeps it for the next `up`."""
     address = controller_address(controller, workspace)
-    found = next((s for s in _listed(address).surfaces if s.surface == surface), None)
+    found = _surface(address, surface)
     if found is None:
         raise NotFound("surface", surface)
     if not found.traffic.HasField("canary"):
         raise NotFound("canary", surface)
     version = found.traffic.canary.version
-    flipped = _set_traffic(address, surface, version, 100.0, wait=wait, as_json=as_json)
+    compared = _promoted(_gate(workspace, quality, override_reason, data_dir), address, surface, version)
+    flipped = _set_traffic(address, surface, version, _ALL, compared, wait=wait, as_json=as_json)
     _keep_live(flipped, address, workspace, own=not controller)
 
 
@@ -193,6 +225,32 @@ def _listed(address: str) -> pb.ListReleasesResponse:
     return ask(address, lambda stub: stub.ListReleases(pb.ListReleasesRequest(), timeout=TIMEOUT_S))
 
 
+def _surface(address: str, surface: str) -> pb.SurfaceReleases | None:
+    return next((found for found in _listed(address).surfaces if found.surface == surface), None)
+
+
+def _live(address: str, surface: str) -> Release | None:
+    """Return the release that is live on a surface; None where there is none."""
+    found = _surface(address, surface)
+    return release_from_proto(found.live) if found and found.HasField("live") else None
+
+
+def _gate(workspace: Path, quality: Path | None, override_reason: str, data_dir: Path | None) -> QualityGate:
+    folders = Workspace(workspace)
+    rules = quality_rules(quality, folders)
+    return QualityGate(
+        folders=folders, rules=rules, override_reason=override_reason.strip(), data_dir=data_dir
+    )
+
+
+def _promoted(gate: QualityGate, address: str, surface: str, version: str) -> ReleaseQuality | None:
+    """Return what a canary is promoted with; what is no canary is left to the controller to refuse."""
+    found = _surface(address, surface)
+    if found is None or found.traffic.canary.version != version:
+        return None
+    return gate.passed(release_from_proto(found.traffic.canary), release_from_proto(found.live))
+
+
 def _deploy(
     address: str,
     wanted: Release,
@@ -214,10 +272,20 @@ def _deploy(
 
 
 def _set_traffic(
-    address: str, surface: str, version: str, percent: float, *, wait: bool, as_json: bool
+    address: str,
+    surface: str,
+    version: str,
+    percent: float,
+    quality: ReleaseQuality | None,
+    *,
+    wait: bool,
+    as_json: bool,
 ) -> str:
     """Set the share of a loaded release; returns its surface once that is done, else nothing."""
-    request = pb.SetTrafficRequest(surface=surface, release_version=version, percent=percent)
+    compared = quality_to_proto(quality) if quality else None
+    request = pb.SetTrafficRequest(
+        surface=surface, release_version=version, percent=percent, quality=compared
+    )
     done = carry_out(
         address, lambda stub: stub.SetTraffic(request, timeout=CHANGE_TIMEOUT_S), wait=wait, as_json=as_json
     )

@@ -46,9 +46,24 @@ def operation_facts(operation: pb.Operation) -> list[RenderableType]:
         ("started", _moment(operation, "%Y-%m-%d %H:%M:%S")),
         ("took", took(operation)),
         ("detail", operation.detail),
+        *_quality(operation),
     )
     moves = operation.apply_plan.plan.moves if operation.HasField("apply_plan") else ()
     return [known, moves_table(moves)] if moves else [known]
+
+
+def _quality(operation: pb.Operation) -> list[tuple[str, str]]:
+    """Return how a release that goes live compared with what was live, and why it did so if it was worse."""
+    change = operation.WhichOneof("change")
+    quality = {
+        "deploy_release": operation.deploy_release.release.quality,
+        "set_traffic": operation.set_traffic.quality,
+    }.get(change or "")
+    if quality is None:
+        return []
+    figures = ", ".join(f"{each.name} {each.gain:+.4f}" for each in quality.measures)
+    told = [("against", f"{quality.live_version}: {figures}")] if figures else []
+    return [*told, ("overridden", quality.override_reason)] if quality.override_reason else told
 
 
 def what(operation: pb.Operation) -> str:

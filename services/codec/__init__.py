@@ -22,6 +22,7 @@ from services.codec.moments import (
 )
 from services.codec.placement import assignment_to_proto, placement_from_proto, placement_to_proto
 from services.codec.release import release_from_proto, release_to_proto
+from services.codec.release_quality import quality_to_proto
 from services.codec.replica import REPLICA_STATE_TO_PROTO, replica_from_proto, replica_to_proto
 from services.codec.search import SearchRequest, search_from_proto, search_to_proto
 from services.codec.stage_calls import (
@@ -76,6 +77,7 @@ __all__ = [
     "placement_to_proto",
     "pre_rank_from_proto",
     "pre_rank_to_proto",
+    "quality_to_proto",
     "rank_from_proto",
     "rank_to_proto",
     "recorded_to_proto",

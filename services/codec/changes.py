@@ -5,6 +5,7 @@ from typing import Any, assert_never
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.release import read_release, release_to_proto
+from services.codec.release_quality import quality_to_proto, read_quality
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
 from shards.changes import (
@@ -57,7 +58,10 @@ def change_to_proto(change: Change) -> dict[str, Any]:
             return {"rollback_release": pb.RollbackReleaseRequest(surface=change.surface)}
         case SetTraffic():
             traffic = pb.SetTrafficRequest(
-                surface=change.surface, release_version=change.version, percent=change.percent
+                surface=change.surface,
+                release_version=change.version,
+                percent=change.percent,
+                quality=quality_to_proto(change.quality) if change.quality else None,
             )
             return {"set_traffic": traffic}
         case SetAlias():
@@ -160,7 +164,13 @@ def _read_traffic(message: pb.SetTrafficRequest, field: Field) -> SetTraffic:
     field.child("surface").check_set(message.surface)
     field.child("release_version").check_set(message.release_version)
     _check_percent(message.percent, field.child("percent"))
-    return SetTraffic(surface=message.surface, version=message.release_version, percent=message.percent)
+    quality = message.quality if message.HasField("quality") else None
+    return SetTraffic(
+        surface=message.surface,
+        version=message.release_version,
+        percent=message.percent,
+        quality=quality and read_quality(quality, field.child("quality")),
+    )
 
 
 def _read_alias(message: pb.SetAliasRequest, field: Field) -> SetAlias:

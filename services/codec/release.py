@@ -8,6 +8,7 @@ import numpy as np
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.codec.diversity import diversity_to_proto, read_diversity
 from services.codec.moments import read_timestamp, timestamp_to_proto
+from services.codec.release_quality import quality_to_proto, read_quality
 from services.codec.stages import model_version_to_proto, read_model_version
 from services.codec.violations import Field, collecting
 from shards.release import GATE_MODES, LEARNED_MODES, GateRules, Release, ReleaseChannel, ReleaseScorer
@@ -39,6 +40,7 @@ def release_to_proto(release: Release) -> pb.Release:
         on_demand=release.on_demand,
         exclude_actions=release.exclude_actions,
         diversity=diversity_to_proto(release.diversity) if release.diversity else None,
+        quality=quality_to_proto(release.quality) if release.quality else None,
     )
 
 
@@ -95,6 +97,7 @@ def read_release(message: pb.Release, field: Field) -> Release:
     pre_ranker = message.pre_ranker if message.HasField("pre_ranker") else None
     ranker = message.ranker if message.HasField("ranker") else None
     diversity = message.diversity if message.HasField("diversity") else None
+    quality = message.quality if message.HasField("quality") else None
     return Release(
         surface=message.surface,
         version=message.version,
@@ -111,6 +114,7 @@ def read_release(message: pb.Release, field: Field) -> Release:
         on_demand=message.on_demand,
         exclude_actions=tuple(message.exclude_actions),
         diversity=diversity and read_diversity(diversity, field.child("diversity")),
+        quality=quality and read_quality(quality, field.child("quality")),
     )
 
 

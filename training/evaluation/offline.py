@@ -133,23 +133,36 @@ def staged(
 
     The search is for a page of `depth` items, so no stage takes in or keeps fewer.
     """
+    steps = stages(cascade, context, retrieved, gate_open=gate_open, depth=depth)
+    return {name: candidates.item_ids for name, candidates in steps.items()}
+
+
+def stages(
+    cascade: Cascade,
+    context: SearchContext,
+    retrieved: Mapping[str, Candidates],
+    *,
+    gate_open: bool,
+    depth: int = DEPTH,
+) -> dict[str, Candidates]:
+    """Return what `staged` says with the scores of all stages; the last one is the page."""
     release = cascade.release
     best = merged(release, retrieved, gate_open=gate_open, depth=depth)
-    found = {HYBRID: best.item_ids}
+    found = {HYBRID: best}
     if cascade.pre_ranker and release.pre_ranker:
         asked = best.first(max(release.pre_ranker.candidates, depth))
         keep = max(release.ranker.candidates, depth) if release.ranker else 0
         scored = cascade.pre_ranker.score(context, asked, keep, {}, *_described(release))
         best = with_columns(asked, PREFIXES[Stage.PRE_RANKING], scored) or best
-        found[PRE_RANKED] = best.item_ids
+        found[PRE_RANKED] = best
     if cascade.ranker and release.ranker:
         asked = best.first(max(release.ranker.candidates, depth))
         scored = cascade.ranker.score(context, asked, 0, release.task_exponents, *_described(release))
         best = with_columns(asked, PREFIXES[Stage.RANKING], scored) or best
-        found[RANKED] = best.item_ids
+        found[RANKED] = best
     if release.diversity:
         texts = attributes_of(best.item_ids, (best, *retrieved.values()), release.diversity.reads())
-        found[DIVERSIFIED] = diversified(best, texts, release.diversity, size=depth).item_ids
+        found[DIVERSIFIED] = diversified(best, texts, release.diversity, size=depth)
     return found
 
 

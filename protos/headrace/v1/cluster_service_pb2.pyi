@@ -485,6 +485,84 @@ class Diversity(_message.Message):
 Global___Diversity: _TypeAlias = Diversity  # noqa: Y015
 
 @_typing.final
+class QualityMeasure(_message.Message):
+    """A figure of a release and of the one that was live."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    GAIN_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    TOLERATED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"ndcg_10", "auc", "gauc", "ece" or "coverage"."""
+    live: _builtins.float
+    """Of the live release."""
+    candidate: _builtins.float
+    """Of the candidate."""
+    gain: _builtins.float
+    """By how much the candidate is better; negative where it is worse."""
+    error: _builtins.float
+    """Half the 95 % interval of the gain, paired by query."""
+    tolerated: _builtins.float
+    """The loss that was tolerated."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        live: _builtins.float = ...,
+        candidate: _builtins.float = ...,
+        gain: _builtins.float = ...,
+        error: _builtins.float = ...,
+        tolerated: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "error", b"error", "gain", b"gain", "live", b"live", "name", b"name", "tolerated", b"tolerated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityMeasure: _TypeAlias = QualityMeasure  # noqa: Y015
+
+@_typing.final
+class ReleaseQuality(_message.Message):
+    """How a release did on held-out queries beside the live one, and why it was deployed where it did worse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIVE_VERSION_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    live_version: _builtins.str
+    """Version that was live; empty where the two could not be compared."""
+    queries: _builtins.int
+    """Queries that both answered."""
+    override_reason: _builtins.str
+    """Why it was deployed although it was worse, or was not compared where it had to be; empty otherwise."""
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityMeasure]:
+        """What was measured."""
+
+    def __init__(
+        self,
+        *,
+        live_version: _builtins.str = ...,
+        queries: _builtins.int = ...,
+        measures: _abc.Iterable[Global___QualityMeasure] | None = ...,
+        override_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live_version", b"live_version", "measures", b"measures", "override_reason", b"override_reason", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseQuality: _TypeAlias = ReleaseQuality  # noqa: Y015
+
+@_typing.final
 class Release(_message.Message):
     """The pinned versions that answer for a surface."""
 
@@ -525,6 +603,7 @@ class Release(_message.Message):
     ON_DEMAND_FIELD_NUMBER: _builtins.int
     EXCLUDE_ACTIONS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The surface."""
     version: _builtins.str
@@ -573,6 +652,10 @@ class Release(_message.Message):
     def diversity(self) -> Global___Diversity:
         """Diversity of the page; absent when the order of the last stage stays."""
 
+    @_builtins.property
+    def quality(self) -> Global___ReleaseQuality:
+        """How it compared with the release that was live before; absent where it was not compared. It changes no answer."""
+
     def __init__(
         self,
         *,
@@ -591,10 +674,11 @@ class Release(_message.Message):
         on_demand: _builtins.bool = ...,
         exclude_actions: _abc.Iterable[_builtins.str] | None = ...,
         diversity: Global___Diversity | None = ...,
+        quality: Global___ReleaseQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "diversity", b"diversity", "gate", b"gate", "pre_ranker", b"pre_ranker", "ranker", b"ranker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "diversity", b"diversity", "gate", b"gate", "pre_ranker", b"pre_ranker", "quality", b"quality", "ranker", b"ranker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "diversity", b"diversity", "exclude_actions", b"exclude_actions", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "attributes", b"attributes", "channels", b"channels", "diversity", b"diversity", "exclude_actions", b"exclude_actions", "gate", b"gate", "history_limit", b"history_limit", "merged", b"merged", "on_demand", b"on_demand", "pre_ranker", b"pre_ranker", "quality", b"quality", "ranker", b"ranker", "retrieval_budget_ms", b"retrieval_budget_ms", "surface", b"surface", "task_exponents", b"task_exponents", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2294,22 +2378,28 @@ class SetTrafficRequest(_message.Message):
     SURFACE_FIELD_NUMBER: _builtins.int
     RELEASE_VERSION_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     surface: _builtins.str
     """The surface."""
     release_version: _builtins.str
     """Version of its canary or shadow."""
     percent: _builtins.float
     """Share in percent, 0 to 100; 0 ends it, 100 makes a canary the live release."""
+    @_builtins.property
+    def quality(self) -> Global___ReleaseQuality:
+        """How it compared with the live release, for a canary that becomes live; it goes into the release."""
+
     def __init__(
         self,
         *,
         surface: _builtins.str = ...,
         release_version: _builtins.str = ...,
         percent: _builtins.float = ...,
+        quality: Global___ReleaseQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "release_version", b"release_version", "surface", b"surface"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "quality", b"quality", "release_version", b"release_version", "surface", b"surface"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

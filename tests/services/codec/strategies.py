@@ -38,6 +38,7 @@ from shards.release import (
     Stage,
     Traffic,
 )
+from shards.release_quality import Measure, ReleaseQuality
 from shards.search_context import FilterClause, History, RawValue, SearchContext, UserState
 
 words = st.text(min_size=1, max_size=12)
@@ -119,6 +120,7 @@ channels = st.builds(
     partitions=st.integers(1, 256),
 )
 ratios = st.floats(0, 1)
+finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @st.composite
@@ -157,6 +159,22 @@ def quotas(draw: st.DrawFn) -> AttributeQuota:
     return AttributeQuota(attribute=draw(words), at_most=at_most, within=within, each=draw(st.booleans()))
 
 
+measures = st.builds(
+    Measure,
+    name=words,
+    live=finite,
+    candidate=finite,
+    gain=finite,
+    error=finite,
+    tolerated=finite,
+)
+qualities = st.builds(
+    ReleaseQuality,
+    live_version=st.text(),
+    queries=counts,
+    measures=st.lists(measures, max_size=2).map(tuple),
+    override_reason=st.text(),
+)
 releases = st.builds(
     Release,
     surface=words,
@@ -173,6 +191,7 @@ releases = st.builds(
     as_of_ms=st.none() | moments_ms,
     on_demand=st.booleans(),
     diversity=st.none() | diversities(),
+    quality=st.none() | qualities,
 )
 shares = st.floats(0.001, 99.999)
 traffics = st.builds(
@@ -223,7 +242,13 @@ deploys = st.one_of(
 changes: st.SearchStrategy[Change] = st.one_of(
     deploys,
     st.builds(RollbackRelease, surface=words),
-    st.builds(SetTraffic, surface=words, version=words, percent=st.floats(0, 100)),
+    st.builds(
+        SetTraffic,
+        surface=words,
+        version=words,
+        percent=st.floats(0, 100),
+        quality=st.none() | qualities,
+    ),
     st.builds(SetAlias, alias=words.filter(lambda alias: "@" not in alias), target=st.text()),
     st.builds(
         ApplyPlan, generation=st.integers(0, 2**64 - 1), moves=st.lists(moves(), min_size=1).map(tuple)
