@@ -15,6 +15,7 @@ from tests.bench.data_dir import data_dir
 from tests.bench.quality_clusters import clusters
 from tests.bench.quality_cross_shop import cross_shop
 from tests.bench.quality_deep_retrieval import deep_retrieval
+from tests.bench.quality_diversity import diversity
 from tests.bench.quality_ensemble import ensemble
 from tests.bench.quality_glmix import glmix
 from tests.bench.quality_hydration import hydration
@@ -46,6 +47,7 @@ PARTS: Mapping[str, Part] = {
     "clusters": clusters,
     "cross_shop": cross_shop,
     "deep_retrieval": deep_retrieval,
+    "diversity": diversity,
     "ensemble": _of_one_size(ensemble),
     "glmix": glmix,
     "hydration": hydration,

@@ -1,11 +1,14 @@
 """`headrace users embed`: active users get vectors, and searches ask with those."""
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deploy.ray_session import ray_session
 from deploy.release_files import read_release
 from deploy.training import TrainingOptions, train_release
 from deploy.user_embedding import EmbeddedUsers, UserJob, embed_users, moment_of
@@ -15,7 +18,7 @@ from services.lmdb_user_store import LmdbUserStore
 from services.user_store_settings import UserStoreSettings
 from shards.errors import InvalidInput, Unavailable
 from shards.release import ModelVersion
-from shards.search_context import SearchContext, UserState
+from shards.search_context import RawValue, SearchContext, UserState
 from shards.stored_vectors import feature_of
 from tests.deploy.commands import headrace
 from tests.deploy.small_cluster import serving, write_workspace
@@ -144,6 +147,36 @@ def test_a_run_that_was_broken_off_goes_on(workspace: Workspace, model: ModelVer
     made = asyncio.run(main(job))
     assert (made.users, made.blocks, made.blocks_embedded) == (120, 3, 1)
     assert list(job.folder.iterdir()) == []
+
+
+def vectors_of(workspace: Workspace, model: ModelVersion) -> list[RawValue]:
+    """Return the stored vectors of the users, in their order."""
+    users = users_of(workspace, *(f"u{row}" for row in range(120)))
+    return [user.features[feature_of(model.model)] for user in users]
+
+
+@pytest.mark.cluster
+def test_a_worker_that_is_killed_loses_no_users(workspace: Workspace, model: ModelVersion) -> None:
+    settings = UserStoreSettings(place=workspace.users_path)
+    asyncio.run(embed_users(job_of(workspace, model), settings))
+    expected = vectors_of(workspace, model)
+    for row in range(120):
+        give(workspace, f"u{row}", feature_of(model.model), "lost")
+    heard: list[Done] = []
+
+    def kill_once(done: Done) -> None:
+        heard.append(done)
+        if len(heard) == 4:
+            os.kill(done.pid, signal.SIGKILL)
+
+    job = job_of(workspace, model, block_users=8, workers=2)
+    with ray_session("", 2):
+        made = asyncio.run(embed_users(job, settings, on_done=kill_once))
+    assert (made.users, made.blocks, made.blocks_embedded) == (120, 15, 15)
+    assert sorted(done.index for done in heard) == list(range(15))
+    assert len({done.pid for done in heard}) == 3, "the killed worker was started again"
+    assert os.getpid() not in {done.pid for done in heard}
+    assert vectors_of(workspace, model) == expected
 
 
 def test_only_active_users_are_embedded(workspace: Workspace, model: ModelVersion) -> None:

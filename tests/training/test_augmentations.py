@@ -9,7 +9,7 @@ import torch
 
 from shards.golden import GOLDEN_FILE, read_golden
 from tests.training.model_batches import ITEMS, item_batch, model_inputs, request_batch
-from tests.training.movielens_slice import real_slice
+from tests.training.retail_slice import first_items
 from tests.training.shard_answers import asked
 from training.augmentations import MASKS, SelfSupervised, contrastive_loss, mutual_information, views
 from training.channels import Destination
@@ -86,12 +86,13 @@ def test_views_teach_without_anything_taken(mask: str) -> None:
     assert (gradient_ND[2:].abs().sum(dim=1) > 0).float().mean() > 0.5, "items that nobody took learn"
 
 
+@pytest.mark.data
 def test_a_model_of_views_answers_on_a_shard_as_its_goldens_say(tmp_path: Path) -> None:
     recipe = with_overrides(
-        replace(RECIPES["movielens_views"], two_tower_queries=1_500), ("two_tower.fit.epochs=1",)
+        replace(RECIPES["retail_views"], two_tower_queries=1_500), ("two_tower.fit.epochs=1",)
     )
-    destination = Destination(root=tmp_path / "models", prefix="films", version="1")
-    run = Run(recipe=recipe, dataset=real_slice(300), seed=0, gate=lambda *_: True)
+    destination = Destination(root=tmp_path / "models", prefix="shop", version="1")
+    run = Run(recipe=recipe, dataset=first_items(400, 600), seed=0, gate=lambda *_: True)
     trained = train(run, destination)
     assert trained.figures["embedding recall@100"] > 0.1
     model = trained.release.channels[0].model

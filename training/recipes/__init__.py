@@ -19,14 +19,15 @@ from training.recipes.hydrated import HYDRATED
 from training.recipes.movielens import MOVIELENS
 from training.recipes.movielens_ensemble import MOVIELENS_ENSEMBLE
 from training.recipes.movielens_glmix import MOVIELENS_GLMIX
+from training.recipes.movielens_left_over import MOVIELENS_LEFT_OVER
 from training.recipes.movielens_next import MOVIELENS_NEXT
 from training.recipes.movielens_updates import MOVIELENS_UPDATES
-from training.recipes.movielens_views import MOVIELENS_VIEWS
 from training.recipes.neural_cf import NEURAL_CF
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.recipes.online_retail_next import ONLINE_RETAIL_NEXT
 from training.recipes.pinnerformer import PINNERFORMER
 from training.recipes.pinnersage import PINNERSAGE
+from training.recipes.retail_views import RETAIL_VIEWS
 from training.recipes.sasrec import SASREC
 
 _CASCADE = "Yi et al., RecSys 2019; COLD, arXiv 2007.16122; MMoE, KDD 2018"
@@ -51,10 +52,16 @@ CARDS: tuple[Card, ...] = (
         effect="listwise with logQ beats pointwise; negatives that were shown and left hurt retrieval",
     ),
     Card(
-        recipe=MOVIELENS_VIEWS,
+        recipe=RETAIL_VIEWS,
         systems=("R12",),
         source="self-supervised two-tower, Yao et al., CIKM 2021, arXiv 2007.12865",
         effect="telling two views of an item from those of others gives cold items recall",
+    ),
+    Card(
+        recipe=MOVIELENS_LEFT_OVER,
+        systems=("C7", "C8"),
+        source="items that ranking scored high and no page showed; no paper",
+        effect="they are candidates for the next visit until they expire",
     ),
     Card(
         recipe=MOVIELENS_UPDATES,
