@@ -9,7 +9,7 @@ from shards.release import GateRules
 from training.channel_recipe import ChannelRecipe
 from training.overrides import with_overrides
 from training.recipe import Recipe, version_of
-from training.recipes import RECIPES
+from training.recipes import CARDS, RECIPES
 
 RECIPE = RECIPES["movielens"]
 
@@ -96,3 +96,8 @@ def test_contradictions_are_refused() -> None:
 def test_a_stage_that_a_recipe_lacks_has_no_settings() -> None:
     with pytest.raises(InvalidInput, match="no settings below it"):
         with_overrides(replace(RECIPE, ranker=None), ["ranker.candidates=3"])
+
+
+def test_every_retrieval_system_has_a_recipe() -> None:
+    rows = {f"R{row}" for row in range(1, 15)} | {f"C{row}" for row in range(1, 9)}
+    assert rows <= {system for card in CARDS for system in card.systems}
