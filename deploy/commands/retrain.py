@@ -78,6 +78,7 @@ class _Once:
         self._schedule, self._recipe = schedule, recipe_named(schedule.recipe)
         self._workspace, self._controller, self._data_dir = workspace, controller, data_dir
         self._console = Console(stderr=True)
+        self._told = ""
 
     def data(self) -> Dataset:
         """Return the data as it is now."""
@@ -104,8 +105,10 @@ class _Once:
             make_live(release, address, self._workspace, own=not self._controller)
 
     def tell(self, line: str) -> None:
-        """Write a line for the reader."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+        """Write a line for the reader, once where it would follow itself."""
+        if line != self._told:
+            self._console.print(line, highlight=False, soft_wrap=True)
+        self._told = line
 
 
 def _watch(once: _Once, schedule: Schedule, threads: int) -> None:

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,17 +216,54 @@ def test_a_run_that_is_killed_leaves_the_release_as_it_was(shop: Shop) -> None:
     before, release = shop.bundles(), shop.release()
     command = [sys.executable, "-m", "deploy.cli", *shop.arguments(3), "--version", "killed"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    give_up = time.monotonic() + 120
-    while not any(shop.workspace.models_dir.glob(".training-*")):
-        assert process.poll() is None, "it ended too early"
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: any(shop.workspace.models_dir.glob(".training-*")), process)
+    process.kill()
     process.wait()
     assert (shop.bundles(), shop.release()) == (before, release)
     done = shop.retrain(3, "--version", "killed")
     assert done.code == 0, done.error
     assert shop.release().version == "killed"
+
+
+def test_a_watch_retrains_when_new_events_make_it_due(shop: Shop) -> None:
+    """The data is replaced by what came within three days; nothing else tells the watch."""
+    root = shop.workspace.root
+    everything = parquet.load(root / "data")
+    parquet.save(until(everything, shop.test_ms + DAY_MS // 2), root / "early")
+    parquet.save(until(everything, shop.test_ms + 3 * DAY_MS), root / "later")
+    watched = root / "watched"
+    watched.symlink_to("early")
+    arguments = [*shop.arguments(0, data="watched")][:-2]
+    schedule = Path(arguments[1])
+    schedule.write_text(schedule.read_text().replace("deploy =", "check_every_s = 0.1\ndeploy ="))
+    log, command = root / "watch.log", [sys.executable, "-m", "deploy.cli", *arguments, "--watch"]
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        wait_for(lambda: "nothing is due before" in log.read_text(), process)
+        assert shop.release().version == "first"
+        (root / "next").symlink_to("later")
+        (root / "next").rename(watched)
+        wait_for(lambda: shop.release().version != "first", process)
+        assert shop.release().version.endswith("-effects")
+        assert process.poll() is None, "it goes on"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert process.returncode in (1, 130)
+
+
+def until(dataset: Dataset, end_ms: int) -> Dataset:
+    events = dataset.events.filter(pa.array(timestamps_ms(dataset.events) < end_ms))
+    return replace(dataset, events=events)
+
+
+def wait_for(done: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    give_up = time.monotonic() + 120
+    while not done():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
 
 
 def test_a_cluster_answers_with_what_was_retrained_without_a_pause(shop: Shop) -> None:
