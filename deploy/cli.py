@@ -40,6 +40,7 @@ _COMMANDS = {
     "compare": _Command("compare", "compare", "Show how evaluations of the same queries differ."),
     "eval-next": _Command("evaluate_next", "evaluate_next", "Measure what users take next, without a query."),
     "pages": _Command("pages", "pages", "Write what a release would have shown, as events of a data set."),
+    "eval-tasks": _Command("evaluate_tasks", "evaluate_tasks", "Measure what the ranker says of its tasks."),
     "gate": _Command("gate", "app", "Show what the query-selection gate saves and costs."),
     "tune": _Command("tune", "app", "Search for settings of recipes and of indexes."),
     "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),

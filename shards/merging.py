@@ -24,6 +24,8 @@ MERGE_SCORE = "merge.score"
 """The column that `merge` sorts by."""
 
 _SMALLEST_PROBABILITY = 1e-12
+BELOW_THRESHOLD = 20.0
+"""What an item below a task's threshold loses of its log score: it comes after those that are not."""
 _LARGEST_LOG_SCORE = 80.0
 """exp(±80) is finite and above zero in float32."""
 
@@ -79,13 +81,20 @@ def _survivors(protected: Mask, limit: int) -> Mask:
     return survivors
 
 
-def fuse(task_columns: Mapping[str, Floats], exponents: Mapping[str, float]) -> Floats:
+def fuse(
+    task_columns: Mapping[str, Floats],
+    exponents: Mapping[str, float],
+    thresholds: Mapping[str, float] | None = None,
+) -> Floats:
     """Return the product over tasks of probability ** exponent [C]; other tasks do not count.
 
+    An item of which a task's value is below its threshold scores e^-20 of that, once for each such task.
+
     Always finite for finite input: probabilities count as at least 1e-12 and the product stays within
-    exp(±80); NaN stays NaN. Raises ValueError for an exponent of a task that has no column.
+    exp(±80); NaN stays NaN. Raises ValueError for an exponent or a threshold of a task that has no column.
     """
-    unknown = sorted(exponents.keys() - task_columns.keys())
+    thresholds = thresholds or {}
+    unknown = sorted((exponents.keys() | thresholds.keys()) - task_columns.keys())
     if unknown:
         raise ValueError(f"no such task: {', '.join(unknown)}; there are {', '.join(sorted(task_columns))}")
     size = len(next(iter(task_columns.values()))) if task_columns else 0
@@ -94,6 +103,8 @@ def fuse(task_columns: Mapping[str, Floats], exponents: Mapping[str, float]) -> 
         log_score += exponent * np.log(
             np.maximum(task_columns[task].astype(np.float64), _SMALLEST_PROBABILITY)
         )
+    for task, threshold in thresholds.items():
+        log_score -= BELOW_THRESHOLD * (task_columns[task] < threshold)
     return np.exp(np.clip(log_score, -_LARGEST_LOG_SCORE, _LARGEST_LOG_SCORE)).astype(np.float32)
 
 

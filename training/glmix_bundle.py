@@ -28,6 +28,7 @@ from shards.release import Stage
 from shards.search_context import SearchContext
 from training.channels import Destination
 from training.glmix_training import TrainedGLMix
+from training.models.task_links import probabilities
 from training.parameters import save_parameters
 from training.programs import scorer
 from training.ranker_bundles import RANKER
@@ -54,7 +55,7 @@ def write_glmix(
         item_CD=item_ND[torch.from_numpy(row_C)].clone(),
     )
     request, cross_CK = asked.inputs(encoder, contexts[0])
-    program = scorer(trained.model, request, asked.item_CD, cross_CK)
+    program = scorer(trained.model, probabilities(1), request, asked.item_CD, cross_CK)
     version = destination.model(RANKER)
     manifest = Manifest(
         name=version.model,

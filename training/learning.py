@@ -13,6 +13,7 @@ from shards.release import Release
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.channels import Destination
+from training.datasets.splits import known_until_ms
 from training.embedding import Embedding, train_embedding
 from training.evaluation.next_items import next_items, sampled
 from training.evaluation.offline import merged, open_cascade, ranks_by_gate, retrieve
@@ -31,7 +32,8 @@ from training.release_writing import (
     write_ranker_bundles,
 )
 from training.run import Run
-from training.snapshot import Requests, Snapshot, task_labels
+from training.snapshot import Requests, Snapshot
+from training.task_labels import task_labels
 from training.trainer import Advanced, PhaseStarted
 
 _EMBEDDING_HELD_OUT = 2000
@@ -178,7 +180,7 @@ def _judgements(
     judgements = Judgements(
         requests=requests,
         candidates=candidates,
-        labels=task_labels(run.dataset, requests, run.recipe.tasks),
+        labels=task_labels(run.dataset, requests, run.recipe.tasks, until_ms=known_until_ms(run.dataset)),
         known=known,
     )
     contexts = requests.contexts if lexical else ()

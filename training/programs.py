@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from shards.manifest import ProgramSpec, TensorSpec
 from shards.multi_task import SCORER
@@ -18,6 +17,7 @@ from shards.three_tower import INTERACTION, USER_TOWER
 from shards.two_tower import ITEM_TOWER, QUERY_TOWER
 from training.models.glmix import GLMix
 from training.models.multi_task_ranker import MultiTaskRanker
+from training.models.task_links import TaskLinks
 from training.models.three_tower import ThreeTower
 from training.onnx_export import faster_onnx
 from training.retrieval import Towers
@@ -74,16 +74,23 @@ def interaction(model: ThreeTower, user: Tensor, item: Tensor, cross: Tensor) ->
     return _export(INTERACTION, model, body, example, (ITEM, CROSS), output="score")
 
 
-def scorer(model: MultiTaskRanker | GLMix, request: Tensors, item: Tensor, cross: Tensor) -> Program:
-    """Return the ranker: request [1, …], "item" [C, D], "cross" [C, K] to "probabilities" [C, T]."""
+def scorer(
+    model: MultiTaskRanker | GLMix, links: TaskLinks, request: Tensors, item: Tensor, cross: Tensor
+) -> Program:
+    """Return the ranker: request [1, …], "item" [C, D], "cross" [C, K] to predictions [C, T].
+
+    They are called "probabilities", as most are.
+    """
 
     def body(inputs: Mapping[str, Tensor]) -> Tensor:
         request_1 = {name: inputs[name] for name in request}
         logit_1CT = model.score(request_1, inputs[ITEM].unsqueeze(0), inputs[CROSS].unsqueeze(0))
-        return F.sigmoid(logit_1CT).squeeze(0)
+        return links(logit_1CT).squeeze(0)  # type: ignore[no-any-return]
 
     example = {**request, ITEM: item, CROSS: cross}
-    return _export(SCORER, model, body, example, (ITEM, CROSS), output="probabilities")
+    return _export(
+        SCORER, nn.ModuleList([model, links]), body, example, (ITEM, CROSS), output="probabilities"
+    )
 
 
 class _Keywords(nn.Module):

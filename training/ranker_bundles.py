@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from shards.bundle import write_bundle
 from shards.candidates import SCORE, Candidates, Floats
@@ -20,6 +19,7 @@ from shards.feature_encoder import RequestEncoder
 from shards.features import FEATURES_FILE
 from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.golden import GOLDEN_FILE, golden_of, write_golden
+from shards.json_codec import to_json
 from shards.manifest import Manifest
 from shards.merging import fuse
 from shards.release import Stage
@@ -31,6 +31,7 @@ from training.models.three_tower import ThreeTower
 from training.programs import Program, interaction, scorer, user_tower
 from training.rankers import Rankers
 from training.snapshot import Snapshot
+from training.task_serving import lengths
 from training.tensors import Tensors, as_tensors
 
 PRE_RANKER = "pre-ranker"
@@ -123,15 +124,22 @@ def _write_ranker(
     asked: Sequence[_Asked],
     destination: Destination,
 ) -> None:
-    first, item_ND, tasks = asked[0], _item_vectors(model, item), tuple(rankers.exponents)
+    first, item_ND, tasks, serving = asked[0], _item_vectors(model, item), rankers.tasks, rankers.serving
+    items = ForwardIndex(snapshot.items)
+    expected = {
+        task: adjustment.expected_of(lengths(items, adjustment.column))
+        for task, adjustment in serving.adjustments.items()
+    }
 
     def columns(one: _Asked) -> dict[str, Floats]:
         logit_1CT = model.score(one.request, item_ND[one.row_C].unsqueeze(0), one.cross_CK.unsqueeze(0))
-        probability_CT = F.sigmoid(logit_1CT)[0].numpy()
-        by_task = {task: np.ascontiguousarray(probability_CT[:, t]) for t, task in enumerate(tasks)}
-        return {SCORE: fuse(by_task, rankers.exponents), **by_task}
+        predicted_CT = rankers.links(logit_1CT)[0].numpy()
+        by_task = {task: np.ascontiguousarray(predicted_CT[:, t]) for t, task in enumerate(tasks)}
+        for task, expected_N in expected.items():
+            by_task[task] = by_task[task] / expected_N[one.row_C.numpy()]
+        return {SCORE: fuse(by_task, serving.exponents, serving.thresholds), **by_task}
 
-    programs = (scorer(model, first.request, item_ND[first.row_C].clone(), first.cross_CK),)
+    programs = (scorer(model, rankers.links, first.request, item_ND[first.row_C].clone(), first.cross_CK),)
     version = destination.model(RANKER)
     manifest = Manifest(
         name=version.model,
@@ -141,7 +149,11 @@ def _write_ranker(
         sizes={"items": len(item_ND), "embedding": item_ND.shape[1]},
         programs={program.name: program.spec for program in programs},
         tasks=tasks,
-        params={"task_exponents": dict(rankers.exponents)},
+        params={
+            "task_exponents": dict(serving.exponents),
+            "task_thresholds": dict(serving.thresholds),
+            "length_adjustments": to_json(serving.adjustments),
+        },
         metrics={"ndcg_10": rankers.ranker_ndcg},
         training_range=snapshot.training_range,
         settings=destination.settings,

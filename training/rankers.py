@@ -5,7 +5,7 @@ A recipe may have one of them alone: a ranker without a pre-ranker is given what
 Legend: Q = requests, T = tasks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, repeat
 
@@ -22,20 +22,22 @@ from training.checkpoints import Checkpoints
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, ranks, rejected
 from training.models.multi_task_ranker import MultiTaskRanker
+from training.models.task_links import TaskLinks
 from training.models.three_tower import ThreeTower
 from training.ranking import (
     CandidateModel,
     RankingSet,
     RankingTraining,
-    fused,
     ndcg_at_10,
     predict,
     ranking_set,
     train_ranker,
-    tune_exponents,
 )
 from training.recipe import Recipe
 from training.snapshot import Requests, Snapshot
+from training.task_labels import TaskLabels
+from training.task_losses import FittedTasks, fitted_tasks
+from training.task_serving import TaskServing, calibrated, fitted_serving
 from training.trainer import Observer, Seeded, ignore
 
 
@@ -48,7 +50,7 @@ class Judgements:
 
     requests: Requests
     candidates: Sequence[Candidates]
-    labels: Sequence[Sequence[frozenset[str]]]
+    labels: Sequence[Sequence[TaskLabels]]
     known: Sequence[pa.Table]
 
     def __len__(self) -> int:
@@ -71,8 +73,10 @@ class Rankers:
     ranker: MultiTaskRanker | None
     spec: FeatureSpec
     tokenizer: Tokenizer
-    exponents: Mapping[str, float]
-    """By task, where there is a ranker."""
+    tasks: tuple[str, ...]
+    links: TaskLinks
+    serving: TaskServing
+    """How the ranker's predictions are served, where there is one."""
     pre_ranker_ndcg: float
     ranker_ndcg: float
     """NDCG@10 on the requests that training did not see; NaN for a model that there is not."""
@@ -104,25 +108,42 @@ def train_rankers(
     ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
     checkpoints = checkpoints or Checkpoints()
     pre_ranker_ndcg = ranker_ndcg = float("nan")
-    exponents: dict[str, float] = {}
+    serving = TaskServing()
+    fitted = fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT)
+    links = fitted.links()
     if pre_ranker and recipe.pre_ranker:
         fit = recipe.pre_ranker.training
         pre_ranker_ndcg = _train(
-            "pre_ranker", pre_ranker, fit, examples, judged, generator, observe, checkpoints
+            "pre_ranker", pre_ranker, fit, examples, fitted, judged, generator, observe, checkpoints
         )
     both = (examples, judged)
     if ranker and recipe.ranker:
         keep = recipe.ranker.candidates
         examples, judged = (_passed_on(pre_ranker, part, keep) for part in (examples, judged))
-        _train("ranker", ranker, recipe.ranker.training, examples, judged, generator, observe, checkpoints)
-        tuned, ranker_ndcg = _tuned(ranker, judged)
-        exponents = dict(zip((task.name for task in recipe.tasks), tuned, strict=True))
+        _train(
+            "ranker",
+            ranker,
+            recipe.ranker.training,
+            examples,
+            fitted,
+            judged,
+            generator,
+            observe,
+            checkpoints,
+        )
+        with torch.inference_mode():
+            logit_QCT = predict(ranker, judged)
+        if recipe.ranker.training.calibrate:
+            links = calibrated(links, recipe.tasks, logit_QCT, judged)
+        serving, ranker_ndcg = fitted_serving(recipe.tasks, items, examples, judged, links(logit_QCT))
     return Rankers(
         pre_ranker=pre_ranker,
         ranker=ranker,
         spec=spec,
         tokenizer=tokenizer,
-        exponents=exponents,
+        tasks=tuple(task.name for task in recipe.tasks),
+        links=links,
+        serving=serving,
         pre_ranker_ndcg=pre_ranker_ndcg,
         ranker_ndcg=ranker_ndcg,
         rejected_QR=_rejected(recipe, pre_ranker, ranker, both, generator),
@@ -157,6 +178,7 @@ def _train(
     model: torch.nn.Module,
     training: RankingTraining,
     examples: RankingSet,
+    fitted: FittedTasks,
     judged: RankingSet,
     generator: torch.Generator,
     observe: Observer,
@@ -172,18 +194,12 @@ def _train(
         model,
         training,
         examples,
+        fitted,
         generator,
         evaluate=evaluate,
         observe=observe,
         checkpoint=checkpoints.next(name, generator),
     ).best_metric
-
-
-def _tuned(ranker: CandidateModel, judged: RankingSet) -> tuple[tuple[float, ...], float]:
-    with torch.inference_mode():
-        logit_QCT = predict(ranker, judged)
-    exponents = tune_exponents(logit_QCT, judged)
-    return exponents, ndcg_at_10(fused(logit_QCT, exponents), judged)
 
 
 def _rejected(

@@ -4,7 +4,7 @@ Legend: Q = requests, B = batch, C = candidates, K = cross features, N = items, 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,9 @@ from shards.feature_encoder import RequestEncoder
 from shards.forward_index import ForwardIndex
 from shards.search_context import SearchContext
 from training.checkpoints import NOT_KEPT, Checkpoint
-from training.losses import MASKED, binary_loss, listwise_loss
+from training.losses import MASKED
+from training.task_labels import TaskLabels
+from training.task_losses import FittedTasks, listwise_losses, pointwise_losses, thinned
 from training.tensors import Tensors, as_tensors, rows_of
 from training.trainer import FitConfig, Fitted, Observer, fit, ignore, shuffled_batches
 
@@ -38,8 +40,12 @@ class RankingTraining:
     """How to train a model of candidates."""
 
     fit: FitConfig = field(default_factory=lambda: FitConfig(batch_size=64, epochs=8, learning_rate=2e-3))
+    listwise_weight: float = 1.0
+    """Weight of the listwise loss of binary tasks; at 0, requests of which nothing was taken train too."""
     binary_weight: float = 0.1
-    """Weight of the binary loss, which makes outputs probabilities, beside the listwise one."""
+    """Weight of the loss of each candidate by itself, which makes outputs probabilities, times or numbers."""
+    calibrate: bool = False
+    """Whether a scale and a shift of logits are fitted to the requests held out, for each probability."""
     second_task_weight: float = 0.3
     """Weight of every task after the first."""
     sampled: int = 100
@@ -50,7 +56,8 @@ class RankingTraining:
 class RankingSet:
     """Requests with the candidates they got, padded to one length.
 
-    Labels of the first task mark the one item that was taken; a request whose item no channel found has none.
+    Labels of the first task mark what was taken; a request of which no channel found it has none. A weight of
+    0 is that of a label that is not defined, or of a candidate that is not there.
     """
 
     request: Tensors
@@ -59,6 +66,7 @@ class RankingSet:
     present_QC: Tensor
     cross_QCK: Tensor
     label_QCT: Tensor
+    weight_QCT: Tensor
 
     def __len__(self) -> int:
         return len(self.row_QC)
@@ -71,6 +79,7 @@ class RankingSet:
             present_QC=self.present_QC[rows],
             cross_QCK=self.cross_QCK[rows],
             label_QCT=self.label_QCT[rows],
+            weight_QCT=self.weight_QCT[rows],
         )
 
     def first(self, keep: int) -> "RankingSet":
@@ -82,6 +91,7 @@ class RankingSet:
             present_QC=self.present_QC[:, :keep],
             cross_QCK=self.cross_QCK[:, :keep],
             label_QCT=self.label_QCT[:, :keep],
+            weight_QCT=self.weight_QCT[:, :keep],
         )
 
     def best(self, priority_QC: Tensor, keep: int) -> "RankingSet":
@@ -95,6 +105,7 @@ class RankingSet:
             present_QC=self.present_QC.gather(1, at_QC),
             cross_QCK=_gathered(self.cross_QCK, at_QC),
             label_QCT=_gathered(self.label_QCT, at_QC),
+            weight_QCT=_gathered(self.weight_QCT, at_QC),
         )
 
 
@@ -107,9 +118,9 @@ def ranking_set(
     items: ForwardIndex,
     contexts: Sequence[SearchContext],
     candidates: Sequence[Candidates],
-    labels: Sequence[Sequence[frozenset[str]]],
+    labels: Sequence[Sequence[TaskLabels]],
 ) -> RankingSet:
-    """Return the encoded set; `labels` [Q][T] are the items relevant to each request and task.
+    """Return the encoded set; `labels` [Q][T] are what items came to.
 
     Each request's own encoder crosses it with its candidates. Items' own features are as in `items`.
     """
@@ -117,7 +128,7 @@ def ranking_set(
     tasks = len(labels[0]) if labels else 0
     row_QC = np.zeros((len(contexts), longest), np.int64)
     present_QC = np.zeros(row_QC.shape, np.bool_)
-    label_QCT = np.zeros((*row_QC.shape, tasks), np.bool_)
+    label_QCT, weight_QCT = np.zeros((2, *row_QC.shape, tasks), np.float32)
     cross_QCK: NDArray[np.float32] | None = None
     encoder: RequestEncoder | None = None
     for q, (encoder, context, found) in enumerate(zip(encoders, contexts, candidates, strict=True)):
@@ -126,8 +137,8 @@ def ranking_set(
         if cross_QCK is None:
             cross_QCK = np.zeros((*row_QC.shape, cross_CK.shape[1]), np.float32)
         row_QC[q, : len(rows)], present_QC[q, : len(rows)], cross_QCK[q, : len(rows)] = rows, True, cross_CK
-        for task, relevant in enumerate(labels[q]):
-            label_QCT[q, : len(rows), task] = [item_id in relevant for item_id in found.item_ids]
+        for task, known in enumerate(labels[q]):
+            label_QCT[q, : len(rows), task], weight_QCT[q, : len(rows), task] = known.of(found.item_ids)
     if cross_QCK is None or encoder is None:
         raise ValueError("there are no requests to rank for")
     return RankingSet(
@@ -137,6 +148,7 @@ def ranking_set(
         present_QC=torch.from_numpy(present_QC),
         cross_QCK=torch.from_numpy(cross_QCK),
         label_QCT=torch.from_numpy(label_QCT),
+        weight_QCT=torch.from_numpy(weight_QCT),
     )
 
 
@@ -151,23 +163,27 @@ def train_ranker(
     model: torch.nn.Module,
     training: RankingTraining,
     examples: RankingSet,
+    tasks: FittedTasks,
     generator: torch.Generator,
     *,
     evaluate: Callable[[], float] | None = None,
     observe: Observer = ignore,
     checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
-    """Train in place on the requests that have a relevant candidate."""
-    useful_Q = examples.label_QCT[..., 0].any(dim=1).nonzero().squeeze(1)
+    """Train in place; where anything is listwise, on the requests that have a relevant candidate."""
+    taught_QC = examples.label_QCT[..., 0] > 0 if training.listwise_weight else examples.present_QC
+    useful_Q = taught_QC.any(dim=1).nonzero().squeeze(1)
+    named = enumerate(tasks.tasks)
+    weight_T = torch.tensor([task.weighed(t, training.second_task_weight) for t, task in named])
 
     def loss(batch_B: Tensor) -> Tensor:
-        batch = _sampled(examples[useful_Q[batch_B]], training.sampled, generator)
-        logit_BCT, label_BCT = logits_of(model, batch), batch.label_QCT.to(torch.float32)
-        listwise_T = listwise_loss(logit_BCT, label_BCT, batch.present_QC)
-        binary_T = binary_loss(logit_BCT, label_BCT, batch.present_QC)
-        weight_T = torch.full_like(listwise_T, training.second_task_weight)
-        weight_T[0] = 1.0
-        return ((listwise_T + training.binary_weight * binary_T) * weight_T).sum()
+        batch = _looked_at(examples[useful_Q[batch_B]], training, tasks, generator)
+        logit_BCT = logits_of(model, batch)
+        labels = (batch.label_QCT, batch.weight_QCT)
+        loss_T = training.binary_weight * pointwise_losses(tasks, logit_BCT, *labels)
+        if training.listwise_weight:
+            loss_T = loss_T + training.listwise_weight * listwise_losses(tasks, logit_BCT, *labels)
+        return (loss_T * weight_T).sum()
 
     return fit(
         name,
@@ -181,22 +197,22 @@ def train_ranker(
     )
 
 
-def _sampled(batch: RankingSet, count: int, generator: torch.Generator) -> RankingSet:
-    """Return the batch with what was taken and a random choice of the other candidates."""
+def _looked_at(
+    batch: RankingSet, training: RankingTraining, tasks: FittedTasks, generator: torch.Generator
+) -> RankingSet:
+    """Return the batch with what was taken and some others: a fixed number, or each by its tasks' shares."""
     priority_BC = torch.rand(batch.row_QC.shape, generator=generator)
-    return batch.best(priority_BC + batch.label_QCT[..., 0], count)
+    if not tasks.thins:
+        return batch.best(priority_BC + (batch.label_QCT[..., 0] > 0), training.sampled)
+    weight_BCT = thinned(tasks, batch.label_QCT, batch.weight_QCT, generator)
+    kept_BC = (weight_BCT > 0).any(dim=-1)
+    return replace(batch, weight_QCT=weight_BCT).best(kept_BC.float(), int(kept_BC.sum(dim=1).max()))
 
 
 def predict(model: CandidateModel, examples: RankingSet) -> Tensor:
     """Return the logits [Q, C, T] of a whole set."""
     batches = torch.arange(len(examples)).split(_EVALUATION_BATCH)  # type: ignore[no-untyped-call]
     return torch.cat([logits_of(model, examples[batch]) for batch in batches])
-
-
-def fused(logit_QCT: Tensor, exponents: Sequence[float]) -> Tensor:
-    """Return the log of the fused score [Q, C]: the sum over tasks of exponent * log probability."""
-    log_p_QCT = torch.nn.functional.logsigmoid(logit_QCT)
-    return (log_p_QCT * torch.tensor(exponents)).sum(dim=-1)
 
 
 def ndcg_at_10(score_QC: Tensor, examples: RankingSet) -> float:
@@ -209,16 +225,7 @@ def ndcg_at_10(score_QC: Tensor, examples: RankingSet) -> float:
 def taken_ranks(score_QC: Tensor, examples: RankingSet) -> Tensor:
     """Return the place of each request's taken item [Q], 1 for the first; 0 where no channel found it."""
     score_QC = score_QC.masked_fill(~examples.present_QC, MASKED)
-    taken_QC = examples.label_QCT[..., 0]
+    taken_QC = examples.label_QCT[..., 0] > 0
     own_Q1 = score_QC.masked_fill(~taken_QC, MASKED).amax(dim=1, keepdim=True)
     rank_Q = 1 + (score_QC > own_Q1).sum(dim=1)
     return torch.where(taken_QC.any(dim=1), rank_Q, 0)
-
-
-def tune_exponents(logit_QCT: Tensor, examples: RankingSet) -> tuple[float, ...]:
-    """Return each task's exponent: 1 for the first, for the others what gives the best NDCG@10."""
-    chosen = [1.0] + [0.0] * (logit_QCT.shape[-1] - 1)
-    for task in range(1, len(chosen)):
-        options = [[*chosen[:task], e, *chosen[task + 1 :]] for e in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)]
-        chosen = max(options, key=lambda option: ndcg_at_10(fused(logit_QCT, option), examples))
-    return tuple(chosen)

@@ -25,6 +25,7 @@ from training.paths import PathTraining
 from training.prod2vec import Prod2VecTraining
 from training.ranking import RankingTraining
 from training.sequences import SequenceTraining
+from training.tasks import Task
 from training.two_tower_training import TwoTowerTraining
 from training.updates import UpdateTraining
 
@@ -33,20 +34,6 @@ EMBEDDING_RECALL = "embedding recall@100"
 
 M = TypeVar("M")
 """The settings of a ranker's model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a ranker predicts of a candidate.
-
-    `target_only` tasks are about the one item that the query led to. Others are about every item that the
-    user acted on in one of `actions` (all of them, if empty) from the query's moment until `window_s` later.
-    """
-
-    name: str
-    target_only: bool = False
-    actions: tuple[str, ...] = ()
-    window_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +154,7 @@ class Recipe:
         names = [channel.name for channel in self.channels]
         if len(set(names)) != len(names):
             raise ValueError("channel names must differ")
-        if self.ranks and (not self.tasks or not self.tasks[0].target_only):
-            raise ValueError("the first task of rankers must be about the item that the query led to")
+        self._check_tasks()
         if any(c.source == "item_vectors" for c in self.channels) != (self.item_pairs is not None):
             raise ValueError("channels of source item_vectors and item_pairs go together")
         if sum(channel.source == "two_tower" for channel in self.channels) > 1:
@@ -187,6 +173,16 @@ class Recipe:
             raise ValueError("holdout must be a share between 0 and 1")
         for path, problem in self.diversity.problems():
             raise ValueError(f"diversity.{path} {problem}")
+
+    def _check_tasks(self) -> None:
+        names = tuple(task.name for task in self.tasks)
+        if len(set(names)) != len(names):
+            raise ValueError("task names must differ")
+        if self.ranks and (not names or not self.tasks[0].of_all):
+            raise ValueError("the first task of rankers must be binary, and defined of all candidates")
+        for stage in (self.pre_ranker, self.ranker):
+            if stage is not None and stage.model.tasks != names:
+                raise ValueError(f"the tasks are {', '.join(names)}; those of a ranker's model differ")
 
     def _check_embedding(self) -> None:
         follows_paths = any(channel.source == "deep_retrieval" for channel in self.channels)

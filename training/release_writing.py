@@ -190,7 +190,7 @@ def release_of(
         gate=replace(recipe.gate, model=destination.model(GATE) if recipe.gate_model else None),
         pre_ranker=scorer(PRE_RANKER, recipe.pre_ranker),
         ranker=scorer(RANKER, recipe.ranker or recipe.glmix),
-        task_exponents=rankers.exponents if rankers else {},
+        task_exponents=rankers.serving.exponents if rankers else {},
         attributes=recipe.attributes,
         diversity=recipe.diversity if recipe.diversity.changes_order else None,
         history_limit=recipe.history_limit,

@@ -8,12 +8,11 @@ import pyarrow as pa
 
 from shards.manifest import TrainingRange
 from shards.search_context import SearchContext
-from training.datasets.contexts import Histories, search_contexts
+from training.datasets.contexts import search_contexts
 from training.datasets.splits import before
 from training.datasets.tables import TIMESTAMP, Dataset, timestamps_ms
 from training.item_graph import ItemGraph, with_neighbours
 from training.item_statistics import items_as_of
-from training.recipe import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,26 +89,3 @@ def browsing_at(dataset: Dataset, now_ms: int, *, newest: int, history_limit: in
     )
     contexts = list(search_contexts(dataset, queries, history_limit=history_limit))
     return Requests(contexts=contexts, item_ids=[""] * len(contexts))
-
-
-def task_labels(
-    dataset: Dataset, requests: Requests, tasks: Sequence[Task]
-) -> list[tuple[frozenset[str], ...]]:
-    """Return for each request the items relevant to each task; see `Task`."""
-    histories = Histories(dataset.events)
-    return [
-        tuple(
-            frozenset([item_id]) if task.target_only else _acted_on(histories, context, task)
-            for task in tasks
-        )
-        for context, item_id in zip(requests.contexts, requests.item_ids, strict=True)
-    ]
-
-
-def _acted_on(histories: Histories, context: SearchContext, task: Task) -> frozenset[str]:
-    history = histories.of(context.user.user_id)
-    first, last = np.searchsorted(
-        history.timestamps_ms, [context.now_ms, context.now_ms + task.window_s * 1000 + 1]
-    ).tolist()
-    events = zip(history.item_ids[first:last], history.actions[first:last], strict=True)
-    return frozenset(item_id for item_id, action in events if not task.actions or action in task.actions)

@@ -27,11 +27,13 @@ from training.channels import Destination
 from training.datasets.tables import TIMESTAMP
 from training.features import FittingData, fit_spec, model_inputs
 from training.models.multi_task_ranker import MultiTaskRanker
+from training.models.task_links import probabilities
 from training.models.three_tower import ThreeTower
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Rankers
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.snapshot import Snapshot
+from training.task_serving import TaskServing
 
 NOW_MS = 1_320_000_000_000
 _DAY_MS = 86_400_000
@@ -138,7 +140,9 @@ def write_scorers(root: Path, shop: LargeShop) -> None:
         ranker=MultiTaskRanker(ranker.model, inputs).eval() if ranker else None,
         spec=spec,
         tokenizer=tokenizer,
-        exponents={"purchase": 1.0, "basket": 0.1},
+        tasks=("purchase", "basket"),
+        links=probabilities(2),
+        serving=TaskServing(exponents={"purchase": 1.0, "basket": 0.1}),
         pre_ranker_ndcg=0.0,
         ranker_ndcg=0.0,
     )

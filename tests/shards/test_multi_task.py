@@ -140,5 +140,5 @@ def test_an_exponent_for_no_task_of_the_bundle_is_refused(models: Path, tmp_path
         for name in bundle.manifest.files:
             (folder / name).write_bytes((original / name).read_bytes())
 
-    with pytest.raises(MismatchedBundle, match="has an exponent for 'purchase', which is no task of it"):
+    with pytest.raises(MismatchedBundle, match="has a setting for 'purchase', which is no task of it"):
         open_servable(open_bundle(write_bundle(tmp_path, described, fill)), "cpu")

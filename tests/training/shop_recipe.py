@@ -12,7 +12,8 @@ from training.gate import GateTraining
 from training.models.multi_task_ranker import MultiTaskRankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
-from training.recipe import FeatureRecipe, RankerRecipe, Recipe, Task
+from training.recipe import FeatureRecipe, RankerRecipe, Recipe
+from training.tasks import Task
 from training.trainer import FitConfig
 from training.two_tower_training import TwoTowerTraining
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from shards.onnx_program import OnnxProgram
 from tests.training.model_batches import candidate_batch, item_batch, model_inputs, request_batch
 from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
+from training.models.task_links import probabilities
 from training.models.three_tower import ThreeTower, ThreeTowerConfig
 from training.models.two_tower import TwoTower, TwoTowerConfig
 from training.onnx_export import faster_onnx
@@ -55,7 +56,7 @@ def test_the_ranker(history: bool) -> None:
     model = MultiTaskRanker(config, model_inputs(history=history)).eval()
     request, item = request_batch(1), model.encode_item(item_batch())
     rows, cross, _ = candidate_batch(1, ROWS)
-    program = scorer(model, request, item[:3].detach(), cross[0, :3])
+    program = scorer(model, probabilities(2), request, item[:3].detach(), cross[0, :3])
     inputs = {**request, "item": item[rows[0]], "cross": cross[0]}
     expected = model(request, item_batch(), rows, cross)[0].sigmoid()
     torch.testing.assert_close(run_onnx(program, inputs), expected, rtol=1e-4, atol=1e-5)

@@ -20,14 +20,16 @@ from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerCo
 from training.ranking import (
     RankingSet,
     RankingTraining,
-    fused,
     ndcg_at_10,
     predict,
     ranking_set,
     taken_ranks,
     train_ranker,
-    tune_exponents,
 )
+from training.task_labels import TaskLabels
+from training.task_losses import fitted_tasks
+from training.task_serving import fused, tune_exponents, tune_thresholds
+from training.tasks import Task
 from training.trainer import FitConfig, Seeded
 
 ITEMS = ForwardIndex(pa.table({"item_id": ["a", "b", "c"]}))
@@ -45,13 +47,13 @@ def found(*item_ids: str) -> Candidates:
     return Candidates(item_ids=item_ids, columns={"lexical.rank": ranks})
 
 
+def took(item_ids: str) -> TaskLabels:
+    return TaskLabels(by_item=dict.fromkeys(item_ids, 1.0))
+
+
 def examples() -> RankingSet:
     contexts = [SearchContext(query="x", features={"size": float(n)}, now_ms=0) for n in range(3)]
-    labels = [
-        (frozenset("b"), frozenset("ab")),
-        (frozenset("a"), frozenset("c")),
-        (frozenset("c"), frozenset[str]()),
-    ]
+    labels = [(took("b"), took("ab")), (took("a"), took("c")), (took("c"), took(""))]
     encoder = RequestEncoder(SPEC, None, ITEMS.rows, ITEMS.columns(("item_id",)))
     return ranking_set(
         repeat(encoder, 3), ITEMS, contexts, [found("c", "b", "a"), found("a"), found("b")], labels
@@ -76,17 +78,28 @@ def test_ranks_count_an_item_that_no_channel_found_as_missed() -> None:
 
 
 def test_fused_is_the_log_of_the_product_of_powers() -> None:
-    logits = torch.tensor([[[0.3, -2.0]]])
-    p = logits.sigmoid()[0, 0]
-    assert fused(logits, (1.0, 0.5)).item() == pytest.approx((p[0] * p[1] ** 0.5).log().item(), rel=1e-5)
+    p = torch.tensor([0.3, 0.1])
+    assert fused(p.reshape(1, 1, 2), (1.0, 0.5)).item() == pytest.approx(
+        (p[0] * p[1] ** 0.5).log().item(), rel=1e-5
+    )
 
 
 def test_exponents_follow_a_task_that_helps_and_ignore_one_that_harms() -> None:
     made = examples()
-    helps = torch.where(made.label_QCT[..., :1], 3.0, -3.0)
+    helps = torch.where(made.label_QCT[..., :1] > 0, 3.0, -3.0)
     wrong = torch.tensor([[0.4, 0.2, 0.3], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).unsqueeze(-1)
-    assert tune_exponents(torch.cat([wrong, helps], dim=-1), made)[1] > 0
-    assert tune_exponents(torch.cat([helps, -4 * helps], dim=-1), made) == (1.0, 0.0)
+    assert tune_exponents(torch.cat([wrong, helps], dim=-1).sigmoid(), made)[1] > 0
+    assert tune_exponents(torch.cat([helps, -4 * helps], dim=-1).sigmoid(), made) == (1.0, 0.0)
+
+
+def test_a_threshold_is_set_where_what_is_below_it_was_never_taken() -> None:
+    made = examples()
+    misled = torch.tensor([[0.9, 0.5, 0.1], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]])
+    liked = torch.where(made.label_QCT[..., 0] > 0, 0.8, 0.1)
+    liked[0, 0] = 0.05
+    predictions = torch.stack([misled, liked], dim=-1)
+    assert 0.05 < tune_thresholds(predictions, made, (1.0, 0.0))[1] < 0.8
+    assert tune_thresholds(torch.stack([liked, misled], dim=-1), made, (1.0, 0.0)) == (0.0, 0.0)
 
 
 def test_training_learns_what_was_taken() -> None:
@@ -97,6 +110,7 @@ def test_training_learns_what_was_taken() -> None:
         model_inputs(SPEC, None, 3),
     )
     training = RankingTraining(fit=FitConfig(epochs=60, batch_size=2, learning_rate=0.01))
-    train_ranker("ranker", model, training, made, generator)
+    tasks = fitted_tasks((Task(name="take"), Task(name="near")), made.label_QCT, made.weight_QCT)
+    train_ranker("ranker", model, training, made, tasks, generator)
     with torch.inference_mode():
         assert taken_ranks(predict(model, made)[..., 0], made).tolist() == [1, 1, 0]

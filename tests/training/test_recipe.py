@@ -10,6 +10,7 @@ from training.channel_recipe import ChannelRecipe
 from training.overrides import with_overrides
 from training.recipe import Recipe, version_of
 from training.recipes import CARDS, RECIPES
+from training.tasks import Task
 
 RECIPE = RECIPES["movielens"]
 
@@ -87,6 +88,8 @@ def test_contradictions_are_refused() -> None:
     with pytest.raises(ValueError, match="must differ"):
         replace(RECIPE, channels=twice)
     with pytest.raises(ValueError, match="first task"):
+        replace(RECIPE, tasks=(Task(name="stars", kind="regression", value="rating"), *RECIPE.tasks))
+    with pytest.raises(ValueError, match="those of a ranker's model differ"):
         replace(RECIPE, tasks=tuple(reversed(RECIPE.tasks)))
     towers = (ChannelRecipe(name="a", source="two_tower"), ChannelRecipe(name="b", source="two_tower"))
     with pytest.raises(ValueError, match="at most one"):

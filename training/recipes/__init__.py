@@ -7,6 +7,7 @@ from training.recipe import Recipe
 from training.recipes.avito import AVITO
 from training.recipes.beauty_next import BEAUTY_NEXT
 from training.recipes.card import Card
+from training.recipes.completejourney import COMPLETEJOURNEY
 from training.recipes.completejourney_next import COMPLETEJOURNEY_NEXT
 from training.recipes.cross_shop import CROSS_SHOP, CROSS_SHOP_QUERIES
 from training.recipes.deep_retrieval import DEEP_RETRIEVAL
@@ -21,6 +22,7 @@ from training.recipes.movielens_ensemble import MOVIELENS_ENSEMBLE
 from training.recipes.movielens_glmix import MOVIELENS_GLMIX
 from training.recipes.movielens_left_over import MOVIELENS_LEFT_OVER
 from training.recipes.movielens_next import MOVIELENS_NEXT
+from training.recipes.movielens_small import MOVIELENS_SMALL
 from training.recipes.movielens_updates import MOVIELENS_UPDATES
 from training.recipes.neural_cf import NEURAL_CF
 from training.recipes.online_retail import ONLINE_RETAIL
@@ -98,6 +100,18 @@ CARDS: tuple[Card, ...] = (
         systems=("C3", "C5", "C8"),
         source="geohash, Niemeyer 2008; check-ins, Cho et al., KDD 2011",
         effect="where people go next is near where they go: near beats popular",
+    ),
+    Card(
+        recipe=COMPLETEJOURNEY,
+        systems=("K1", "K2", "K4"),
+        source="shared bottom, Caruana 1997; calibration, He et al., 2014; watch time, RecSys 2016",
+        effect="calibrated after down-sampling; t/(1+t) labels predict watch time better than its mean",
+    ),
+    Card(
+        recipe=MOVIELENS_SMALL,
+        systems=("K1", "K2", "K5"),
+        source="calibration, He et al., ADKDD 2014; completion over f(length), practice; no paper",
+        effect="completion divided by a fitted f(length) favours no length",
     ),
     Card(
         recipe=COMPLETEJOURNEY_NEXT,
