@@ -30,7 +30,7 @@ from training.retraining_schedule import Fitted, Kind, Schedule, due, verdict
 from training.run import Run
 from training.trainer import Observer, PhaseStarted
 
-WORSE = "WORSE_QUALITY"
+WORSE = "WORSE_RELEASE"
 """The reason of what is refused for its quality."""
 
 
@@ -133,21 +133,23 @@ def _retrain(
                 f"{found} labels became known since {release.name}, and {quality.least_labels} are needed"
             )
             return NotYet(why=needed)
-        problems = quality.problems(found.live, found.fresh)
+        compared = quality.compared(found, release.version)
         journal = _Journal(workspace, release, model, kind, options)
-        if problems and not options.override_reason:
+        if compared.worse and not options.override_reason:
             journal.add("refused", found)
             raise Refused(
-                f"{model} is not released, for it foretells worse than {release.name}: {'; '.join(problems)} "
-                f"({found.judged} labels held out); --override-reason releases it all the same",
+                f"{model} foretells worse than {release.name}: {verdict(found)}; "
+                "--override-reason releases it nevertheless",
                 reason=WORSE,
             )
         run.observe(PhaseStarted(phase="writing the ranker"))
         write_glmix(found.trained, known, run.browsing(known).contexts, destination)
         publish(made, workspace.models_dir, [model])
-    fresh = _released(release, model, options.now_ms)
+    if compared.worse:
+        compared = replace(compared, override_reason=options.override_reason)
+    fresh = replace(_released(release, model, options.now_ms), quality=compared)
     write_release(workspace, fresh)
-    journal.add("overridden" if problems else "released", found)
+    journal.add("overridden" if compared.worse else "released", found)
     return Retraining(kind=kind, release=fresh, retrained=found)
 
 

@@ -37,7 +37,8 @@ from training.run import Run
 from training.snapshot import Snapshot
 from training.trainer import Advanced, PhaseStarted
 
-_LEAST_LABELS = 2
+_BOTH = 2
+_GROUPS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class Retrained:
     trained: TrainedGLMix
     live: Figures
     fresh: Figures
+    error: Figures
+    """Half the 95 % interval of each difference."""
     labels: int
     """Labels that became known since the one before was fitted."""
     judged: int
@@ -94,7 +97,7 @@ def train_glmix(run: Run, known: Snapshot) -> TrainedGLMix:
     """
     glmix = _glmix(run)
     labels = labels_at(run.dataset.events, glmix.labels, known.now_ms)
-    if len(np.unique(labels.label_L)) < _LEAST_LABELS:
+    if len(np.unique(labels.label_L)) < _BOTH:
         raise InvalidInput(FieldViolation("labels", "there are none of both kinds to learn from"))
     index = ForwardIndex(known.items)
     columns = index.columns(known.items.column_names)
@@ -125,7 +128,8 @@ def retrain_glmix(
 
     The last share `held_out` of the labels that it does not know judges both and trains neither. Where there
     are fewer than `least_labels` of them nothing is fitted, and how many there are is returned. Raises what
-    `restored_glmix` raises, and ValueError for labels of items that are not in the data.
+    `restored_glmix` raises, ValueError for labels of items that are not in the data, and FloatingPointError
+    for effects that are not finite.
     """
     glmix, spec = _glmix(run), source.spec
     index = ForwardIndex(known.items)
@@ -146,6 +150,8 @@ def retrain_glmix(
     fitted, _ = fit_glmix(live, train, glmix.fit, parts=parts, on_step=lambda: run.observe(Advanced()))
     put(model, fitted)
     fresh = figures_of(fitted, newest)
+    if not np.isfinite(fresh.log_loss):
+        raise FloatingPointError(f"the log loss of the new effects is {fresh.log_loss}")
     return Retrained(
         trained=TrainedGLMix(
             model=model,
@@ -156,6 +162,7 @@ def retrain_glmix(
         ),
         live=figures_of(live, newest),
         fresh=fresh,
+        error=_errors(live, fitted, newest),
         labels=new,
         judged=judged,
     )
@@ -172,6 +179,20 @@ def chosen(start: Coefficients, train: Examples, held_out: Examples, fit: GLMixF
         best = min(tried, key=lambda l2: tried[l2][0])
         fit, fitted = fit.with_l2(part, best), tried[best][1]
     return fit
+
+
+def _errors(live: Coefficients, fresh: Coefficients, newest: Examples) -> Figures:
+    """Return half the 95 % interval of each difference, by a jackknife over groups of labels."""
+    group_E = torch.arange(len(newest)) % _GROUPS
+    without = [newest[group_E != group] for group in range(_GROUPS)]
+    gain_GF = np.array([_differences(figures_of(live, e), figures_of(fresh, e)) for e in without])
+    spread_F = np.sum((gain_GF - gain_GF.mean(axis=0)) ** 2, axis=0)
+    auc_error, gauc_error, loss_error = 1.96 * np.sqrt((_GROUPS - 1) / _GROUPS * spread_F)
+    return Figures(auc=float(auc_error), gauc=float(gauc_error), log_loss=float(loss_error))
+
+
+def _differences(live: Figures, fresh: Figures) -> tuple[float, float, float]:
+    return fresh.auc - live.auc, fresh.gauc - live.gauc, fresh.log_loss - live.log_loss
 
 
 def _glmix(run: Run) -> GLMixRecipe:

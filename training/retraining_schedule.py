@@ -4,10 +4,12 @@ Decisions only: time is an argument, and files are read in `deploy`.
 """
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 
+from shards.release_quality import Measure, ReleaseQuality
 from training.datasets.statistics import DAY_MS
-from training.glmix_training import Figures, Retrained
+from training.glmix_training import Retrained
 
 HOUR_MS = 3_600_000
 
@@ -39,7 +41,10 @@ class LabelWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityRules:
-    """What the newest labels, held out of training, must say of new effects beside the live ones."""
+    """What the newest labels, held out of training, must say of new effects beside the live ones.
+
+    Effects are worse where a figure loses more than is tolerated and chance does not explain it.
+    """
 
     held_out: float = 0.2
     """Last share of the labels since the live version."""
@@ -49,17 +54,23 @@ class QualityRules:
     """In nats."""
     most_auc_drop: float = 0.005
 
-    def problems(self, live: Figures, fresh: Figures) -> list[str]:
-        """Return what is worse than it may be; nothing where the new effects may be released."""
-        found = []
-        # Comparisons with NaN, which labels of one kind give, are false and block nothing.
-        if fresh.log_loss > live.log_loss + self.most_log_loss_rise:
-            found.append(f"log loss {fresh.log_loss:.4f}, live {live.log_loss:.4f}")
-        if fresh.auc < live.auc - self.most_auc_drop:
-            found.append(f"AUC {fresh.auc:.4f}, live {live.auc:.4f}")
-        if fresh.log_loss != fresh.log_loss:
-            found.append("log loss is not a number")
-        return found
+    def compared(self, retrained: Retrained, live_version: str) -> ReleaseQuality:
+        """Return how the new effects did beside the live ones, for the release to keep.
+
+        A figure that labels of one kind do not have is left out.
+        """
+        live, fresh, error = retrained.live, retrained.fresh, retrained.error
+        figures = {
+            "log_loss": (live.log_loss, fresh.log_loss, live.log_loss - fresh.log_loss, error.log_loss),
+            "auc": (live.auc, fresh.auc, fresh.auc - live.auc, error.auc),
+        }
+        tolerated = {"log_loss": self.most_log_loss_rise, "auc": self.most_auc_drop}
+        measures = tuple(
+            Measure(name=name, live=was, candidate=now, gain=gain, error=half, tolerated=tolerated[name])
+            for name, (was, now, gain, half) in figures.items()
+            if isfinite(gain) and isfinite(half)
+        )
+        return ReleaseQuality(live_version=live_version, queries=retrained.judged, measures=measures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,8 +177,8 @@ def test_effects_that_foretell_worse_are_refused_unless_somebody_says_why(shop: 
     before, strict = shop.bundles(), {"most_log_loss_rise": 0.0, "most_auc_drop": 0.0}
     refused = shop.retrain(4, data="misled", held_out=0.3, **strict)
     assert isinstance(refused.error, Refused)
-    assert refused.error.reason == "WORSE_QUALITY"
-    assert "foretells worse than movielens-glmix@first: log loss" in str(refused.error)
+    assert refused.error.reason == "WORSE_RELEASE"
+    assert "foretells worse than movielens-glmix@first: on the newest" in str(refused.error)
     assert (shop.bundles(), shop.release().version) == (before, "first")
     assert shop.journal()[-1]["decision"] == "refused"
 
@@ -186,6 +186,10 @@ def test_effects_that_foretell_worse_are_refused_unless_somebody_says_why(shop: 
     forced = shop.retrain(4, *reason, data="misled", held_out=0.3, **strict)
     assert forced.code == 0, forced.error
     assert shop.release().version == "overridden"
+    quality = shop.release().quality
+    assert quality
+    assert (quality.live_version, quality.override_reason) == ("first", "likes were exchanged on purpose")
+    assert "log_loss" in {measure.name for measure in quality.worse}
     last = shop.journal()[-1]
     assert (last["decision"], last["override_reason"]) == ("overridden", "likes were exchanged on purpose")
 
