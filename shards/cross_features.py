@@ -18,13 +18,18 @@ from shards.cross_kinds import (
     CrossKind,
     ExactId,
     HistoryCount,
+    HistoryGap,
     HistoryRecency,
+    HistoryShare,
+    HistorySize,
     ItemNumber,
     NgramOverlap,
     QueryOverlap,
+    QueryTakes,
     ReciprocalRank,
 )
 from shards.history_rows import HistoryRows
+from shards.query_takes import takes_of
 from shards.search_context import SearchContext
 from shards.tokenizer import UNKNOWN, Tokenizer
 from shards.words import encode_ngrams
@@ -88,6 +93,8 @@ def _kind_of(feature: CrossKind, position: int) -> Hashable:
             return ChannelColumn, feature.log1p
         case ReciprocalRank() | ItemNumber():
             return (type(feature),)
+        case QueryTakes():
+            return QueryTakes, feature.source
         case _:
             return position
 
@@ -101,12 +108,12 @@ def _encoder(features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns
             return _rank_encoder([f for f in features if isinstance(f, ReciprocalRank)])
         case ItemNumber():
             return _number_encoder([f for f in features if isinstance(f, ItemNumber)], columns)
-        case HistoryCount() as count:
-            return lambda request: np.log1p(request.history.of(count.actions).count_on(request.rows))
-        case HistoryRecency() as recency:
-            return lambda request: np.exp2(
-                -request.history.of(recency.actions).newest_age_on(request.rows) / recency.half_life_days
-            )
+        case HistoryCount() | HistoryRecency() | HistoryShare() | HistorySize():
+            return _history_encoder(features[0])
+        case HistoryGap() as gap:
+            return _gap_encoder(gap, columns)
+        case QueryTakes() as takes:
+            return _takes_encoder([f for f in features if isinstance(f, QueryTakes)], takes.source, columns)
         case QueryOverlap() as overlap:
             return _query_overlap(overlap, tokenizer, texts(columns[_column(overlap.source)]))
         case NgramOverlap() as overlap:
@@ -153,6 +160,45 @@ def _number_encoder(features: Sequence[ItemNumber], columns: Columns) -> CrossEn
         axis=1,
     )
     return lambda request: scaled_NG[request.rows]
+
+
+def _history_encoder(feature: HistoryCount | HistoryRecency | HistoryShare | HistorySize) -> CrossEncoder:
+    match feature:
+        case HistoryCount():
+            return lambda request: np.log1p(request.history.of(feature.actions).count_on(request.rows))
+        case HistoryRecency():
+            return lambda request: np.exp2(
+                -request.history.of(feature.actions).newest_age_on(request.rows) / feature.half_life_days
+            )
+        case HistoryShare():
+            return lambda request: request.history.of(feature.actions).visit_share_on(request.rows)
+        case HistorySize():
+            return lambda request: np.full(
+                len(request.rows), np.log1p(request.history.of(feature.actions).size(feature.of))
+            )
+
+
+def _gap_encoder(feature: HistoryGap, columns: Columns) -> CrossEncoder:
+    raw_N = numbers(columns[_column(feature.source)])
+    scaled_N = scale(raw_N, log1p=feature.log1p, mean=feature.mean, std=feature.std)
+
+    def encode(request: CrossRequest) -> Floats:
+        if not len(request.history.rows):
+            return np.zeros(len(request.rows), np.float32)
+        gap_C: Floats = scaled_N[request.rows] - scaled_N[request.history.rows].mean()
+        return gap_C
+
+    return encode
+
+
+def _takes_encoder(features: Sequence[QueryTakes], source: str, columns: Columns) -> CrossEncoder:
+    takes = takes_of(columns[_column(source)])
+
+    def encode(request: CrossRequest) -> Floats:
+        found = takes.measures(request.context.query, request.rows)
+        return np.stack([found[feature.of] for feature in features], axis=1)
+
+    return encode
 
 
 def _query_overlap(feature: QueryOverlap, tokenizer: Tokenizer | None, item_texts: list[str]) -> CrossEncoder:

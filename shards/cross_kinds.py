@@ -67,6 +67,80 @@ class HistoryRecency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryShare:
+    """Visits of the user's history with this item over all visits and one; a visit is one moment's events."""
+
+    name: str
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+HISTORY_MEASURES = ("events", "visits", "idle_days")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySize:
+    """log(1 + a measure of the user's history), the same for every candidate; 0 without a history.
+
+    "events", "visits" (distinct moments) or "idle_days" (since the newest event).
+    """
+
+    name: str
+    of: str
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        _check_measure(self.of, HISTORY_MEASURES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryGap:
+    """How far a number of the item, scaled like `Number`, is above its mean over the user's history.
+
+    0 without a history; an item without the number counts as one of the mean of all items.
+    """
+
+    name: str
+    source: str
+    log1p: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        check_scale(self.mean, self.std)
+
+
+TAKES_MEASURES = ("count", "query_share", "item_share", "words_share", "rarest_word_share")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryTakes:
+    """How often, and how surely, the query led to the item before, by the texts that led to it and how often.
+
+    `source` is a column of lists of {"text", "count"}. "count": log(1 + takes of the item after the query).
+    "query_share": these over all takes after the query, smoothed by one. "item_share": these over all takes
+    of the item, an estimate of P(query | item); "words_share" and "rarest_word_share" the same of the query's
+    words, their mean and their least; all three smoothed, and as half the log of the share over 5 %.
+    """
+
+    name: str
+    source: str
+    of: str
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        _check_measure(self.of, TAKES_MEASURES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryOverlap:
     """Share of the query's distinct tokens that an item's text holds; 0 for an empty query."""
 
@@ -131,11 +205,20 @@ CrossKind = (
     | ReciprocalRank
     | HistoryCount
     | HistoryRecency
+    | HistoryShare
+    | HistorySize
+    | HistoryGap
+    | QueryTakes
     | QueryOverlap
     | NgramOverlap
     | ExactId
     | ItemNumber
 )
+
+
+def _check_measure(of: str, known: tuple[str, ...]) -> None:
+    if of not in known:
+        raise ValueError(f"of {of!r} is none of {', '.join(known)}")
 
 
 def _check_item_source(name: str, source: str) -> None:

@@ -55,6 +55,26 @@ class HistoryRows:
         last_C = np.searchsorted(sorted_H, row_C, side="right") - 1
         return np.where(sorted_H[last_C] == row_C, self.ages_days[order[last_C]], np.inf)
 
+    def visit_share_on(self, row_C: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the visits [C] with an event on each row over all visits and one; see `size`."""
+        pairs = np.unique(np.stack([self.rows.astype(np.float64), self.ages_days]), axis=1)[0]
+        first_C, last_C = (np.searchsorted(pairs, row_C, side=side) for side in ("left", "right"))
+        share_C: NDArray[np.float64] = (last_C - first_C) / (1.0 + self.size("visits"))
+        return share_C
+
+    def size(self, of: str) -> float:
+        """Return the number of "events" or "visits" (distinct moments), or the "idle_days" since the last."""
+        if not len(self.rows):
+            return 0.0
+        match of:
+            case "events":
+                return float(len(self.rows))
+            case "visits":
+                return float(len(np.unique(self.ages_days)))
+            case "idle_days":
+                return float(self.ages_days.min())
+        raise ValueError(f"{of!r} is no measure of a history")
+
 
 def history_rows(context: SearchContext, item_rows: Mapping[str, int]) -> HistoryRows:
     """Return the history of `context` on known items; events from the future have age 0."""

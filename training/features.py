@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shards.candidates import Candidates
 from shards.column_encoder import numbers, scale, text_of
-from shards.cross_kinds import ChannelColumn, ItemNumber
+from shards.cross_kinds import ChannelColumn, HistoryGap, ItemNumber
 from shards.feature_encoder import read_source
 from shards.feature_kinds import (
     Categories,
@@ -98,7 +98,7 @@ def _fitted(feature: Feature, data: FittingData) -> Feature:
     match feature:
         case Category() | Categories() | HistoryCategory() | HistoryCategories() if not feature.vocabulary:
             return replace(feature, vocabulary=_vocabulary(_values(feature.source, data)))
-        case Number() | ItemNumber():
+        case Number() | ItemNumber() | HistoryGap():
             mean, std = _moments(numbers(_values(feature.source, data)), log1p=feature.log1p)
             return replace(feature, mean=mean, std=std)
         case Quantile() if not feature.boundaries:

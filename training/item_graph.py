@@ -7,7 +7,7 @@ Legend: N = items, P = places.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from training.sparse_rows import SparseRows
 
 QUERIES = "neighbour_queries"
 """The texts that led to the item most, most first."""
+TAKES = "takes"
+"""The texts that led to the item, each with how often: {"text", "count"}, most first."""
 ITEMS = "neighbour_items"
 """The ids of the items that most of the same users took, nearest first."""
 PLACES = "neighbour_places"
@@ -43,6 +45,8 @@ class ItemGraph:
     """How many neighbours of each kind an item has at most; 0 leaves a column out."""
 
     queries: int = 0
+    takes: int = 0
+    """Texts that led to the item which the table remembers with their counts."""
     items: int = 0
     places: int = 0
     place: str = ""
@@ -53,8 +57,9 @@ class ItemGraph:
     """How fast what queries led to, and what users took, fades."""
 
     def __post_init__(self) -> None:
-        if min(self.queries, self.items, self.places, self.clusters) < 0 or self.clusters == 1:
-            raise ValueError("queries, items, places and clusters must not be negative, nor clusters 1")
+        counts = (self.queries, self.takes, self.items, self.places, self.clusters)
+        if min(counts) < 0 or self.clusters == 1:
+            raise ValueError("counts must not be negative, nor clusters 1")
         if bool(self.places) != bool(self.place):
             raise ValueError("places and place go together")
         if self.half_life_days <= 0:
@@ -66,8 +71,11 @@ def with_neighbours(
 ) -> pa.Table:
     """Return the items [N] with the columns that the graph is asked for, from what lies before `now_ms`."""
     columns = {}
+    texts = _texts(graph, queries, now_ms) if graph.queries or graph.takes else {}
     if graph.queries:
-        columns[QUERIES] = _queries(graph, items, queries, now_ms)
+        columns[QUERIES] = [_first(texts.get(item_id, {}), graph.queries) for item_id in _ids(items)]
+    if graph.takes:
+        items = items.append_column(TAKES, _takes(graph, items, texts))
     liked_UN = None
     if graph.items or graph.clusters:
         liked_UN = likes(items, events, now_ms, half_life_days=graph.half_life_days)
@@ -82,12 +90,21 @@ def with_neighbours(
     return items
 
 
-def _queries(graph: ItemGraph, items: pa.Table, queries: pa.Table, now_ms: int) -> list[list[str]]:
+def _texts(graph: ItemGraph, queries: pa.Table, now_ms: int) -> dict[str, dict[str, float]]:
+    """Return for each item the texts that led to it, and how often."""
     weights: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for text, item_id, weight in weighted_queries(queries, now_ms, graph.half_life_days):
         if known := normalised(text):
             weights[item_id][known] += weight
-    return [_first(weights.get(item_id, {}), graph.queries) for item_id in _ids(items)]
+    return weights
+
+
+def _takes(graph: ItemGraph, items: pa.Table, texts: Mapping[str, dict[str, float]]) -> pa.Array:
+    lists = []
+    for item_id in _ids(items):
+        found = texts.get(item_id, {})
+        lists.append([{"text": text, "count": found[text]} for text in _first(found, graph.takes)])
+    return pa.array(lists, pa.list_(pa.struct([("text", pa.string()), ("count", pa.float64())])))
 
 
 def _items(graph: ItemGraph, items: pa.Table, liked_UN: SparseRows) -> list[list[str]]:

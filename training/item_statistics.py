@@ -22,7 +22,7 @@ _TREND_HALF_LIFE_DAYS = 5.0
 
 
 def items_as_of(
-    items: pa.Table, events: pa.Table, now_ms: int, *, windows_days: Sequence[int] = (30, 7, 90)
+    items: pa.Table, events: pa.Table, now_ms: int, *, windows_days: Sequence[int] = (30, 1, 7, 90)
 ) -> pa.Table:
     """Return the items with the statistics of the events strictly before `now_ms`.
 

@@ -13,10 +13,14 @@ from shards.cross_kinds import (
     ChannelColumn,
     ExactId,
     HistoryCount,
+    HistoryGap,
     HistoryRecency,
+    HistoryShare,
+    HistorySize,
     ItemNumber,
     NgramOverlap,
     QueryOverlap,
+    QueryTakes,
     ReciprocalRank,
 )
 from shards.feature_encoder import RequestEncoder
@@ -47,6 +51,12 @@ COLUMNS: dict[str, list[object]] = {
     "genres": [["Drama", "War"], ["?", "War"], None, []],
     "price": [1.0, None, float("nan"), 1e300],
     "group": ["y", "x", None, "z"],
+    "takes": [
+        [{"text": "red mug", "count": 3.0}, {"text": "red", "count": 1.0}],
+        [{"text": "mug", "count": 2.0}, {"text": "mug", "count": float("nan")}, {"text": None, "count": 1}],
+        None,
+        [{"text": "red mug", "count": 1}, "red mug", {"count": "many"}],
+    ],
     "near": [["b2", "gone", "a1", "c3"], ["A1"], None, []],
 }
 ROWS = {str(item): row for row, item in enumerate(COLUMNS["item_id"])}
@@ -84,10 +94,20 @@ SPEC = FeatureSpec(
         HistoryCount(name="count"),
         HistoryCount(name="bought_count", actions=("purchase",)),
         HistoryRecency(name="recency", half_life_days=2.0),
+        HistoryShare(name="share"),
+        HistorySize(name="events", of="events"),
+        HistorySize(name="bought_visits", of="visits", actions=("purchase",)),
+        HistorySize(name="idle", of="idle_days", actions=("view",)),
         QueryOverlap(name="overlap", source="item.title"),
         NgramOverlap(name="ngram_overlap", source="item.title"),
         ExactId(name="exact"),
         ItemNumber(name="cross_price", source="item.price"),
+        HistoryGap(name="gap", source="item.price", log1p=True),
+        QueryTakes(name="takes", source="item.takes", of="count"),
+        QueryTakes(name="query_share", source="item.takes", of="query_share"),
+        QueryTakes(name="item_share", source="item.takes", of="item_share"),
+        QueryTakes(name="words_share", source="item.takes", of="words_share"),
+        QueryTakes(name="rarest_share", source="item.takes", of="rarest_word_share"),
     )
 )
 ENCODER = RequestEncoder(SPEC, TOKENIZER, ROWS, COLUMNS)
@@ -268,6 +288,52 @@ def test_history_on_the_candidate() -> None:
     assert cross(SearchContext(now_ms=NOW_MS), "count") == [0.0] * 4
 
 
+def test_visits_are_moments_of_the_history() -> None:
+    # a1 in two visits of four, b2 and c3 in one each; "gone" is no item.
+    assert cross(context(), "share") == [0.4, 0.2, 0.2, 0.0]
+    assert cross(context(), "events") == [round(math.log(5), 6)] * 4
+    assert cross(context(), "bought_visits") == [round(math.log(3), 6)] * 4
+    assert cross(context(), "idle") == [round(math.log(5), 6)] * 4
+    nobody = SearchContext(now_ms=NOW_MS)
+    for name in ("share", "events", "bought_visits", "idle", "gap"):
+        assert cross(nobody, name) == [0.0] * 4
+
+
+def test_items_of_one_moment_are_one_visit() -> None:
+    basket = History(("a1", "b2", "a1"), ("purchase",) * 3, (NOW_MS - DAY_MS,) * 3)
+    asked = SearchContext(user=UserState(history=basket), now_ms=NOW_MS)
+    assert cross(asked, "share") == [0.5, 0.5, 0.0, 0.0]
+    assert cross(asked, "bought_visits") == [round(math.log(2), 6)] * 4
+
+
+def test_how_far_a_number_is_from_the_users_own() -> None:
+    own = math.log(2) * 2 / 4
+    found = cross(context(), "gap")
+    assert found[:3] == [round(math.log(2) - own, 6), round(-own, 6), round(-own, 6)]
+    assert found[3] > 600
+
+
+def test_what_the_query_led_to_before() -> None:
+    def share(count: float, total: float) -> float:
+        return round(math.log((count + 0.05) / (total + 1) / 0.05) / 2, 6)
+
+    assert cross(context(), "takes") == [round(math.log(4), 6), 0.0, 0.0, round(math.log(2), 6)]
+    assert cross(context(), "query_share") == [0.6, 0.0, 0.0, 0.2]
+    assert cross(context(), "item_share") == [share(3, 4), share(0, 2), share(0, 0), share(1, 1)]
+    of_words = [[share(4, 4), share(3, 4)], [share(0, 2), share(2, 2)], [share(0, 0)] * 2, [share(1, 1)] * 2]
+    assert cross(context(), "words_share") == pytest.approx([sum(two) / 2 for two in of_words], abs=2e-6)
+    assert cross(context(), "rarest_share") == [min(two) for two in of_words]
+    unasked = replace(context(), query="")
+    assert cross(unasked, "takes") == cross(unasked, "query_share") == [0.0] * 4
+
+
+def test_measures_that_there_are_not() -> None:
+    with pytest.raises(ValueError, match="of 'minutes' is none of events, visits, idle_days"):
+        HistorySize(name="size", of="minutes")
+    with pytest.raises(ValueError, match="of 'minutes' is none of count"):
+        QueryTakes(name="takes", source="item.takes", of="minutes")
+
+
 def test_overlap_of_query_and_title() -> None:
     def asked(query: str) -> SearchContext:
         return replace(context(), query=query)
@@ -370,6 +436,7 @@ def test_500_candidates_take_about_a_millisecond() -> None:
         "title": titles,
         "price": [2.0] * 2_000,
         "group": ["x"] * 2_000,
+        "takes": [[{"text": "red lunch bag", "count": 2.0}, {"text": "bag", "count": 1.0}]] * 2_000,
     }
     encoder = RequestEncoder(SPEC, TOKENIZER, {item: i for i, item in enumerate(items)}, columns)
     bought = tuple(items[i] for i in rng.integers(0, 2_000, 200))

@@ -5,7 +5,7 @@ import pytest
 
 from training.datasets.statistics import DAY_MS
 from training.datasets.tables import TIMESTAMP
-from training.item_graph import CLUSTER, ITEMS, PLACES, QUERIES, ItemGraph, with_neighbours
+from training.item_graph import CLUSTER, ITEMS, PLACES, QUERIES, TAKES, ItemGraph, with_neighbours
 
 ITEM_TABLE = pa.table({"item_id": ["a", "b", "c"]})
 USERS = pa.table({"user_id": ["u", "v", "w", "x"], "country": ["uk", "uk", "fr", None]})
@@ -46,6 +46,14 @@ def test_an_item_has_the_queries_that_led_to_it_most_first() -> None:
 def test_nothing_from_after_the_moment_counts() -> None:
     assert columns(ItemGraph(queries=9))[QUERIES][1] == []
     assert columns(ItemGraph(queries=9), now=10)[QUERIES][1] == ["late"]
+
+
+def test_an_item_remembers_how_often_each_text_led_to_it() -> None:
+    table = with_neighbours(
+        ItemGraph(takes=2, half_life_days=2), ITEM_TABLE, EVENTS, QUERY_TABLE, USERS, 5 * DAY_MS
+    )
+    counts = [{"text": "red mug", "count": 0.75}, {"text": "mug", "count": 0.5**1.5}]
+    assert table.column(TAKES).to_pylist() == [counts, [], []]
 
 
 def test_an_item_has_those_that_its_users_took_too() -> None:
