@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-diversity bench-prerank bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-diversity bench-prerank bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench-diversity: setup  ## what pages that are not all of one kind cost a router
 
 bench-prerank: setup  ## 10,000 candidates pre-ranked on one core (a minute)
 	$(BIN)/python -m tests.bench.prerank
+
+bench-ranking: setup  ## rankers beside LightGBM and logistic regression (an hour); needs HEADRACE_DATA_DIR; ARGS=--quick
+	$(BIN)/python -m tests.bench.ranking $(ARGS)
 
 bench-quality: setup  ## recipes trained and ranked beside other libraries; needs HEADRACE_DATA_DIR; ARGS="--only next_purchase"
 	$(BIN)/python -m tests.bench.quality $(ARGS)

@@ -98,7 +98,7 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
         write_channels(run, early, tokenizer, embedding, earlier, scratch)
         if recipe.fit_merge:
             return Learned(tokenizer=tokenizer, embedding=embedding, merge=_fit_merge(run, scratch))
-        judgements, log = _judgements(run, early, requests, scratch)
+        judgements, log = judgements_of(run, early, requests, scratch)
         assert tokenizer is not None, "rankers and gates read texts"
         rankers = _train_rankers(run, early, tokenizer, judgements) if run.recipe.ranks else None
         if rankers and run.recipe.gate_model and run.recipe.gate_model.label == "page":
@@ -160,7 +160,7 @@ def _fit_merge(run: Run, early: Destination) -> FittedMerge:
     return fitted_merge(asked, retrieved, {c.name: c.weight for c in run.recipe.channels})
 
 
-def _judgements(
+def judgements_of(
     run: Run, early: Snapshot, requests: Requests, scratch: Destination
 ) -> tuple[Judgements, GateLog]:
     """Return the requests with what the early channels find for them, for rankers and for the gate.

@@ -102,7 +102,7 @@ def train_rankers(
     data = FittingData(contexts=train.requests.contexts, item_columns=columns, candidates=train.candidates)
     spec = fit_spec(recipe.features.ranking, data)
     inputs = model_inputs(spec, tokenizer, len(items))
-    examples, judged = (_encoded(spec, tokenizer, items, part) for part in (train, held_out))
+    examples, judged = (encoded(spec, tokenizer, items, part) for part in (train, held_out))
     generator = seeded.apply()
     pre_ranker = ThreeTower(recipe.pre_ranker.model, inputs) if recipe.pre_ranker else None
     ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
@@ -150,7 +150,8 @@ def train_rankers(
     )
 
 
-def _encoded(spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, part: Judgements) -> RankingSet:
+def encoded(spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, part: Judgements) -> RankingSet:
+    """Return the judgements as models take them."""
     encoders = _encoders(spec, tokenizer, items, part.known)
     return ranking_set(encoders, items, part.requests.contexts, part.candidates, part.labels)
 
