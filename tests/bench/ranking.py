@@ -55,7 +55,7 @@ def figures_of(model: Compared, data: RankingData, seed: int) -> dict[str, float
     fit_s = time.perf_counter() - started
     raw_QC = score(data.test)
     present_QC = data.test.present_QC.numpy()
-    label_N = data.test.label_QCT[..., 0].numpy()[present_QC]
+    label_N = data.test.label_QCT[..., 0].numpy()[present_QC] > 0
     raw_N = raw_QC[present_QC]
     probability_N = calibrated(score(data.held_out), data.held_out, raw_N)
     return {
@@ -76,7 +76,7 @@ def calibrated(held_out_QC: Floats, held_out: RankingSet, raw_N: Floats) -> NDAr
     Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
     """
     present_QC = held_out.present_QC.numpy()
-    label_N = held_out.label_QCT[..., 0].numpy()[present_QC]
+    label_N = held_out.label_QCT[..., 0].numpy()[present_QC] > 0
     platt = LogisticRegression(C=1e6).fit(held_out_QC[present_QC][:, None], label_N)
     probability_N: NDArray[np.float64] = platt.predict_proba(raw_N[:, None])[:, 1]
     return probability_N

@@ -29,6 +29,8 @@ from training.recipe import Recipe
 from training.release_writing import write_channels
 from training.run import Run
 from training.snapshot import Requests, Snapshot
+from training.task_labels import task_labels
+from training.task_losses import FittedTasks, fitted_tasks
 
 HELD_OUT = 2000
 """Queries by whose recall the two-tower model stops."""
@@ -44,6 +46,7 @@ class RankingData:
     held_out: RankingSet
     test: RankingSet
     inputs: ModelInputs
+    tasks: FittedTasks
 
 
 def ranking_data(recipe: Recipe, dataset: Dataset, folder: Path, *, queries: int = 0) -> RankingData:
@@ -64,6 +67,8 @@ def ranking_data(recipe: Recipe, dataset: Dataset, folder: Path, *, queries: int
     late = run.snapshot(test_ms)
     embedding = trained_embedding(run, late, tokenizer, run.requests_until(test_ms), early=embedding)
     tested = _judgements(run, late, tokenizer, embedding, asked[: queries or None], folder / "late")
+    labels = task_labels(dataset, tested.requests, recipe.tasks, until_ms=end_ms)
+    tested = replace(tested, labels=labels)
     return _sets(run, early, tokenizer, judged, tested)
 
 
@@ -95,14 +100,17 @@ def _sets(
     spec = fit_spec(recipe.features.ranking, fitting)
     inputs = model_inputs(spec, tokenizer, len(items))
     parts = [encoded(spec, tokenizer, items, part) for part in (train, judged[cut:], tested)]
+    tasks = fitted_tasks(recipe.tasks, parts[0].label_QCT, parts[0].weight_QCT)
     assert recipe.ranker is not None, "there is a ranker to compare"
     if recipe.pre_ranker:
-        parts = _pre_ranked(run, inputs, parts, recipe.ranker.candidates)
+        parts = _pre_ranked(run, inputs, tasks, parts, recipe.ranker.candidates)
     examples, held_out, test = parts
-    return RankingData(train=examples, held_out=held_out, test=test, inputs=inputs)
+    return RankingData(train=examples, held_out=held_out, test=test, inputs=inputs, tasks=tasks)
 
 
-def _pre_ranked(run: Run, inputs: ModelInputs, parts: list[RankingSet], keep: int) -> list[RankingSet]:
+def _pre_ranked(
+    run: Run, inputs: ModelInputs, tasks: FittedTasks, parts: list[RankingSet], keep: int
+) -> list[RankingSet]:
     assert run.recipe.pre_ranker is not None
     examples, held_out, _ = parts
     generator = run.seeded().apply()
@@ -112,6 +120,7 @@ def _pre_ranked(run: Run, inputs: ModelInputs, parts: list[RankingSet], keep: in
         model,
         run.recipe.pre_ranker.training,
         examples,
+        tasks,
         generator,
         evaluate=lambda: ndcg_at_10(predict(model, held_out)[..., 0], held_out),
     )

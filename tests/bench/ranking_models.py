@@ -76,7 +76,7 @@ def _ranker(config: MultiTaskRankerConfig, training: RankingTraining) -> Fit:
         def evaluate() -> float:
             return ndcg_at_10(predict(model, data.held_out)[..., 0], data.held_out)
 
-        train_ranker("ranker", model, training, data.train, generator, evaluate=evaluate)
+        train_ranker("ranker", model, training, data.train, data.tasks, generator, evaluate=evaluate)
         model.eval()
 
         @torch.inference_mode()
@@ -123,7 +123,9 @@ def _lightgbm_set(part: RankingSet) -> lightgbm.Dataset:
 def _examples(part: RankingSet) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the features [N, K] and labels [N] of the candidates that are there, request by request."""
     present_QC = part.present_QC
-    return part.cross_QCK[present_QC].numpy(), part.label_QCT[..., 0][present_QC].numpy().astype(np.int64)
+    return part.cross_QCK[present_QC].numpy(), (part.label_QCT[..., 0][present_QC] > 0).numpy().astype(
+        np.int64
+    )
 
 
 def _as_scorer(log_odds: Callable[[NDArray[np.float32]], Floats]) -> Scorer:

@@ -45,6 +45,7 @@ from training.recipe import RankerRecipe
 from training.refreshing import stretches
 from training.run import Run
 from training.snapshot import snapshot
+from training.task_labels import TaskLabels
 from training.trainer import FitConfig
 
 DATA = shop_dataset()
@@ -145,5 +146,5 @@ def trained_crosses(
     spec, items = ranker.bundle.spec, ForwardIndex(known)
     assert spec is not None
     encoder = RequestEncoder(spec, ranker.bundle.tokenizer, items.rows, items.columns(spec.item_columns))
-    labels = [[frozenset[str]()]] * len(contexts)
+    labels = [[TaskLabels()]] * len(contexts)
     return ranking_set([encoder] * len(contexts), items, contexts, found, labels).cross_QCK.numpy()
