@@ -75,8 +75,9 @@ bench-users: setup  ## what a read of a user and a recorded event cost in LMDB a
 bench-diversity: setup  ## what pages that are not all of one kind cost a router (seconds)
 	$(BIN)/python -m tests.bench.diversity
 
-bench-prerank: setup  ## 10,000 candidates pre-ranked on one core (a minute)
+bench-prerank: setup  ## 10,000 candidates pre-ranked on one core, and what dropping features costs (5 minutes)
 	$(BIN)/python -m tests.bench.prerank
+	$(BIN)/python -m tests.bench.prerank_groups
 
 bench-ranking: setup  ## rankers beside LightGBM and logistic regression (an hour); needs HEADRACE_DATA_DIR; ARGS=--quick
 	$(BIN)/python -m tests.bench.ranking $(ARGS)

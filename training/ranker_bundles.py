@@ -4,7 +4,7 @@ Legend: C = candidates, N = items, D = width of a vector, K = cross features, T 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,13 @@ def write_rankers(
     item = as_tensors(encoder.encode_items(columns))
     asked = [_asked(encoder, items, context, candidates) for context, candidates in requests]
     if rankers.pre_ranker:
-        _write_pre_ranker(rankers, rankers.pre_ranker, snapshot, item, asked, destination)
+        own = rankers
+        if rankers.groups:
+            # A bundle's spec holds what its model reads, so that nothing else is computed.
+            own = replace(rankers, spec=rankers.groups.spec)
+            encoder = RequestEncoder(own.spec, own.tokenizer, items.rows, columns)
+        narrow = [_asked(encoder, items, one.context, one.candidates) for one in asked]
+        _write_pre_ranker(own, rankers.pre_ranker, snapshot, item, narrow, destination)
     if rankers.ranker:
         _write_ranker(rankers, rankers.ranker, snapshot, item, asked, destination)
 
@@ -109,7 +115,8 @@ def _write_pre_ranker(
         engine="three_tower",
         sizes={"items": len(item_ND), "embedding": item_ND.shape[1]},
         programs={program.name: program.spec for program in programs},
-        metrics={"ndcg_10": rankers.pre_ranker_ndcg},
+        metrics={"ndcg_10": rankers.pre_ranker_ndcg}
+        | ({f"weight of {name}": w for name, w in rankers.groups.weights.items()} if rankers.groups else {}),
         training_range=snapshot.training_range,
         settings=destination.settings,
     )

@@ -19,11 +19,22 @@ from shards.features import FeatureSpec
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
 from training.checkpoints import Checkpoints
+from training.feature_groups import (
+    KeptGroups,
+    Narrowed,
+    feature_groups,
+    group_weights,
+    kept_groups,
+    narrowed,
+    weight_penalty,
+)
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, ranks, rejected
+from training.models.fields import ModelInputs
+from training.models.group_gate import GroupGate
 from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.task_links import TaskLinks
-from training.models.three_tower import ThreeTower
+from training.models.three_tower import ThreeTower, ThreeTowerConfig
 from training.ranking import (
     CandidateModel,
     RankingSet,
@@ -33,7 +44,7 @@ from training.ranking import (
     ranking_set,
     train_ranker,
 )
-from training.recipe import Recipe
+from training.recipe import RankerRecipe, Recipe
 from training.snapshot import Requests, Snapshot
 from training.task_labels import TaskLabels
 from training.task_losses import FittedTasks, fitted_tasks
@@ -80,6 +91,8 @@ class Rankers:
     pre_ranker_ndcg: float
     ranker_ndcg: float
     """NDCG@10 on the requests that training did not see; NaN for a model that there is not."""
+    groups: KeptGroups | None = None
+    """The groups of cross features that the pre-ranker reads; None for all."""
     rejected_QR: Tensor | None = None
     """Candidates of each request, trained on or held out, that the rankers had no use for, where those are
     hard negatives; rows of the items, -1 behind the last."""
@@ -104,22 +117,34 @@ def train_rankers(
     inputs = model_inputs(spec, tokenizer, len(items))
     examples, judged = (encoded(spec, tokenizer, items, part) for part in (train, held_out))
     generator = seeded.apply()
-    pre_ranker = ThreeTower(recipe.pre_ranker.model, inputs) if recipe.pre_ranker else None
-    ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
     checkpoints = checkpoints or Checkpoints()
+    fitted = fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT)
+    groups = None
+    if recipe.pre_ranker and recipe.pre_ranker.model.kept_groups:
+        groups = _weighed_groups(
+            recipe.pre_ranker, spec, inputs, examples, fitted, generator, observe, checkpoints
+        )
+    pre_ranker = None
+    if recipe.pre_ranker:
+        read = narrowed(inputs, groups.columns) if groups else inputs
+        pre_ranker = ThreeTower(recipe.pre_ranker.model, read)
+    first: CandidateModel | None = (
+        Narrowed(pre_ranker, groups.columns) if pre_ranker and groups else pre_ranker
+    )
+    ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
     pre_ranker_ndcg = ranker_ndcg = float("nan")
     serving = TaskServing()
-    fitted = fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT)
     links = fitted.links()
     if pre_ranker and recipe.pre_ranker:
         fit = recipe.pre_ranker.training
+        own, held = (part.columns(groups.columns) if groups else part for part in (examples, judged))
         pre_ranker_ndcg = _train(
-            "pre_ranker", pre_ranker, fit, examples, fitted, judged, generator, observe, checkpoints
+            "pre_ranker", pre_ranker, fit, own, fitted, held, generator, observe, checkpoints
         )
     both = (examples, judged)
     if ranker and recipe.ranker:
         keep = recipe.ranker.candidates
-        examples, judged = (_passed_on(pre_ranker, part, keep) for part in (examples, judged))
+        examples, judged = (_passed_on(first, part, keep) for part in (examples, judged))
         _train(
             "ranker",
             ranker,
@@ -146,8 +171,40 @@ def train_rankers(
         serving=serving,
         pre_ranker_ndcg=pre_ranker_ndcg,
         ranker_ndcg=ranker_ndcg,
-        rejected_QR=_rejected(recipe, pre_ranker, ranker, both, generator),
+        rejected_QR=_rejected(recipe, first, ranker, both, generator),
+        groups=groups,
     )
+
+
+def _weighed_groups(
+    config: RankerRecipe[ThreeTowerConfig],
+    spec: FeatureSpec,
+    inputs: ModelInputs,
+    examples: RankingSet,
+    fitted: FittedTasks,
+    generator: torch.Generator,
+    observe: Observer,
+    checkpoints: Checkpoints,
+) -> KeptGroups:
+    """Train a pre-ranker of all features with their groups weighed, and keep the groups of most weight."""
+    groups = feature_groups(spec)
+    if config.model.kept_groups > len(groups):
+        raise ValueError(f"kept_groups must be at most {len(groups)}, the groups: {', '.join(groups)}")
+    gate = GroupGate(config.model, inputs, list(groups.values()))
+    name = "pre_ranker_groups"
+    checkpoint = checkpoints.next(name, generator)
+    train_ranker(
+        name,
+        gate,
+        config.training,
+        examples,
+        fitted,
+        generator,
+        penalty=lambda batch: weight_penalty(gate, batch),
+        observe=observe,
+        checkpoint=checkpoint,
+    )
+    return kept_groups(spec, group_weights(gate, examples, list(groups)), config.model.kept_groups)
 
 
 def encoded(spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, part: Judgements) -> RankingSet:

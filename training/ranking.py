@@ -82,6 +82,10 @@ class RankingSet:
             weight_QCT=self.weight_QCT[rows],
         )
 
+    def columns(self, kept: Sequence[int]) -> "RankingSet":
+        """Return the same with some of the cross features."""
+        return replace(self, cross_QCK=self.cross_QCK[..., list(kept)])
+
     def first(self, keep: int) -> "RankingSet":
         """Return each request's first `keep` candidates, in the order in which they were found."""
         return RankingSet(
@@ -167,10 +171,11 @@ def train_ranker(
     generator: torch.Generator,
     *,
     evaluate: Callable[[], float] | None = None,
+    penalty: Callable[[RankingSet], Tensor] | None = None,
     observe: Observer = ignore,
     checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
-    """Train in place; where anything is listwise, on the requests that have a relevant candidate."""
+    """Train in place to the least loss and `penalty`; where listwise, on requests with a relevant candidate."""
     taught_QC = examples.label_QCT[..., 0] > 0 if training.listwise_weight else examples.present_QC
     useful_Q = taught_QC.any(dim=1).nonzero().squeeze(1)
     named = enumerate(tasks.tasks)
@@ -183,7 +188,8 @@ def train_ranker(
         loss_T = training.binary_weight * pointwise_losses(tasks, logit_BCT, *labels)
         if training.listwise_weight:
             loss_T = loss_T + training.listwise_weight * listwise_losses(tasks, logit_BCT, *labels)
-        return (loss_T * weight_T).sum()
+        task_loss = (loss_T * weight_T).sum()
+        return task_loss if penalty is None else task_loss + penalty(batch)
 
     return fit(
         name,

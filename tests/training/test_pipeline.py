@@ -26,6 +26,7 @@ from training.embedding import hard_rows
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate, open_cascade, ranks_by_gate, retrieve
 from training.evaluation.report import HYBRID, RANKED, Ints, figures
+from training.feature_groups import feature_groups
 from training.gate import GateTraining
 from training.gate_labels import page_gains
 from training.hard_negatives import HardNegatives
@@ -129,6 +130,25 @@ def test_two_runs_with_one_seed_write_equal_scores(
         assert first.item_ids == second.item_ids
         for left, right in zip(first.scores, second.scores, strict=True):
             assert all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_a_pre_ranker_reads_only_the_groups_of_features_that_are_kept(tmp_path: Path) -> None:
+    assert RECIPE.pre_ranker is not None
+    few = replace(RECIPE.pre_ranker, model=replace(RECIPE.pre_ranker.model, kept_groups=3))
+    trained = run(tmp_path, replace(RECIPE, pre_ranker=few))
+    pinned = [scorer for scorer in (trained.release.pre_ranker, trained.release.ranker) if scorer]
+    first, second = (open_bundle(tmp_path / s.model.model / s.model.version, expect=s.model) for s in pinned)
+    assert first.spec is not None
+    assert second.spec is not None
+    assert 0 < len(first.spec.cross_names) < len(second.spec.cross_names)
+    weights = {n: w for n, w in first.manifest.metrics.items() if n.startswith("weight of ")}
+    assert len(weights) == len(feature_groups(second.spec))
+    assert len(feature_groups(first.spec)) == 3
+    tolerance = first.manifest.tolerance
+    replay(open_servable(first, "cpu"), read_golden(first.file(GOLDEN_FILE)), tolerance.rtol, tolerance.atol)
+    judged = judged_queries(shop_dataset(), "test", limit=60, history_limit=200)
+    ranks = evaluate(open_cascade(trained.release, tmp_path), judged, gate=gate).by_ranking
+    assert figures(ranks[RANKED]).mrr_10 > 0.8
 
 
 def test_channels_alone_make_a_release(tmp_path: Path) -> None:

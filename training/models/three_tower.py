@@ -26,6 +26,12 @@ class ThreeTowerConfig:
     hidden: int = 64
     dropout: float = 0.1
     tasks: tuple[str, ...]
+    kept_groups: int = 0
+    """Groups of cross features that it reads, those that squeeze and excitation weighs most; 0: all."""
+
+    def __post_init__(self) -> None:
+        if self.kept_groups < 0:
+            raise ValueError(f"kept_groups must not be negative, but is {self.kept_groups}")
 
 
 class ThreeTower(nn.Module):
