@@ -175,7 +175,7 @@ def train_ranker(
     observe: Observer = ignore,
     checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
-    """Train in place to the least loss and `penalty`; where listwise, on requests with a relevant candidate."""
+    """Train in place to the least loss and `penalty`; if listwise, on requests with a relevant candidate."""
     taught_QC = examples.label_QCT[..., 0] > 0 if training.listwise_weight else examples.present_QC
     useful_Q = taught_QC.any(dim=1).nonzero().squeeze(1)
     named = enumerate(tasks.tasks)

@@ -42,7 +42,8 @@ def examples(requests: int = 64, candidates: int = 8) -> RankingSet:
         row_QC=torch.randint(0, batches.ITEMS, (requests, candidates), generator=g),
         present_QC=torch.ones(requests, candidates, dtype=torch.bool),
         cross_QCK=cross,
-        label_QCT=label,
+        label_QCT=label.float(),
+        weight_QCT=torch.ones(requests, candidates, 1),
     )
 
 
