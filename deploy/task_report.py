@@ -51,9 +51,9 @@ def _finite(value: object) -> object:
 def render(report: TaskReport) -> Table:
     """Return the table: probabilities by AUC and calibration, numbers by their errors."""
     table = Table(title=report.title, title_justify="left")
-    table.add_column("task")
+    table.add_column("task", no_wrap=True)
     for name in ("examples", "predicted", "observed", "AUC", "GAUC", "log-loss", "ECE", "MAE", "MAE of mean"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     for task, one in report.figures.items():
         start = [task, f"{one.examples:,}", f"{one.predicted:.4f}", f"{one.observed:.4f}"]
         if isinstance(one, ProbabilityFigures):
