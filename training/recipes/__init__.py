@@ -37,7 +37,7 @@ _CASCADE = "Yi et al., RecSys 2019; COLD, arXiv 2007.16122; MMoE, KDD 2018"
 CARDS: tuple[Card, ...] = (
     Card(
         recipe=MOVIELENS,
-        systems=("R1", "R2", "P1", "K3"),
+        systems=("R1", "R2", "P1", "P2", "K3"),
         source=_CASCADE,
         effect="logQ correction of in-batch negatives raises recall over softmax without it",
     ),
