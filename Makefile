@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-diversity bench-prerank bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-users: setup  ## what a read of a user and a recorded event cost in LMDB a
 
 bench-diversity: setup  ## what pages that are not all of one kind cost a router (seconds)
 	$(BIN)/python -m tests.bench.diversity
+
+bench-ranker-latency: setup  ## what each block of rankers costs for 200 candidates (3 minutes; ARGS=)
+	$(BIN)/python -m tests.bench.ranker_latency $(ARGS)
 
 bench-prerank: setup  ## 10,000 candidates pre-ranked on one core, and what dropping features costs (5 minutes)
 	$(BIN)/python -m tests.bench.prerank

@@ -49,8 +49,8 @@ class HistoryRows:
         """Return the age in days [C] of the newest event on each row; infinite where there is none."""
         if not len(self.rows):
             return np.full(len(row_C), np.inf)
-        # By row, then by age from old to young: the last event of a row is its newest.
-        order = np.lexsort((-self.ages_days, self.rows))
+        # By row, and within one as they are, from old to young: the last event of a row is its newest.
+        order = np.argsort(self.rows, kind="stable")
         sorted_H = self.rows[order]
         last_C = np.searchsorted(sorted_H, row_C, side="right") - 1
         return np.where(sorted_H[last_C] == row_C, self.ages_days[order[last_C]], np.inf)

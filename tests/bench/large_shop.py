@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from shards.candidates import Candidates
+from shards.features import FeatureSpec
 from shards.forward_index import ForwardIndex
 from shards.release import ModelVersion
 from shards.search_context import History, SearchContext, UserState
@@ -31,16 +32,17 @@ from training.models.task_links import probabilities
 from training.models.three_tower import ThreeTower
 from training.ranker_bundles import PRE_RANKER, RANKER, write_rankers
 from training.rankers import Rankers
+from training.recipe import Recipe
 from training.recipes.online_retail import ONLINE_RETAIL
 from training.snapshot import Snapshot
 from training.task_serving import TaskServing
 
 NOW_MS = 1_320_000_000_000
 _DAY_MS = 86_400_000
+AISLES = 200
 _TOPICS, _WORDS_OF_TOPIC, _TITLE_WORDS = 400, 30, 5
 _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwz" for v in "aeiou"]
 _CHANNELS = ("lexical", "embedding", "memory", "word_memory", "title_popular", "neighbours", "own", "popular")
-_STATISTICS = ("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "popularity_daily")
 _GOLDENS, _GOLDEN_CANDIDATES = 8, 50
 
 PRE_RANKER_MODEL = ModelVersion(f"bench-{PRE_RANKER}", "1")
@@ -80,20 +82,26 @@ class LargeShop:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Return the items with the columns that the recipe reads."""
+        """Return the items with the columns that the recipe reads, and the aisle that each stands in."""
         rng = np.random.default_rng(self.seed + 1)
-        columns: dict[str, NDArray[Any]] = {name: rng.pareto(1.2, self.size) for name in _STATISTICS}
+        columns: dict[str, NDArray[Any]] = {
+            "item_id": np.array(self.item_ids, object),
+            "title": np.array(self.titles, object),
+            "aisle": np.array([f"aisle {row % AISLES}" for row in range(self.size)], object),
+            "price_gbp": np.round(np.exp(rng.normal(1.0, 1.0, self.size)), 2),
+        }
         columns |= {name: rng.integers(0, 500, self.size) for name in ("age_days", "idle_days")}
-        columns["price_gbp"] = np.round(np.exp(rng.normal(1.0, 1.0, self.size)), 2)
-        return pa.table({"item_id": self.item_ids, "title": self.titles, **columns})
+        read = FeatureSpec(features=ONLINE_RETAIL.features.ranking).item_columns
+        columns |= {name: rng.pareto(1.2, self.size) for name in read if name not in columns}
+        return pa.table(columns)
 
-    def context(self, number: int) -> SearchContext:
-        """Return a search for some words of a title by a shopper who bought fifty items."""
+    def context(self, number: int, *, bought: int = 50) -> SearchContext:
+        """Return a search for some words of a title by a shopper who bought so many items."""
         rng = np.random.default_rng((self.seed, number))
         words = self.titles[int(rng.integers(self.size))].split()
-        bought = [self.item_ids[row] for row in rng.integers(self.size, size=50).tolist()]
-        times_ms = np.sort(NOW_MS - rng.integers(_DAY_MS, 200 * _DAY_MS, size=len(bought)))
-        history = History(tuple(bought), ("purchase",) * len(bought), tuple(times_ms.tolist()))
+        item_ids = tuple(self.item_ids[row] for row in rng.integers(self.size, size=bought).tolist())
+        times_ms = np.sort(NOW_MS - rng.integers(_DAY_MS, 200 * _DAY_MS, size=bought))
+        history = History(item_ids, ("purchase",) * bought, tuple(times_ms.tolist()))
         user = UserState(user_id=f"u{number}", features={"country": "France"}, history=history)
         return SearchContext(query=" ".join(words[:3]), user=user, now_ms=NOW_MS)
 
@@ -123,8 +131,8 @@ class LargeShop:
         return [(self.context(g), self.candidates(g, _GOLDEN_CANDIDATES)) for g in range(_GOLDENS)]
 
 
-def write_scorers(root: Path, shop: LargeShop) -> None:
-    """Write the pre-ranker and the ranker of the shop below `root`."""
+def write_scorers(root: Path, shop: LargeShop, recipe: Recipe = ONLINE_RETAIL, *, version: str = "1") -> None:
+    """Write the pre-ranker and the ranker of a recipe for the shop below `root`."""
     torch.manual_seed(shop.seed)
     items, tokenizer, requests = ForwardIndex(shop.items), shop.tokenizer(), shop.requests()
     data = FittingData(
@@ -132,9 +140,9 @@ def write_scorers(root: Path, shop: LargeShop) -> None:
         item_columns=items.columns(items.names),
         candidates=[candidates for _, candidates in requests],
     )
-    spec = fit_spec(ONLINE_RETAIL.features.ranking, data)
+    spec = fit_spec(recipe.features.ranking, data)
     inputs = model_inputs(spec, tokenizer, shop.size)
-    pre_ranker, ranker = ONLINE_RETAIL.pre_ranker, ONLINE_RETAIL.ranker
+    pre_ranker, ranker = recipe.pre_ranker, recipe.ranker
     rankers = Rankers(
         pre_ranker=ThreeTower(pre_ranker.model, inputs).eval() if pre_ranker else None,
         ranker=MultiTaskRanker(ranker.model, inputs).eval() if ranker else None,
@@ -146,7 +154,7 @@ def write_scorers(root: Path, shop: LargeShop) -> None:
         pre_ranker_ndcg=0.0,
         ranker_ndcg=0.0,
     )
-    write_rankers(rankers, shop.snapshot(), requests, Destination(root=root, prefix="bench", version="1"))
+    write_rankers(rankers, shop.snapshot(), requests, Destination(root=root, prefix="bench", version=version))
 
 
 def _vocabulary(rng: np.random.Generator) -> NDArray[np.object_]:

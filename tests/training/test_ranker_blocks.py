@@ -133,7 +133,7 @@ def histories() -> tuple[Tensor, Tensor]:
 def test_a_hard_search_finds_the_newest_events_of_the_category() -> None:
     category_BL, present_BL = histories()
     asked_BC = torch.randint(0, 5, (5, 9))
-    place_BCF, there_BCF = newest_of_category(category_BL, present_BL, asked_BC, 4)
+    place_BCF, there_BCF = newest_of_category(category_BL, present_BL, asked_BC, 5, 4)
     for b in range(5):
         for c in range(9):
             asked = int(asked_BC[b, c])
@@ -153,7 +153,7 @@ def test_a_soft_search_finds_the_nearest_events() -> None:
 
 
 def test_what_a_search_does_not_find_changes_nothing() -> None:
-    pool = SearchedPool(3, "hard", found=4)
+    pool = SearchedPool(3, "hard", found=4, categories=4)
     category_BL, present_BL = histories()
     item_BCD, event_BLD, asked_BC = torch.randn(5, 6, 3), torch.randn(5, 30, 3), torch.full((5, 6), 2)
 

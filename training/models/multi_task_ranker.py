@@ -152,7 +152,8 @@ class HistoryInterest(nn.Module):
                 "a hard search needs HistoryCategories beside the history and the items' Category alike"
             )
         self.category = self.field.item_category if searched else ""
-        self.pool = _pool(config)
+        categories = {field.name: inputs.tables[field.table] for field in inputs.item if field.kind == "id"}
+        self.pool = _pool(config, categories.get(self.category, 0))
 
     def forward(
         self,
@@ -175,7 +176,9 @@ class HistoryInterest(nn.Module):
         )
 
 
-def _pool(config: MultiTaskRankerConfig) -> AttentionPool | ActivationPool | SearchedPool | None:
+def _pool(
+    config: MultiTaskRankerConfig, categories: int
+) -> AttentionPool | ActivationPool | SearchedPool | None:
     match config.history:
         case "mean":
             return None
@@ -184,7 +187,7 @@ def _pool(config: MultiTaskRankerConfig) -> AttentionPool | ActivationPool | Sea
         case "activation":
             return ActivationPool(config.width, config.hidden)
         case "search":
-            return SearchedPool(config.width, config.search, config.found)
+            return SearchedPool(config.width, config.search, config.found, categories=categories)
 
 
 class PairedFields(nn.Module):

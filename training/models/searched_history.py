@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.models.history import weights_beside
 
@@ -21,21 +22,22 @@ HistorySearch = Literal["hard", "soft"]
 
 
 def newest_of_category(
-    category_BL: Tensor, present_BL: Tensor, asked_BC: Tensor, found: int
+    category_BL: Tensor, present_BL: Tensor, asked_BC: Tensor, categories: int, found: int
 ) -> tuple[Tensor, Tensor]:
     """Return places [B, C, F] of the newest events of each candidate's category and which are there.
 
-    Category 0 is unknown and finds nothing.
+    Categories are ids below `categories`; 0 is unknown and finds nothing.
     """
     length = category_BL.shape[1]
     category_BL = category_BL.masked_fill(~present_BL, 0)
     place_L = torch.arange(length, device=category_BL.device)
     order_BL = (category_BL * length + place_L).argsort(dim=1)
-    sorted_BL = category_BL.gather(1, order_BL)
-    # As many events come before a category's last as have no higher category.
-    until_BC = (sorted_BL.unsqueeze(1) <= asked_BC.unsqueeze(2)).sum(dim=2)
-    from_BC = (sorted_BL.unsqueeze(1) < asked_BC.unsqueeze(2)).sum(dim=2)
+    count_BG = category_BL.new_zeros(len(category_BL), categories)
+    count_BG = count_BG.scatter_add(1, category_BL, torch.ones_like(category_BL))
+    # A category's events lie in the order behind those of lower ones, the newest last.
+    until_BC = count_BG.cumsum(dim=1).gather(1, asked_BC)
     at_BCF = until_BC.unsqueeze(2) - 1 - torch.arange(found, device=category_BL.device)
+    from_BC = until_BC - count_BG.gather(1, asked_BC)
     there_BCF = (at_BCF >= from_BC.unsqueeze(2)) & (asked_BC > 0).unsqueeze(2)
     flat = order_BL.gather(1, at_BCF.clamp(min=0).flatten(1))
     return flat.reshape(at_BCF.shape), there_BCF
@@ -54,11 +56,12 @@ def nearest_events(
 class SearchedPool(nn.Module):
     """Searches a history for each candidate, and pools what is found by attention."""
 
-    def __init__(self, width: int, search: HistorySearch, found: int) -> None:
+    def __init__(self, width: int, search: HistorySearch, found: int, *, categories: int = 0) -> None:
+        """Know ids of categories below `categories`, for the hard search."""
         super().__init__()
         self.query = nn.Linear(width, width, bias=False)
         self.nothing = nn.Parameter(torch.zeros(()))
-        self.search, self.found = search, found
+        self.search, self.found, self.categories = search, found, categories
 
     def forward(
         self,
@@ -76,13 +79,23 @@ class SearchedPool(nn.Module):
         if self.search == "hard":
             assert asked_BC is not None
             assert category_BL is not None
-            place_BCF, there_BCF = newest_of_category(category_BL, present_BL, asked_BC, self.found)
+            place_BCF, there_BCF = newest_of_category(
+                category_BL, present_BL, asked_BC, self.categories, self.found
+            )
         else:
             place_BCF, there_BCF = nearest_events(item_BCD, event_BLD, present_BL, self.found)
-        width = event_BLD.shape[-1]
-        flat = event_BLD.gather(1, place_BCF.flatten(1).unsqueeze(-1).expand(-1, -1, width))
-        event_BCFD = flat.reshape(*place_BCF.shape, width)
-        logit_BCF: Tensor = (event_BCFD @ self.query(item_BCD).unsqueeze(-1)).squeeze(-1) * width**-0.5
+        event_BCFD = _events_at(event_BLD, place_BCF)
+        logit_BCF: Tensor = (event_BCFD @ self.query(item_BCD).unsqueeze(-1)).squeeze(-1) * event_BLD.shape[
+            -1
+        ] ** -0.5
         logit_BCF = logit_BCF.masked_fill(~there_BCF, float("-inf"))
         weight_BCF = weights_beside(self.nothing, logit_BCF)
         return (weight_BCF.unsqueeze(2) @ event_BCFD).squeeze(2)
+
+
+def _events_at(event_BLD: Tensor, place_BCF: Tensor) -> Tensor:
+    """Return the events [B, C, F, D] at the places of each history, whole rows at a time."""
+    size, length, width = event_BLD.shape
+    first_B = torch.arange(size, device=event_BLD.device) * length
+    row_BCF = place_BCF + first_B.reshape(-1, 1, 1)
+    return F.embedding(row_BCF, event_BLD.reshape(-1, width))

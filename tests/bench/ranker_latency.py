@@ -1,0 +1,151 @@
+"""What each block of rankers costs: `make bench-ranker-latency` writes `build/bench/ranker_latency.json`.
+
+Rankers of the recipe `online_retail`, each with one block changed, are exported with random weights over a
+catalogue of 20,000 items. Their engines score 200 candidates as a shard calls them, features included, on one
+thread, in turns; times are the processor's, which other work on the machine hardly touches. Histories are of
+50 events, those that SIM searches of 5,000.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from shards.feature_kinds import Category, HistoryAges, HistoryCategories, HistoryItems
+from shards.features import Feature
+from shards.loading import load_bundle
+from shards.release import ModelVersion
+from shards.search_context import SearchContext
+from shards.stages import Scorer
+from tests.bench.large_shop import RANKER_MODEL, LargeShop, write_scorers
+from tests.bench.result import Check, at_most, publish
+from training.recipe import Recipe
+from training.recipes.online_retail import ONLINE_RETAIL
+
+LONG = 5_000
+SIM_AIM = 1.5
+"""SIM's time with its long history is at most so many times that of DIN with a short one."""
+_SEARCHES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A ranker, and how many events are in the histories of those who ask it."""
+
+    changes: Mapping[str, Any]
+    events: int = 50
+
+
+DIN, SIM = "DIN, 50 events", "SIM, hard search in 5,000 events"
+BLOCKS = {
+    "MMoE, dot-product attention": Block(changes={}),
+    "shared bottom": Block(changes={"sharing": "bottom"}),
+    "mean of the history": Block(changes={"history": "mean"}),
+    DIN: Block(changes={"history": "activation"}),
+    SIM: Block(changes={"history": "search"}, events=LONG),
+    "SIM, soft search in 5,000 events": Block(changes={"history": "search", "search": "soft"}, events=LONG),
+    "DCN-V2, 2 layers": Block(changes={"cross_layers": 2}),
+    "DCN-V2, 2 layers of rank 16, 2 experts": Block(
+        changes={"cross_layers": 2, "cross_rank": 16, "cross_experts": 2}
+    ),
+    "SENet": Block(changes={"field_crosses": "weighed"}),
+    "FiBiNET, one matrix": Block(changes={"field_crosses": "both"}),
+    "FiBiNET, a matrix for each pair": Block(changes={"field_crosses": "both", "field_matrices": "pair"}),
+    "PPNet": Block(changes={"user_gates": True}),
+}
+
+
+def measure(folder: Path, *, items: int, candidates: int, calls: int) -> dict[str, dict[str, float]]:
+    """Return the quantiles of each block's milliseconds, and whether ONNX Runtime computes it."""
+    torch.set_num_threads(1)
+    shop = LargeShop(items)
+    engines = {name: _engine(folder, shop, name, block) for name, block in BLOCKS.items()}
+    contexts = {
+        events: [shop.context(number, bought=events) for number in range(_SEARCHES)]
+        for events in {block.events for block in BLOCKS.values()}
+    }
+    taken_ms: dict[str, list[float]] = {name: [] for name in BLOCKS}
+    found = [shop.candidates(number, candidates) for number in range(_SEARCHES)]
+    for call in range(calls):
+        for name, engine in engines.items():
+            # A copy, as no two searches share a history that is looked up already.
+            context: SearchContext = replace(contexts[BLOCKS[name].events][call % _SEARCHES])
+            started = time.process_time()
+            engine.score(context, found[call % _SEARCHES], 0, {}, (), 0)
+            taken_ms[name].append((time.process_time() - started) * 1000)
+    return {name: _quantiles(taken) for name, taken in taken_ms.items()}
+
+
+def _engine(folder: Path, shop: LargeShop, name: str, block: Block) -> Scorer:
+    version = ModelVersion(RANKER_MODEL.model, str(list(BLOCKS).index(name)))
+    write_scorers(folder, shop, recipe_of(block), version=version.version)
+    engine = load_bundle(version, folder / version.model / version.version, "cpu").servable
+    assert isinstance(engine, Scorer)
+    return engine
+
+
+def recipe_of(block: Block) -> Recipe:
+    """Return the recipe with the block's ranker, which reads histories as long as the block's."""
+    assert ONLINE_RETAIL.ranker is not None
+    features = tuple(_longer(feature, block.events) for feature in ONLINE_RETAIL.features.ranking)
+    searched: tuple[Feature, ...] = (
+        HistoryCategories(name="history_aisles", source="item.aisle", vocabulary=(), max_len=block.events),
+        Category(name="aisle", source="item.aisle", vocabulary=()),
+    )
+    hard = block.changes.get("history") == "search" and "search" not in block.changes
+    return replace(
+        ONLINE_RETAIL,
+        pre_ranker=None,
+        ranker=replace(ONLINE_RETAIL.ranker, model=replace(ONLINE_RETAIL.ranker.model, **block.changes)),
+        features=replace(ONLINE_RETAIL.features, ranking=features + searched * hard),
+    )
+
+
+def _longer(feature: Feature, events: int) -> Feature:
+    return replace(feature, max_len=events) if isinstance(feature, HistoryItems | HistoryAges) else feature
+
+
+def _quantiles(taken_ms: list[float]) -> dict[str, float]:
+    p50, p99 = np.quantile(np.array(taken_ms), [0.5, 0.99])
+    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
+
+
+def _table(figures: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table("block", "p50, ms", "p99, ms")
+    for name, taken in figures.items():
+        table.add_row(name, f"{taken['p50_ms']:.2f}", f"{taken['p99_ms']:.2f}")
+    return table
+
+
+def checks_of(figures: Mapping[str, Mapping[str, float]]) -> list[Check]:
+    """Return the checks: SIM beside DIN."""
+    ratio = figures[SIM]["p50_ms"] / figures[DIN]["p50_ms"]
+    return [at_most(f"{SIM}, over {DIN}", round(ratio, 3), SIM_AIM, "times")]
+
+
+def main() -> int:
+    """Run the benchmark; 1 where a figure misses its aim."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--candidates", type=int, default=200)
+    parser.add_argument("--calls", type=int, default=100)
+    settings = vars(parser.parse_args())
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        figures = measure(Path(folder), **settings)
+    Console().print(_table(figures))
+    checks = checks_of(figures)
+    publish("ranker_latency", settings=settings, figures=figures, checks=checks)
+    return 0 if all(check.ok for check in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
