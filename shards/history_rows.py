@@ -5,6 +5,7 @@ Legend: H = events on known items, C = candidates, L = length of the encoded his
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress, repeat
 
 import numpy as np
@@ -15,7 +16,7 @@ from shards.search_context import SearchContext
 MS_PER_DAY = 86_400_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HistoryRows:
     """Events on items that the bundle knows, oldest first: rows [H], ages in days [H], actions."""
 
@@ -40,26 +41,41 @@ class HistoryRows:
             rows=self.rows[-count:], ages_days=self.ages_days[-count:], actions=self.actions[-count:]
         )
 
+    @cached_property
+    def by_row(self) -> NDArray[np.int64]:
+        """Return the places [H] of the events by row, and within one from old to young."""
+        return np.argsort(self.rows, kind="stable")
+
+    @cached_property
+    def sorted_rows(self) -> NDArray[np.int64]:
+        """Return the rows [H] of the events, sorted."""
+        sorted_H: NDArray[np.int64] = self.rows[self.by_row]
+        return sorted_H
+
+    @cached_property
+    def visited_rows(self) -> NDArray[np.int64]:
+        """Return the rows of the events, sorted, a row once for each visit (a moment) with an event on it."""
+        row_H, age_H = self.sorted_rows, self.ages_days[self.by_row]
+        first_H = np.append(True, (np.diff(row_H) != 0) | (np.diff(age_H) != 0))[: len(row_H)]
+        visited: NDArray[np.int64] = row_H[first_H]
+        return visited
+
     def count_on(self, row_C: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many events [C] fall on each row."""
-        sorted_H = np.sort(self.rows)
-        return np.searchsorted(sorted_H, row_C, side="right") - np.searchsorted(sorted_H, row_C, side="left")
+        return _occurrences(self.sorted_rows, row_C)
 
     def newest_age_on(self, row_C: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the age in days [C] of the newest event on each row; infinite where there is none."""
         if not len(self.rows):
             return np.full(len(row_C), np.inf)
-        # By row, and within one as they are, from old to young: the last event of a row is its newest.
-        order = np.argsort(self.rows, kind="stable")
-        sorted_H = self.rows[order]
-        last_C = np.searchsorted(sorted_H, row_C, side="right") - 1
-        return np.where(sorted_H[last_C] == row_C, self.ages_days[order[last_C]], np.inf)
+        # The last event of a row is its newest.
+        last_C = np.searchsorted(self.sorted_rows, row_C, side="right") - 1
+        age_C = self.ages_days[self.by_row[last_C]]
+        return np.where(self.sorted_rows[last_C] == row_C, age_C, np.inf)
 
     def visit_share_on(self, row_C: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the visits [C] with an event on each row over all visits and one; see `size`."""
-        pairs = np.unique(np.stack([self.rows.astype(np.float64), self.ages_days]), axis=1)[0]
-        first_C, last_C = (np.searchsorted(pairs, row_C, side=side) for side in ("left", "right"))
-        share_C: NDArray[np.float64] = (last_C - first_C) / (1.0 + self.size("visits"))
+        share_C: NDArray[np.float64] = _occurrences(self.visited_rows, row_C) / (1.0 + self.size("visits"))
         return share_C
 
     def size(self, of: str) -> float:
@@ -70,10 +86,14 @@ class HistoryRows:
             case "events":
                 return float(len(self.rows))
             case "visits":
-                return float(len(np.unique(self.ages_days)))
+                return 1.0 + float(np.count_nonzero(np.diff(self.ages_days)))
             case "idle_days":
-                return float(self.ages_days.min())
+                return float(self.ages_days[-1])
         raise ValueError(f"{of!r} is no measure of a history")
+
+
+def _occurrences(sorted_H: NDArray[np.int64], row_C: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.searchsorted(sorted_H, row_C, side="right") - np.searchsorted(sorted_H, row_C, side="left")
 
 
 def history_rows(context: SearchContext, item_rows: Mapping[str, int]) -> HistoryRows:
