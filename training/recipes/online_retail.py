@@ -1,13 +1,19 @@
 """Search in the gift shop of `online_retail`: the queries are proxies made from the bought title."""
 
 from shards.cross_kinds import (
+    HISTORY_MEASURES,
+    TAKES_MEASURES,
     ChannelColumn,
     ExactId,
     HistoryCount,
+    HistoryGap,
     HistoryRecency,
+    HistoryShare,
+    HistorySize,
     ItemNumber,
     NgramOverlap,
     QueryOverlap,
+    QueryTakes,
     ReciprocalRank,
 )
 from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ngrams, Number, Tokens
@@ -16,6 +22,7 @@ from shards.lexical import LexicalParams
 from shards.release import GateRules
 from training.channel_recipe import ChannelRecipe
 from training.gate import GateTraining
+from training.item_graph import ItemGraph
 from training.models.multi_task_ranker import MultiTaskRankerConfig
 from training.models.three_tower import ThreeTowerConfig
 from training.ranking import RankingTraining
@@ -61,8 +68,8 @@ _TEXT: tuple[Feature, ...] = (
 )
 
 _STATISTICS = (
-    *("popularity", "popularity_7d", "popularity_30d", "popularity_90d", "popularity_daily"),
-    "trending",
+    *("popularity", "popularity_1d", "popularity_7d", "popularity_30d", "popularity_90d"),
+    *("popularity_daily", "trending"),
 )
 
 _CROSS: tuple[Feature, ...] = (
@@ -72,6 +79,12 @@ _CROSS: tuple[Feature, ...] = (
     HistoryCount(name="own_count"),
     HistoryRecency(name="own_recency_7d", half_life_days=7),
     HistoryRecency(name="own_recency_60d", half_life_days=60),
+    *(HistoryRecency(name=f"own_recency_{d}d", half_life_days=d) for d in (1, 30, 240)),
+    HistoryShare(name="own_share"),
+    *(HistorySize(name=f"history_{of}", of=of) for of in HISTORY_MEASURES),
+    HistoryGap(name="price_gap", source="item.price_gbp", log1p=True),
+    HistoryGap(name="popularity_gap", source="item.popularity_30d", log1p=True),
+    *(QueryTakes(name=f"takes_{of}", source="item.takes", of=of) for of in TAKES_MEASURES),
     QueryOverlap(name="token_overlap", source="item.title"),
     NgramOverlap(name="ngram_overlap", source="item.title"),
     NgramOverlap(name="code_overlap", source="item.item_id"),
@@ -110,12 +123,16 @@ ONLINE_RETAIL = Recipe(
     ),
     ranker=RankerRecipe(
         model=MultiTaskRankerConfig(tasks=("purchase", "basket")),
-        training=RankingTraining(fit=FitConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
+        training=RankingTraining(
+            fit=FitConfig(epochs=5, batch_size=64, learning_rate=2e-3, last_rate=0.05, patience=4)
+        ),
         candidates=200,
     ),
     gate=GateRules(mode="before", item_id_pattern=r"\d{5}[a-z]{0,2}", target_rate=0.7),
     gate_model=GateTraining(label="page", depths=(100,)),
+    item_graph=ItemGraph(takes=200, half_life_days=180),
     attributes=("title", "price_gbp"),
+    history_limit=1000,
     refresh_days=1.0,
     search=SearchSpace(
         settings=(
