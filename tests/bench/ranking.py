@@ -30,7 +30,7 @@ from training.evaluation import metrics
 from training.ranking import RankingSet, ndcg_at_10
 from training.recipes import RECIPES
 
-TASKS = ("online_retail",)
+TASKS = ("online_retail", "completejourney", "movielens_small")
 """Recipes with a ranker whose first task is compared on."""
 PEER = "LightGBM LambdaMART"
 _QUICK_QUERIES = 2_000
@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 where a figure misses its aim."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", help="a model's name; repeatable")
+    parser.add_argument("--recipes", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--queries", type=int, default=0, help="to train on and to test; 0: all")
     parser.add_argument("--quick", action="store_true", help="2,000 queries, one seed")
     parser.add_argument("--seeds", type=int, default=0, help="0: three, or one with --quick")
     options = parser.parse_args(arguments)
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     figures: Figures = {}
     checks: list[Check] = []
-    for task in TASKS:
+    for task in options.recipes:
         recipe = RECIPES[task]
         assert recipe.ranker is not None
         models = compared(tuple(each.name for each in recipe.tasks), recipe.ranker.training)
@@ -130,12 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"there is no model {unknown[0]!r}; there are {', '.join(models)}")
         dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=folder)
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
-            queries = _QUICK_QUERIES if options.quick else 0
+            queries = _QUICK_QUERIES if options.quick else options.queries
             data = ranking_data(recipe, dataset, Path(scratch), queries=queries)
         chosen = {name: model for name, model in models.items() if name in (options.only or models)}
         figures[task] = measure(data, chosen, seeds)
         checks += checks_of(task, figures[task])
-    settings = {"seeds": seeds, "quick": options.quick, "only": options.only or []}
+    settings = {"seeds": seeds, **vars(options)}
     publish("ranking", settings=settings, figures=figures, checks=checks)
     return 0 if all(check.ok for check in checks) else 1
 

@@ -55,8 +55,14 @@ def compared(tasks: tuple[str, ...], training: RankingTraining) -> Mapping[str, 
     blocks = {
         "MMoE, attention": MultiTaskRankerConfig(tasks=tasks),
         "shared bottom": MultiTaskRankerConfig(tasks=tasks, sharing="bottom"),
+        "MMoE, mean of the history": MultiTaskRankerConfig(tasks=tasks, history="mean"),
         "MMoE, DIN": MultiTaskRankerConfig(tasks=tasks, history="activation"),
-        "MMoE, DCN-V2": MultiTaskRankerConfig(tasks=tasks, cross_layers=2, cross_rank=32),
+        "MMoE, SIM (soft)": MultiTaskRankerConfig(tasks=tasks, history="search", search="soft", found=20),
+        "MMoE, DCN-V2": MultiTaskRankerConfig(tasks=tasks, cross_layers=2),
+        "MMoE, DCN-V2, low rank": MultiTaskRankerConfig(
+            tasks=tasks, cross_layers=2, cross_rank=16, cross_experts=2
+        ),
+        "MMoE, SENet": MultiTaskRankerConfig(tasks=tasks, field_crosses="weighed"),
         "MMoE, FiBiNET": MultiTaskRankerConfig(tasks=tasks, field_crosses="both"),
         "MMoE, LHUC": MultiTaskRankerConfig(tasks=tasks, user_gates=True),
     }

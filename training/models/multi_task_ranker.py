@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from training.models.activation_pool import ActivationPool
 from training.models.cross_network import CrossNetwork
+from training.models.feature_scale import FeatureScale
 from training.models.field_crosses import FieldCrosses, FieldCrossing, Matrices, Product
 from training.models.fields import FieldEncoder, FieldVectors, ModelInputs, embedding_tables
 from training.models.history import AttentionPool, HistoryEncoder, mean_pool
@@ -57,6 +58,9 @@ class MultiTaskRankerConfig:
     field_crosses: FieldCrossing = "none"
     field_matrices: Matrices = "shared"
     field_product: Product = "hadamard"
+    wide: bool = True
+    """Whether cross features also reach each task's logit by a line of their own (Cheng et al., "Wide & Deep
+    Learning for Recommender Systems", 2016, arXiv 1606.07792): it learns what is plain from few examples."""
     user_gates: bool = False
     """Whether the user gates the input and what each task reads."""
 
@@ -94,6 +98,8 @@ class MultiTaskRanker(nn.Module):
             if config.cross_layers
             else None
         )
+        self.cross_scale = FeatureScale(len(inputs.cross))
+        self.wide = nn.Linear(len(inputs.cross), len(config.tasks)) if config.wide and inputs.cross else None
         self.shared = _shared(config, in_width)
         gated = (in_width, config.expert_width) if config.user_gates else ()
         self.user_gates = nn.ModuleList(UserGate(width, config.hidden, each) for each in gated)
@@ -114,6 +120,7 @@ class MultiTaskRanker(nn.Module):
         """Return the logits [B, C, T] of candidates with what is kept of them and their cross features."""
         user_BD = self.request_tower(self.request_fields(request))
         item_BCD = item_BCI[..., : user_BD.shape[-1]]
+        cross_BCK = self.cross_scale(cross_BCK)
         request_BCD = user_BD.unsqueeze(1).expand_as(item_BCD)
         parts = [cross_BCK, request_BCD, item_BCD, request_BCD * item_BCD]
         if self.history is not None and self.pool is not None:
@@ -121,7 +128,8 @@ class MultiTaskRanker(nn.Module):
             parts += [history_BCD, history_BCD * item_BCD]
         if self.crosses is not None:
             parts.append(self.crosses(request, item_BCI[..., user_BD.shape[-1] :]))
-        return self._logits(user_BD, torch.cat(parts, dim=-1))
+        logit_BCT = self._logits(user_BD, torch.cat(parts, dim=-1))
+        return logit_BCT if self.wide is None else logit_BCT + self.wide(cross_BCK)
 
     def _logits(self, user_BD: Tensor, x_BCW: Tensor) -> Tensor:
         gates = [gate(user_BD).unsqueeze(1) for gate in self.user_gates]

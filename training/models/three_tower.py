@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.models.feature_scale import FeatureScale
 from training.models.fields import FieldEncoder, ModelInputs, embedding_tables
 from training.models.history import HistoryEncoder, mean_pool
 from training.models.mlp import mlp
@@ -47,7 +48,8 @@ class ThreeTower(nn.Module):
         user_width = self.request_fields.out_width + (width if self.history else 0)
         self.user_tower = mlp(user_width, (config.hidden, width), dropout=config.dropout)
         self.item_tower = mlp(self.item_fields.out_width, (config.hidden, width), dropout=config.dropout)
-        self.cross_tower = mlp(len(inputs.cross), (config.hidden, width), dropout=config.dropout)
+        cross_tower = mlp(len(inputs.cross), (config.hidden, width), dropout=config.dropout)
+        self.cross_tower = nn.Sequential(FeatureScale(len(inputs.cross)), cross_tower)
         self.head = mlp(4 * width, (config.hidden, len(config.tasks)), dropout=config.dropout)
 
     def encode_request(self, request: Mapping[str, Tensor]) -> Tensor:
