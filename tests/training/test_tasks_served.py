@@ -1,6 +1,5 @@
 """Tasks of every kind trained on real data, exported, and asked of a real shard."""
 
-import asyncio
 import math
 import os
 from dataclasses import dataclass, replace
@@ -9,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services import codec
 from shards.bundle import read_manifest
 from shards.candidates import Candidates
 from shards.release import Release
-from tests.services.process_shards import process_shards
-from tests.services.shard_client import connect
+from tests.training.shard_answers import ranked
 from training.channels import Destination
 from training.datasets import completejourney, movielens_small
 from training.datasets.tables import Dataset
@@ -103,20 +100,10 @@ def test_a_shard_answers_with_every_task_as_evaluated(films: Served, tmp_path: P
     asked = held_out(films.dataset, "test", limit=5, history_limit=200)
     candidates = Candidates(item_ids=("318", "356", "2571", "nowhere"))
 
-    async def main() -> list[Candidates]:
-        async with process_shards(tmp_path) as host:
-            await host.start("shard-0")
-            async with connect(await host.address("shard-0")) as client:
-                await client.load(model, films.models_dir / model.model / model.version)
-                calls = [
-                    codec.Scoring(model=model, context=context, candidates=candidates)
-                    for context in asked.contexts
-                ]
-                return [(await client.rank(call)).candidates for call in calls]
-
+    answers = ranked(films.models_dir, tmp_path, model, asked.contexts, candidates)
     cascade = open_cascade(films.release, films.models_dir)
     assert cascade.ranker is not None
-    for answer, context in zip(asyncio.run(main()), asked.contexts, strict=True):
+    for answer, context in zip(answers, asked.contexts, strict=True):
         expected = cascade.ranker.score(context, candidates, 0, {}, (), 0)
         assert answer.item_ids == expected.item_ids
         assert set(answer.columns) == {"score", "rate", "like", "rating", "completion"}

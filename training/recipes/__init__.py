@@ -29,6 +29,14 @@ from training.recipes.online_retail import ONLINE_RETAIL
 from training.recipes.online_retail_next import ONLINE_RETAIL_NEXT
 from training.recipes.pinnerformer import PINNERFORMER
 from training.recipes.pinnersage import PINNERSAGE
+from training.recipes.ranker_blocks import (
+    GROCER_DCN,
+    GROCER_DIN,
+    GROCER_FIBINET,
+    GROCER_PPNET,
+    GROCER_SIM,
+    MOVIELENS_LAST,
+)
 from training.recipes.retail_views import RETAIL_VIEWS
 from training.recipes.sasrec import SASREC
 
@@ -43,7 +51,7 @@ CARDS: tuple[Card, ...] = (
     ),
     Card(
         recipe=ONLINE_RETAIL,
-        systems=("R1", "R2", "C4", "P1", "K3"),
+        systems=("R1", "R2", "C4", "P1", "K3", "K13"),
         source=f"{_CASCADE}; BM25, Robertson and Walker, SIGIR 1994",
         effect="as movielens; stems, fuzzy words, prefixes and ids find more than plain BM25",
     ),
@@ -106,6 +114,42 @@ CARDS: tuple[Card, ...] = (
         systems=("K1", "K2", "K4"),
         source="shared bottom, Caruana 1997; calibration, He et al., 2014; watch time, RecSys 2016",
         effect="calibrated after down-sampling; t/(1+t) labels predict watch time better than its mean",
+    ),
+    Card(
+        recipe=GROCER_DCN,
+        systems=("K6",),
+        source="DCN V2, Wang et al., WWW 2021, arXiv 2008.13535",
+        effect="crosses of bounded degree between all inputs raise AUC",
+    ),
+    Card(
+        recipe=GROCER_PPNET,
+        systems=("K7",),
+        source="LHUC, Swietojanski and Renals, SLT 2014; PEPNet, KDD 2023, arXiv 2302.01115",
+        effect="gates by who asks raise AUC",
+    ),
+    Card(
+        recipe=GROCER_FIBINET,
+        systems=("K8",),
+        source="FiBiNET, Huang et al., RecSys 2019, arXiv 1905.09433",
+        effect="weighed fields crossed in pairs raise AUC",
+    ),
+    Card(
+        recipe=MOVIELENS_LAST,
+        systems=("K9",),
+        source="averages of the last N items, practice; no paper",
+        effect="an average for each action tells of a user what one of all actions does not",
+    ),
+    Card(
+        recipe=GROCER_DIN,
+        systems=("K10",),
+        source="Deep Interest Network, Zhou et al., KDD 2018, arXiv 1706.06978",
+        effect="attention of the candidate over the history raises AUC over its mean",
+    ),
+    Card(
+        recipe=GROCER_SIM,
+        systems=("K11",),
+        source="SIM, Pi et al., CIKM 2020, arXiv 2006.05639",
+        effect="events of a long history that are about the candidate tell more than the newest ones",
     ),
     Card(
         recipe=MOVIELENS_SMALL,
