@@ -33,7 +33,7 @@ from shards.two_tower import open_query_vectors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeepRetrievalParams:
-    """How many paths a search follows: `beam`, and up to `widest` where those held too few allowed items."""
+    """How many paths a search follows: `beam`, and up to `widest` where those held too few items."""
 
     beam: int = 32
     widest: int = 1024
@@ -71,13 +71,18 @@ class DeepRetrieval:
         return best_allowed(self.items, rows, scores, k, (), attributes, attribute_count)
 
     def reached(self, vector_1D: Floats, k: int, allowed_N: Mask | None = None) -> NDArray[np.int64]:
-        """Return the rows of the allowed items that are scored: at least `k` where paths enough hold them."""
+        """Return the rows of the allowed items that are scored: at least `k` where there are so many.
+
+        Where the widest search finds too few that a filter allows, all that it allows are scored.
+        """
         beam = self.params.beam
         while True:
             rows = self.paths.reached(vector_1D, beam)
             rows = rows if allowed_N is None else rows[allowed_N[rows]]
-            if len(rows) >= k or beam >= self.params.widest:
+            if len(rows) >= k:
                 return rows
+            if beam >= self.params.widest:
+                return rows if allowed_N is None else np.flatnonzero(allowed_N)
             beam = min(2 * beam, self.params.widest)
 
 

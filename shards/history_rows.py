@@ -100,7 +100,8 @@ def history_rows(context: SearchContext, item_rows: Mapping[str, int]) -> Histor
     """Return the history of `context` on known items; events from the future have age 0."""
     history, actions = context.user.history, context.user.history.actions
     rows = np.fromiter(map(item_rows.get, history.item_ids, repeat(-1)), np.int64, len(history.item_ids))
-    ages_days = np.maximum(context.now_ms - np.array(history.timestamps_ms, np.float64), 0.0) / MS_PER_DAY
+    time_H = np.fromiter(history.timestamps_ms, np.int64, len(history.timestamps_ms))
+    ages_days = np.maximum(context.now_ms - time_H, 0) / MS_PER_DAY
     known = rows >= 0
     if not known.all():
         rows, ages_days, actions = rows[known], ages_days[known], tuple(compress(actions, known.tolist()))

@@ -248,7 +248,8 @@ def _promoted(gate: QualityGate, address: str, surface: str, version: str) -> Re
     found = _surface(address, surface)
     if found is None or found.traffic.canary.version != version:
         return None
-    return gate.passed(release_from_proto(found.traffic.canary), release_from_proto(found.live))
+    live = release_from_proto(found.live) if found.HasField("live") else None
+    return gate.passed(release_from_proto(found.traffic.canary), live)
 
 
 def _deploy(

@@ -8,16 +8,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.training import model_batches
 from tests.training.model_batches import (
     assert_every_parameter_learns,
     candidate_batch,
-    item_batch,
-    model_inputs,
-    request_batch,
+    inputs_with_categories,
+    with_categories,
 )
 from training.losses import binary_loss, listwise_loss
 from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.models.task_sharing import Experts
+
+
+def request_batch(size: int, *, seed: int = 0) -> dict[str, Tensor]:
+    request, _ = with_categories(model_batches.request_batch(size, seed=seed), model_batches.item_batch())
+    return request
+
+
+def item_batch() -> dict[str, Tensor]:
+    _, item = with_categories(model_batches.request_batch(1), model_batches.item_batch())
+    return item
+
 
 PLAIN = MultiTaskRankerConfig(
     width=8, hidden=16, experts=3, expert_width=12, dropout=0.0, gate_dropout=0.0, tasks=("like", "watch")
@@ -42,7 +53,7 @@ every_block = pytest.mark.parametrize("config", BLOCKS.values(), ids=BLOCKS.keys
 
 def ranker(config: MultiTaskRankerConfig = PLAIN, *, history: bool = True) -> MultiTaskRanker:
     torch.manual_seed(0)
-    return MultiTaskRanker(config, model_inputs(history=history))
+    return MultiTaskRanker(config, inputs_with_categories(history=history))
 
 
 def ranking_loss(model: MultiTaskRanker) -> Tensor:
@@ -81,7 +92,7 @@ def test_a_bad_config_is_refused(change: dict[str, Any], words: str) -> None:
 
 
 def test_a_hard_search_without_categories_is_refused() -> None:
-    inputs = model_inputs()
+    inputs = inputs_with_categories()
     assert inputs.history is not None
     blind = replace(inputs, history=replace(inputs.history, categories="", item_category=""))
     with pytest.raises(ValueError, match="a hard search needs HistoryCategories"):
