@@ -124,7 +124,7 @@ ONLINE_RETAIL = Recipe(
     ranker=RankerRecipe(
         model=MultiTaskRankerConfig(tasks=("purchase", "basket")),
         training=RankingTraining(
-            fit=FitConfig(epochs=5, batch_size=64, learning_rate=2e-3, last_rate=0.05, patience=4)
+            fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3, last_rate=0.05, patience=4)
         ),
         candidates=200,
     ),
