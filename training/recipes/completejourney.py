@@ -64,7 +64,11 @@ COMPLETEJOURNEY = Recipe(
     features=FeatureRecipe(ranking=_RANKING, vocab_size=1000),
     ranker=RankerRecipe(
         model=MultiTaskRankerConfig(
-            width=16, sharing="bottom", tasks=tuple(task.name for task in COMPLETEJOURNEY_TASKS)
+            width=16,
+            sharing="bottom",
+            # Watch time is exp(logit): a line of its own would let rare numbers explode.
+            wide=False,
+            tasks=tuple(task.name for task in COMPLETEJOURNEY_TASKS),
         ),
         training=RankingTraining(
             fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3),
