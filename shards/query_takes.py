@@ -20,17 +20,17 @@ _TYPICAL_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Led:
-    """The items [M] that a text or a word led to, by row, and how often [M]."""
+    """The items [M] that a text or a word led to, their rows rising, and how often [M]."""
 
     rows: NDArray[np.int64]
     counts: NDArray[np.float64]
 
-    def at(self, row_C: NDArray[np.int64], items: int) -> NDArray[np.float64]:
+    def at(self, row_C: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return how often it led to each candidate [C]."""
-        count_N = np.zeros(items)
-        count_N[self.rows] = self.counts
-        count_C: NDArray[np.float64] = count_N.take(row_C)
-        return count_C
+        if not len(self.rows):
+            return np.zeros(len(row_C))
+        place_C = np.minimum(np.searchsorted(self.rows, row_C), len(self.rows) - 1)
+        return np.where(self.rows[place_C] == row_C, self.counts[place_C], 0.0)
 
 
 _NOTHING = _Led(np.empty(0, np.int64), np.empty(0))
@@ -47,10 +47,10 @@ class Takes:
     def measures(self, query: str, row_C: NDArray[np.int64]) -> dict[str, Floats]:
         """Return every measure [C] of `QueryTakes`."""
         led = self.by_text.get(normalised(query), _NOTHING)
-        count_C = led.at(row_C, len(self.total_N))
+        count_C = led.at(row_C)
         total_C = self.total_N.take(row_C)
         parts = [self.by_word.get(word, _NOTHING) for word in dict.fromkeys(words(query))]
-        word_WC = np.array([part.at(row_C, len(self.total_N)) for part in parts] or [np.zeros(len(row_C))])
+        word_WC = np.array([part.at(row_C) for part in parts] or [np.zeros(len(row_C))])
         share_WC = _log_share(word_WC, total_C)
         found: dict[str, NDArray[np.float64]] = {
             "count": np.log1p(count_C),

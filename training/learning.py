@@ -20,8 +20,9 @@ from training.evaluation.offline import merged, open_cascade, ranks_by_gate, ret
 from training.gate import GateLog, TrainedGate, kept_lexical, train_gate
 from training.gate_labels import page_gains, recall_gain
 from training.hydration import hydrated
+from training.judgements import Judgements
 from training.merge_weights import FittedMerge, fitted_merge
-from training.rankers import Judgements, Rankers, train_rankers
+from training.rankers import Rankers, train_rankers
 from training.recipe import EMBEDDING_RECALL
 from training.refreshing import Stretch, stretches
 from training.release_writing import (

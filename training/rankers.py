@@ -5,16 +5,12 @@ A recipe may have one of them alone: a ranker without a pre-ranker is given what
 Legend: Q = requests, T = tasks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, repeat
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 
-from shards.candidates import Candidates
-from shards.feature_encoder import RequestEncoder
 from shards.features import FeatureSpec
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
@@ -30,6 +26,7 @@ from training.feature_groups import (
 )
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, ranks, rejected
+from training.judgements import Judgements, encoded
 from training.models.fields import ModelInputs
 from training.models.group_gate import GroupGate
 from training.models.multi_task_ranker import MultiTaskRanker
@@ -41,39 +38,13 @@ from training.ranking import (
     RankingTraining,
     ndcg_at_10,
     predict,
-    ranking_set,
     train_ranker,
 )
 from training.recipe import RankerRecipe, Recipe
-from training.snapshot import Requests, Snapshot
-from training.task_labels import TaskLabels
+from training.snapshot import Snapshot
 from training.task_losses import FittedTasks, fitted_tasks
 from training.task_serving import TaskServing, calibrated, fitted_serving
 from training.trainer import Observer, Seeded, ignore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgements:
-    """Requests with the candidates that the channels found and the items relevant to each task.
-
-    `known` is for each request the item table with the statistics that rankers read then.
-    """
-
-    requests: Requests
-    candidates: Sequence[Candidates]
-    labels: Sequence[Sequence[TaskLabels]]
-    known: Sequence[pa.Table]
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    def __getitem__(self, kept: slice) -> "Judgements":
-        return Judgements(
-            requests=self.requests[kept],
-            candidates=self.candidates[kept],
-            labels=self.labels[kept],
-            known=self.known[kept],
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,53 +87,32 @@ def train_rankers(
     spec = fit_spec(recipe.features.ranking, data)
     inputs = model_inputs(spec, tokenizer, len(items))
     examples, judged = (encoded(spec, tokenizer, items, part) for part in (train, held_out))
-    generator = seeded.apply()
-    checkpoints = checkpoints or Checkpoints()
-    fitted = fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT)
-    groups = None
-    if recipe.pre_ranker and recipe.pre_ranker.model.kept_groups:
-        groups = _weighed_groups(
-            recipe.pre_ranker, spec, inputs, examples, fitted, generator, observe, checkpoints
-        )
-    pre_ranker = None
-    if recipe.pre_ranker:
-        read = narrowed(inputs, groups.columns) if groups else inputs
-        pre_ranker = ThreeTower(recipe.pre_ranker.model, read)
-    first: CandidateModel | None = (
-        Narrowed(pre_ranker, groups.columns) if pre_ranker and groups else pre_ranker
+    course = _Course(
+        tasks=fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT),
+        generator=seeded.apply(),
+        observe=observe,
+        checkpoints=checkpoints or Checkpoints(),
     )
+    first = _untrained(recipe.pre_ranker, spec, inputs, examples, course) if recipe.pre_ranker else None
     ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
     pre_ranker_ndcg = ranker_ndcg = float("nan")
-    serving = TaskServing()
-    links = fitted.links()
-    if pre_ranker and recipe.pre_ranker:
-        fit = recipe.pre_ranker.training
-        own, held = (part.columns(groups.columns) if groups else part for part in (examples, judged))
-        pre_ranker_ndcg = _train(
-            "pre_ranker", pre_ranker, fit, own, fitted, held, generator, observe, checkpoints
-        )
+    serving, links = TaskServing(), course.tasks.links()
+    if first and recipe.pre_ranker:
+        own, held = (first.read(part) for part in (examples, judged))
+        pre_ranker_ndcg = course.train("pre_ranker", first.model, recipe.pre_ranker.training, own, held)
+    scored = first.of_all if first else None
     both = (examples, judged)
     if ranker and recipe.ranker:
-        keep = recipe.ranker.candidates
-        examples, judged = (_passed_on(first, part, keep) for part in (examples, judged))
-        _train(
-            "ranker",
-            ranker,
-            recipe.ranker.training,
-            examples,
-            fitted,
-            judged,
-            generator,
-            observe,
-            checkpoints,
-        )
+        training = recipe.ranker.training
+        examples, judged = (_passed_on(scored, part, recipe.ranker.candidates) for part in both)
+        course.train("ranker", ranker, training, examples, judged)
         with torch.inference_mode():
             logit_QCT = predict(ranker, judged)
-        if recipe.ranker.training.calibrate:
+        if training.calibrate:
             links = calibrated(links, recipe.tasks, logit_QCT, judged)
         serving, ranker_ndcg = fitted_serving(recipe.tasks, items, examples, judged, links(logit_QCT))
     return Rankers(
-        pre_ranker=pre_ranker,
+        pre_ranker=first.model if first else None,
         ranker=ranker,
         spec=spec,
         tokenizer=tokenizer,
@@ -171,9 +121,86 @@ def train_rankers(
         serving=serving,
         pre_ranker_ndcg=pre_ranker_ndcg,
         ranker_ndcg=ranker_ndcg,
-        rejected_QR=_rejected(recipe, first, ranker, both, generator),
-        groups=groups,
+        rejected_QR=_rejected(recipe, scored, ranker, both, course.generator),
+        groups=first.groups if first else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """What the models of a recipe are trained with, one after another."""
+
+    tasks: FittedTasks
+    generator: torch.Generator
+    observe: Observer
+    checkpoints: Checkpoints
+
+    def train(
+        self,
+        name: str,
+        model: torch.nn.Module,
+        training: RankingTraining,
+        examples: RankingSet,
+        judged: RankingSet,
+    ) -> float:
+        """Train one model and return its NDCG@10 on the requests held out."""
+        return train_ranker(
+            name,
+            model,
+            training,
+            examples,
+            self.tasks,
+            self.generator,
+            evaluate=lambda: ndcg_at_10(predict(model, judged)[..., 0], judged),
+            observe=self.observe,
+            checkpoint=self.checkpoints.next(name, self.generator),
+        ).best_metric
+
+    def weigh(self, gate: GroupGate, training: RankingTraining, examples: RankingSet) -> None:
+        """Train a pre-ranker of all features whose groups are weighed; nothing stops it early."""
+        name = "pre_ranker_groups"
+        checkpoint = self.checkpoints.next(name, self.generator)
+        train_ranker(
+            name,
+            gate,
+            training,
+            examples,
+            self.tasks,
+            self.generator,
+            penalty=lambda batch: weight_penalty(gate, batch),
+            observe=self.observe,
+            checkpoint=checkpoint,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PreRanker:
+    """A pre-ranker and the groups of cross features that it reads; None for all."""
+
+    model: ThreeTower
+    groups: KeptGroups | None
+
+    @property
+    def of_all(self) -> CandidateModel:
+        """Return the model as one that is given all features."""
+        return Narrowed(self.model, self.groups.columns) if self.groups else self.model
+
+    def read(self, part: RankingSet) -> RankingSet:
+        """Return the features that it reads."""
+        return part.columns(self.groups.columns) if self.groups else part
+
+
+def _untrained(
+    config: RankerRecipe[ThreeTowerConfig],
+    spec: FeatureSpec,
+    inputs: ModelInputs,
+    examples: RankingSet,
+    course: _Course,
+) -> _PreRanker:
+    """Return the pre-ranker to train; the groups that it reads are chosen first, where not all are kept."""
+    groups = _weighed_groups(config, spec, inputs, examples, course) if config.model.kept_groups else None
+    read = narrowed(inputs, groups.columns) if groups else inputs
+    return _PreRanker(model=ThreeTower(config.model, read), groups=groups)
 
 
 def _weighed_groups(
@@ -181,46 +208,15 @@ def _weighed_groups(
     spec: FeatureSpec,
     inputs: ModelInputs,
     examples: RankingSet,
-    fitted: FittedTasks,
-    generator: torch.Generator,
-    observe: Observer,
-    checkpoints: Checkpoints,
+    course: _Course,
 ) -> KeptGroups:
-    """Train a pre-ranker of all features with their groups weighed, and keep the groups of most weight."""
+    """Weigh the groups of features by a pre-ranker that reads all, and keep those of most weight."""
     groups = feature_groups(spec)
     if config.model.kept_groups > len(groups):
         raise ValueError(f"kept_groups must be at most {len(groups)}, the groups: {', '.join(groups)}")
     gate = GroupGate(config.model, inputs, list(groups.values()))
-    name = "pre_ranker_groups"
-    checkpoint = checkpoints.next(name, generator)
-    train_ranker(
-        name,
-        gate,
-        config.training,
-        examples,
-        fitted,
-        generator,
-        penalty=lambda batch: weight_penalty(gate, batch),
-        observe=observe,
-        checkpoint=checkpoint,
-    )
+    course.weigh(gate, config.training, examples)
     return kept_groups(spec, group_weights(gate, examples, list(groups)), config.model.kept_groups)
-
-
-def encoded(spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, part: Judgements) -> RankingSet:
-    """Return the judgements as models take them."""
-    encoders = _encoders(spec, tokenizer, items, part.known)
-    return ranking_set(encoders, items, part.requests.contexts, part.candidates, part.labels)
-
-
-def _encoders(
-    spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, known: Sequence[pa.Table]
-) -> Iterator[RequestEncoder]:
-    """Yield for each request the encoder that knows of items what was known then."""
-    for _, tables in groupby(known, key=id):
-        table, *others = tables
-        encoder = RequestEncoder(spec, tokenizer, items.rows, ForwardIndex(table).columns(spec.item_columns))
-        yield from repeat(encoder, 1 + len(others))
 
 
 def _passed_on(pre_ranker: CandidateModel | None, examples: RankingSet, keep: int) -> RankingSet:
@@ -229,35 +225,6 @@ def _passed_on(pre_ranker: CandidateModel | None, examples: RankingSet, keep: in
         return examples.first(keep)
     with torch.inference_mode():
         return examples.best(predict(pre_ranker, examples)[..., 0], keep)
-
-
-def _train(
-    name: str,
-    model: torch.nn.Module,
-    training: RankingTraining,
-    examples: RankingSet,
-    fitted: FittedTasks,
-    judged: RankingSet,
-    generator: torch.Generator,
-    observe: Observer,
-    checkpoints: Checkpoints,
-) -> float:
-    """Train one model and return its NDCG@10 on the requests held out."""
-
-    def evaluate() -> float:
-        return ndcg_at_10(predict(model, judged)[..., 0], judged)
-
-    return train_ranker(
-        name,
-        model,
-        training,
-        examples,
-        fitted,
-        generator,
-        evaluate=evaluate,
-        observe=observe,
-        checkpoint=checkpoints.next(name, generator),
-    ).best_metric
 
 
 def _rejected(

@@ -18,11 +18,11 @@ from deploy.commands.options import (
     WorkspaceOption,
 )
 from deploy.folders import cache_dir
+from deploy.gate_rule import gate_rule
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.task_report import TaskReport, as_document, draw, render
 from deploy.workspace import Workspace
-from router.gate import decide
 from shards.errors import FieldViolation, InvalidInput
 from training.datasets import sources
 from training.evaluation.offline import open_cascade
@@ -62,7 +62,7 @@ def evaluate_tasks(
             data,
             asked,
             tasks,
-            gate=lambda context, _: decide(release.gate, context).open,
+            gate=gate_rule(release, folders.models_dir),
             on_query=on_query,
         )
     report = TaskReport(

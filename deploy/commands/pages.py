@@ -13,10 +13,10 @@ from deploy.commands.options import (
     WorkspaceOption,
 )
 from deploy.folders import cache_dir
+from deploy.gate_rule import gate_rule
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.workspace import Workspace
-from router.gate import decide
 from training.datasets import parquet, sources
 from training.datasets.splits import rows_of
 from training.evaluation.offline import open_cascade
@@ -48,7 +48,7 @@ def pages(
             data,
             queries,
             open_cascade(release, folders.models_dir),
-            gate=lambda context, _: decide(release.gate, context).open,
+            gate=gate_rule(release, folders.models_dir),
             size=PageSize(shown=shown, unshown=unshown),
             on_query=on_query,
         )

@@ -26,6 +26,7 @@ from tests.bench.large_index import MODEL, write_large_index
 from tests.bench.large_shop import LargeShop
 from tests.bench.result import Check, at_least, at_most, publish
 from tests.bench.shard_process import shard_process
+from tests.bench.spread import quantiles_ms
 from tests.services.shard_client import connect
 from training.ann_tuning import (
     AnnTarget,
@@ -123,8 +124,8 @@ async def _served(
             resident = (await client.shard()).memory_bytes
     return {
         "recall": round(found / exact_QK.size, 5),
-        "service_ms": _quantiles(called),
-        "compute_ms": _quantiles(computed),
+        "service_ms": quantiles_ms(called),
+        "compute_ms": quantiles_ms(computed),
         "memory_bytes": replica.memory_bytes,
         "resident_bytes": resident - idle,
         "load_s": replica.load_time_ms / 1000,
@@ -133,11 +134,6 @@ async def _served(
 
 def _say(tried: Measured) -> None:
     sys.stderr.write(f"{tried.factory} {tried.knobs}: {tried.recall:.4f}, {tried.median_ms:.3f} ms\n")
-
-
-def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    p50, p99 = np.quantile(np.array(seconds) * 1000, [0.5, 0.99])
-    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
 
 
 def checks_of(figures: Figures, items: int) -> list[Check]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from services import codec
@@ -23,6 +22,7 @@ from shards.stages import Scorer
 from tests.bench.large_shop import PRE_RANKER_MODEL, LargeShop, write_scorers
 from tests.bench.result import Check, at_least, at_most, publish
 from tests.bench.shard_process import shard_process
+from tests.bench.spread import quantiles_ms
 from tests.services.shard_client import connect
 
 AIM_MS = 20.0
@@ -64,7 +64,7 @@ def _engine(path: Path, asked: Sequence[codec.Scoring], calls: int) -> dict[str,
 
     os.sched_setaffinity(0, {min(cores)})
     try:
-        return _quantiles([_timed(ask, asked[k % len(asked)]) for k in range(calls)])
+        return quantiles_ms([_timed(ask, asked[k % len(asked)]) for k in range(calls)])
     finally:
         os.sched_setaffinity(0, cores)
 
@@ -89,18 +89,13 @@ async def _service(
                     computed.append(answer.compute_s)
     finally:
         os.sched_setaffinity(0, cores)
-    return {"service_ms": _quantiles(called), "service_compute_ms": _quantiles(computed)}
+    return {"service_ms": quantiles_ms(called), "service_compute_ms": quantiles_ms(computed)}
 
 
 def _timed(ask: Callable[[codec.Scoring], None], call: codec.Scoring) -> float:
     started = time.perf_counter()
     ask(call)
     return time.perf_counter() - started
-
-
-def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    p50, p99 = np.quantile(np.array(seconds) * 1000, [0.5, 0.99])
-    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
 
 
 def checks_of(figures: Figures, candidates: int, items: int) -> list[Check]:

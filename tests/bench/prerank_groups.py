@@ -40,12 +40,12 @@ from training.feature_groups import (
     weight_penalty,
 )
 from training.features import FittingData, fit_spec, model_inputs
+from training.judgements import Judgements, encoded
 from training.learning import judgements_of, trained_embedding
 from training.models.fields import ModelInputs
 from training.models.group_gate import GroupGate
 from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.three_tower import ThreeTower
-from training.rankers import Judgements, encoded
 from training.ranking import CandidateModel, RankingSet, predict, train_ranker
 from training.recipes.movielens import MOVIELENS
 from training.release_writing import write_channels

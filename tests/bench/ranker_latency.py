@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +26,9 @@ from shards.release import ModelVersion
 from shards.search_context import SearchContext
 from shards.stages import Scorer
 from tests.bench.large_shop import RANKER_MODEL, LargeShop, write_scorers
+from tests.bench.ranker_blocks import BLOCKS
 from tests.bench.result import Check, at_most, publish
+from tests.bench.spread import quantiles_ms
 from training.recipe import Recipe
 from training.recipes.online_retail import ONLINE_RETAIL
 
@@ -45,22 +46,15 @@ class Block:
     events: int = 50
 
 
-DIN, SIM = "DIN, 50 events", "SIM, hard search in 5,000 events"
-BLOCKS = {
-    "MMoE, dot-product attention": Block(changes={}),
-    "shared bottom": Block(changes={"sharing": "bottom"}),
-    "mean of the history": Block(changes={"history": "mean"}),
-    DIN: Block(changes={"history": "activation"}),
+DIN, SIM = "MMoE, DIN", "MMoE, SIM (hard), 5,000 events"
+SIM_SOFT = "MMoE, SIM (soft)"
+TIMED = {
+    **{name: Block(changes=changes) for name, changes in BLOCKS.items() if name != SIM_SOFT},
     SIM: Block(changes={"history": "search"}, events=LONG),
-    "SIM, soft search in 5,000 events": Block(changes={"history": "search", "search": "soft"}, events=LONG),
-    "DCN-V2, 2 layers": Block(changes={"cross_layers": 2}),
-    "DCN-V2, 2 layers of rank 16, 2 experts": Block(
-        changes={"cross_layers": 2, "cross_rank": 16, "cross_experts": 2}
+    f"{SIM_SOFT}, 5,000 events": Block(changes={"history": "search", "search": "soft"}, events=LONG),
+    "MMoE, FiBiNET, a matrix for each pair": Block(
+        changes={"field_crosses": "both", "field_matrices": "pair"}
     ),
-    "SENet": Block(changes={"field_crosses": "weighed"}),
-    "FiBiNET, one matrix": Block(changes={"field_crosses": "both"}),
-    "FiBiNET, a matrix for each pair": Block(changes={"field_crosses": "both", "field_matrices": "pair"}),
-    "PPNet": Block(changes={"user_gates": True}),
 }
 
 
@@ -68,25 +62,25 @@ def measure(folder: Path, *, items: int, candidates: int, calls: int) -> dict[st
     """Return the quantiles of each block's milliseconds, and whether ONNX Runtime computes it."""
     torch.set_num_threads(1)
     shop = LargeShop(items)
-    engines = {name: _engine(folder, shop, name, block) for name, block in BLOCKS.items()}
+    engines = {name: _engine(folder, shop, name, block) for name, block in TIMED.items()}
     contexts = {
         events: [shop.context(number, bought=events) for number in range(_SEARCHES)]
-        for events in {block.events for block in BLOCKS.values()}
+        for events in {block.events for block in TIMED.values()}
     }
-    taken_ms: dict[str, list[float]] = {name: [] for name in BLOCKS}
+    taken_s: dict[str, list[float]] = {name: [] for name in TIMED}
     found = [shop.candidates(number, candidates) for number in range(_SEARCHES)]
     for call in range(calls):
         for name, engine in engines.items():
             # A copy, as no two searches share a history that is looked up already.
-            context: SearchContext = replace(contexts[BLOCKS[name].events][call % _SEARCHES])
+            context: SearchContext = replace(contexts[TIMED[name].events][call % _SEARCHES])
             started = time.process_time()
             engine.score(context, found[call % _SEARCHES], 0, {}, (), 0)
-            taken_ms[name].append((time.process_time() - started) * 1000)
-    return {name: _quantiles(taken) for name, taken in taken_ms.items()}
+            taken_s[name].append(time.process_time() - started)
+    return {name: quantiles_ms(taken) for name, taken in taken_s.items()}
 
 
 def _engine(folder: Path, shop: LargeShop, name: str, block: Block) -> Scorer:
-    version = ModelVersion(RANKER_MODEL.model, str(list(BLOCKS).index(name)))
+    version = ModelVersion(RANKER_MODEL.model, str(list(TIMED).index(name)))
     write_scorers(folder, shop, recipe_of(block), version=version.version)
     engine = load_bundle(version, folder / version.model / version.version, "cpu").servable
     assert isinstance(engine, Scorer)
@@ -114,21 +108,16 @@ def _longer(feature: Feature, events: int) -> Feature:
     return replace(feature, max_len=events) if isinstance(feature, HistoryItems | HistoryAges) else feature
 
 
-def _quantiles(taken_ms: list[float]) -> dict[str, float]:
-    p50, p99 = np.quantile(np.array(taken_ms), [0.5, 0.99])
-    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}
-
-
 def _table(figures: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table("block", "p50, ms", "p99, ms")
     for name, taken in figures.items():
-        table.add_row(name, f"{taken['p50_ms']:.2f}", f"{taken['p99_ms']:.2f}")
+        table.add_row(name, f"{taken['p50']:.2f}", f"{taken['p99']:.2f}")
     return table
 
 
 def checks_of(figures: Mapping[str, Mapping[str, float]]) -> list[Check]:
     """Return the checks: SIM beside DIN."""
-    ratio = figures[SIM]["p50_ms"] / figures[DIN]["p50_ms"]
+    ratio = figures[SIM]["p50"] / figures[DIN]["p50"]
     return [at_most(f"{SIM}, over {DIN}", round(ratio, 3), SIM_AIM, "times")]
 
 

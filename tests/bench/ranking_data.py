@@ -20,10 +20,10 @@ from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding
 from training.features import FittingData, fit_spec, model_inputs
+from training.judgements import Judgements, encoded
 from training.learning import judgements_of, trained_embedding
 from training.models.fields import ModelInputs
 from training.models.three_tower import ThreeTower
-from training.rankers import Judgements, encoded
 from training.ranking import RankingSet, ndcg_at_10, predict, train_ranker
 from training.recipe import Recipe
 from training.release_writing import write_channels

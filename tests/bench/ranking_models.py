@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tests.bench.ranker_blocks import BLOCKS
 from tests.bench.ranking_data import RankingData
 from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.ranking import RankingSet, RankingTraining, ndcg_at_10, predict, train_ranker
@@ -52,25 +53,14 @@ class Compared:
 
 def compared(tasks: tuple[str, ...], training: RankingTraining) -> Mapping[str, Compared]:
     """Return all models by name; ours are trained as the recipe says."""
-    blocks = {
-        "MMoE, attention": MultiTaskRankerConfig(tasks=tasks),
-        "shared bottom": MultiTaskRankerConfig(tasks=tasks, sharing="bottom"),
-        "MMoE, mean of the history": MultiTaskRankerConfig(tasks=tasks, history="mean"),
-        "MMoE, DIN": MultiTaskRankerConfig(tasks=tasks, history="activation"),
-        "MMoE, SIM (soft)": MultiTaskRankerConfig(tasks=tasks, history="search", search="soft", found=20),
-        "MMoE, DCN-V2": MultiTaskRankerConfig(tasks=tasks, cross_layers=2),
-        "MMoE, DCN-V2, low rank": MultiTaskRankerConfig(
-            tasks=tasks, cross_layers=2, cross_rank=16, cross_experts=2
-        ),
-        "MMoE, SENet": MultiTaskRankerConfig(tasks=tasks, field_crosses="weighed"),
-        "MMoE, FiBiNET": MultiTaskRankerConfig(tasks=tasks, field_crosses="both"),
-        "MMoE, LHUC": MultiTaskRankerConfig(tasks=tasks, user_gates=True),
-    }
     return {
         "logistic regression": Compared(ours=False, fit=_logistic),
         "LightGBM LambdaMART": Compared(ours=False, fit=_trees("lambdarank")),
         "LightGBM, binary": Compared(ours=False, fit=_trees("binary")),
-        **{name: Compared(ours=True, fit=_ranker(config, training)) for name, config in blocks.items()},
+        **{
+            name: Compared(ours=True, fit=_ranker(MultiTaskRankerConfig(tasks=tasks, **changes), training))
+            for name, changes in BLOCKS.items()
+        },
     }
 
 

@@ -23,3 +23,9 @@ def spread_of(values: Sequence[float]) -> dict[str, Any]:
 def spread_of_each(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
     """Return the spread of every figure, by name, of runs that have the same ones."""
     return {name: spread_of([run[name] for run in runs]) for name in runs[0]}
+
+
+def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile, in milliseconds."""
+    p50, p99 = np.quantile(np.array(seconds) * 1000, [0.5, 0.99])
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}

@@ -18,8 +18,8 @@ from training.datasets.tables import timestamps_ms
 from training.evaluation.judgements import judged_queries
 from training.evaluation.offline import evaluate
 from training.evaluation.replay import replay
+from training.judgements import Judgements
 from training.pipeline import train
-from training.rankers import Judgements
 from training.recipe import Recipe
 from training.refreshing import Stretch, open_refreshed, stretches
 from training.run import Run
