@@ -25,6 +25,7 @@ _COMMANDS = {
     "up": _Command("up", "up", "Start a cluster and keep it running until Ctrl-C."),
     "controller": _Command("controller", "controller", "Run one controller over a Ray that runs already."),
     "router": _Command("router", "router", "Run one router."),
+    "console": _Command("console", "console", "Serve a web page over a cluster."),
     "down": _Command("down", "down", "Stop the cluster of a workspace."),
     "status": _Command("status", "status", "Show processes, shards, models and releases."),
     "search": _Command("search", "search", "Send one search and show what came back and why."),

@@ -38,16 +38,18 @@ def ask(address: str, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T
 
     Raises the error that it answered with, or `Unavailable`.
     """
-    token = caller_token()
+    return asyncio.run(asked(address, caller_token(), question))
 
-    async def asked() -> T:
-        async with caller_channel(address, token) as channel:
-            try:
-                return await question(ClusterServiceStub(channel))
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
 
-    return asyncio.run(asked())
+async def asked(
+    address: str, token: str | None, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]"
+) -> T:
+    """Return the controller's answer to whoever the token stands for; raises as `ask` does."""
+    async with caller_channel(address, token) as channel:
+        try:
+            return await question(ClusterServiceStub(channel))
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
 
 
 async def overview(stub: "ClusterServiceAsyncStub") -> Overview:

@@ -66,7 +66,12 @@ def facts(title: str, *known: tuple[str, str | Text]) -> Group:
 def state_text(name: str, prefix: str = "") -> Text:
     """Return the state in colour, from the name that the contract gives it."""
     state = name.removeprefix(prefix).lower()
-    return Text(state, _STYLES.get(state, "yellow"))
+    return Text(state, style_of(state))
+
+
+def style_of(state: str) -> str:
+    """Return the colour of a state: green, red, yellow, or dim for what is past or waits."""
+    return _STYLES.get(state, "yellow")
 
 
 def titled(title: str, detail: str) -> Text:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services import chassis
+from services.access import AccessRules
 from tests.deploy.background import in_background
 
 SERVICE = "headrace.v1.ClusterService"
@@ -59,7 +60,7 @@ class ScriptedCluster:
 
 
 @asynccontextmanager
-async def _serving() -> AsyncIterator[ScriptedCluster]:
+async def _serving(access: AccessRules | None) -> AsyncIterator[ScriptedCluster]:
     cluster = ScriptedCluster()
 
     def register(server: grpc.aio.Server) -> None:
@@ -69,12 +70,12 @@ async def _serving() -> AsyncIterator[ScriptedCluster]:
 
     options = chassis.ChassisOptions(grace_s=0)
     async with chassis.serve(
-        "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options
+        "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options, access=access
     ) as server:
         cluster.address = server.address
         yield cluster
 
 
-def scripted_cluster() -> AbstractContextManager[ScriptedCluster]:
-    """Serve a scripted cluster in the background."""
-    return in_background(_serving())
+def scripted_cluster(access: AccessRules | None = None) -> AbstractContextManager[ScriptedCluster]:
+    """Serve a scripted cluster in the background, to whom the rules allow it where there are any."""
+    return in_background(_serving(access))
