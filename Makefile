@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-client bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-shards: setup  ## 300 bundles, planning, loading, refusals and chaos on re
 
 bench-telemetry: setup  ## what metrics, logs and traces cost a search (a minute)
 	$(BIN)/python -m tests.bench.telemetry
+
+bench-client: setup  ## what the hop over a router costs a call of one stage (a minute)
+	$(BIN)/python -m tests.bench.client $(ARGS)
 
 bench-users: setup  ## what a read of a user and a recorded event cost in LMDB and in Redis (half a minute)
 	$(BIN)/python -m tests.bench.users

@@ -1,12 +1,15 @@
 """Calls of the Python client that got no answer."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,14 @@ class CallError(Exception):
         self.retry_after_s = retry_after_s
 
     @classmethod
+    def read(cls, response: type[M], payload: bytes) -> M:
+        """Return the answer; raises what came instead of one."""
+        try:
+            return response.FromString(payload)
+        except DecodeError as error:
+            raise cls(grpc.StatusCode.INTERNAL, f"the answer cannot be read: {error}") from None
+
+    @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> Self:
         """Return what the router said."""
         violations: tuple[Violation, ...] = ()
@@ -70,3 +81,7 @@ class SearchError(CallError):
 
 class RecordError(CallError):
     """Events of which it is not known that they are recorded; to send them again counts none twice."""
+
+
+class StageError(CallError):
+    """A model that was asked alone and gave no answer."""

@@ -1,28 +1,33 @@
-"""The asynchronous Python client of a Headrace router. Needs grpc and protobuf only."""
+"""The asynchronous Python client of Headrace. Needs grpc and protobuf only."""
 
-import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
 
-import grpc
-import grpc.aio
+from google.protobuf.message import Message
 
-from protos.headrace.v1 import (
-    event_service_pb2_grpc,
-    search_service_pb2,
-    search_service_pb2_grpc,
-    types_pb2,
-)
+from protos.headrace.v1.event_service_pb2 import RecordEventsResponse
+from protos.headrace.v1.pre_ranking_service_pb2 import PreRankResponse
+from protos.headrace.v1.ranking_service_pb2 import RankResponse
+from protos.headrace.v1.retrieval_service_pb2 import RetrieveResponse
+from protos.headrace.v1.search_service_pb2 import SearchRequest, SearchResponse
+from protos.headrace.v1.types_pb2 import ModelVersion
+from router import client_events, client_requests, client_results, client_stages
 from router.bearer import bearer
-from router.call_error import CallError, RecordError, SearchError, Violation
-from router.client_events import Event, RecordResult, request_of, result_of, timestamp
-from router.client_results import SearchResult, decode
-from router.retry_policy import RetryBudget
+from router.call_error import CallError, RecordError, SearchError, StageError, Violation
+from router.client_events import Event, RecordResult
+from router.client_requests import Clause, FeatureInput
+from router.client_results import SearchResult, StageList
+from router.client_retries import DEFAULT_BACKOFF, Retries, RetryRules
+from router.client_routers import Routers
+from router.client_stages import Show, StageRequest, StageResponse, StageResult
+from router.direct_calls import DirectCalls
+from router.shard_channels import ShardChannels
 from services.backoff import Backoff
+from shards.search_context import History, SearchContext, UserState
 
 __all__ = [
     "CallError",
@@ -30,21 +35,22 @@ __all__ = [
     "Event",
     "FeatureInput",
     "HeadraceClient",
+    "History",
     "RecordError",
     "RecordResult",
+    "SearchContext",
     "SearchError",
     "SearchResult",
+    "Show",
+    "StageError",
+    "StageList",
+    "StageResult",
+    "UserState",
     "Violation",
 ]
 
-FeatureInput = str | float | Sequence[str]
-"""A raw feature: a category or text, a number, or several categories."""
-
-# A router that stops ends what reaches it meanwhile with CANCELLED, and all calls may be sent again. Here
-# it never means that the caller gave up: asyncio tells of that by an exception of its own.
-_RETRYABLE = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}
-)
+_SEARCH = "/headrace.v1.SearchService/Search"
+_RECORD = "/headrace.v1.EventService/RecordEvents"
 _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -53,58 +59,63 @@ _CHANNEL_OPTIONS = (
     # Clients of one process have connections of their own, so that routers on one port share their searches.
     ("grpc.use_local_subchannel_pool", 1),
 )
+_CLOSING_S = 2.0
+"""How long calls go on that a shard is working on when it leaves the placement."""
 
+_NOTHING = Show()
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clause:
-    """One condition on an item attribute: any of some values, or a closed range; `negate` turns it round."""
-
-    attribute: str
-    any_of: tuple[str, ...] = ()
-    min: float | None = None
-    max: float | None = None
-    negate: bool = False
+M = TypeVar("M", bound=Message)
 
 
 class HeadraceClient:
-    """Searches and records events through one router, or through several behind one gRPC target.
+    """Searches, records events and asks single models, through any of several equal routers.
 
-    Use as `async with HeadraceClient("host:port") as client`. Calls that find the router
-    unavailable or overloaded are retried with back-off, at most `max_attempts` times in all and
-    only while most calls succeed; never beyond the timeout of the call. A `token` goes along with
-    every call; it travels in the clear, as the connection has no TLS.
+    Use as `async with HeadraceClient("host:port") as client`. Calls that find a router unavailable or
+    overloaded are repeated, as all of them may be sent twice: on the next router at once, else with back-off
+    and after the time that the router asked for. At most `max_attempts` times in all, only while most calls
+    succeed, and never beyond the timeout of the call. An attempt ends after `attempt_timeout_s`, where that
+    is set, so that a router that hangs leaves time for another. A `token` goes along with every call; it
+    travels in the clear, as the connection has no TLS.
+
+    With the address of a `controller` it follows the placement, and asks the shards of a model directly;
+    routers answer where that does not lead to an answer, or is not allowed.
     """
 
     def __init__(
         self,
-        target: str,
+        routers: str | Sequence[str],
         token: str | None = None,
         *,
+        controller: str | None = None,
         timeout_s: float = 2.0,
         max_attempts: int = 5,
+        attempt_timeout_s: float | None = None,
         backoff: Backoff | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._target = target
         self._metadata = bearer(token)
         self._timeout_s = timeout_s
-        self._max_attempts = max_attempts
-        # A channel that lost its router connects anew after 100 ms; until then every attempt fails at once.
-        self._backoff = backoff or Backoff(base_s=0.1, cap_s=1.0)
-        # All that is in flight on a connection fails at once when its router dies.
-        self._budget = RetryBudget(tokens=64.0)
-        self._rng = rng or random.Random()
+        rng = rng or random.Random()
+        self._channels = ShardChannels(_CHANNEL_OPTIONS, closing_s=0.0)
+        self._shard_channels = ShardChannels(_CHANNEL_OPTIONS, closing_s=_CLOSING_S)
+        self._routers = Routers([routers] if isinstance(routers, str) else routers, self._channels, rng)
+        rules = RetryRules(max_attempts=max_attempts, attempt_timeout_s=attempt_timeout_s)
+        self._retries = Retries(rules, backoff or DEFAULT_BACKOFF, len(self._routers), rng)
+        self._direct = controller and DirectCalls(controller, self._shard_channels, self._metadata, rng)
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
-        self._searches = search_service_pb2_grpc.SearchServiceStub(self._channel)
-        self._events = event_service_pb2_grpc.EventServiceStub(self._channel)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._channels.close)
+            stack.push_async_callback(self._shard_channels.close)
+            if self._direct:
+                await stack.enter_async_context(self._direct)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        await self._stack.aclose()
 
     async def search(
         self,
@@ -127,20 +138,21 @@ class HeadraceClient:
         `now_ms` answers for a moment other than the release's own clock. `traceparent` is the
         caller's own span, of which the search becomes a part (W3C Trace Context). Raises `SearchError`.
         """
-        request = search_service_pb2.SearchRequest(
+        request = SearchRequest(
             surface=surface,
             query=query,
             user_id=user_id,
-            context={name: _feature(value) for name, value in (context or {}).items()},
+            context=client_requests.features(context or {}),
             page_size=page_size,
-            filter=types_pb2.Filter(clauses=[_clause(clause) for clause in filter]),
-            now=None if now_ms is None else timestamp(now_ms),
+            filter=client_requests.clauses(filter),
+            now=None if now_ms is None else client_events.timestamp(now_ms),
             explain=explain,
             contributions=contributions,
             request_id=request_id,
         )
         trace = (("traceparent", traceparent),) if traceparent else ()
-        return decode(await self._with_retries(self._searches.Search, request, timeout_s, SearchError, trace))
+        answer = await self._routed(_SEARCH, request, SearchResponse, timeout_s, SearchError, trace)
+        return client_results.decode(answer)
 
     async def record_events(self, events: Sequence[Event], *, timeout_s: float | None = None) -> RecordResult:
         """Record up to 1,000 events, all or none, within `timeout_s` (the client's own when None).
@@ -148,52 +160,102 @@ class HeadraceClient:
         Every search that begins after it sees them. Raises `RecordError`, after which some other call may
         send the same events again: each counts once.
         """
-        request = request_of(events)
-        return result_of(await self._with_retries(self._events.RecordEvents, request, timeout_s, RecordError))
+        request = client_events.request_of(events)
+        answer = await self._routed(_RECORD, request, RecordEventsResponse, timeout_s, RecordError)
+        return client_events.result_of(answer)
 
-    async def _with_retries(
+    async def retrieve(
         self,
-        call: Callable[..., Any],
-        request: object,
+        model: str,
+        search: SearchContext,
+        *,
+        k: int,
+        version: str = "",
+        filter: Sequence[Clause] = (),  # noqa: A002
+        show: Show = _NOTHING,
+        timeout_s: float | None = None,
+    ) -> StageResult:
+        """Return the `k` best candidates of one model, the live version when none is named.
+
+        Raises `StageError`.
+        """
+        named = ModelVersion(model=model, version=version)
+        request = client_stages.retrieve_request(named, search, k, filter, show)
+        return await self._stage(client_stages.RETRIEVE, request, RetrieveResponse, timeout_s)
+
+    async def pre_rank(
+        self,
+        model: str,
+        search: SearchContext,
+        candidates: StageList,
+        *,
+        keep: int = 0,
+        version: str = "",
+        show: Show = _NOTHING,
+        timeout_s: float | None = None,
+    ) -> StageResult:
+        """Return the best of at most 20,000 candidates, all where `keep` is 0; raises `StageError`."""
+        named = ModelVersion(model=model, version=version)
+        request = client_stages.pre_rank_request(named, search, candidates, keep, show)
+        return await self._stage(client_stages.PRE_RANK, request, PreRankResponse, timeout_s)
+
+    async def rank(
+        self,
+        model: str,
+        search: SearchContext,
+        candidates: StageList,
+        *,
+        keep: int = 0,
+        task_exponents: Mapping[str, float] | None = None,
+        version: str = "",
+        show: Show = _NOTHING,
+        timeout_s: float | None = None,
+    ) -> StageResult:
+        """Return the best of at most 5,000 candidates, with the column "score" and one for each task.
+
+        Tasks count with their exponents, the model's own where none are given. Raises `StageError`.
+        """
+        named = ModelVersion(model=model, version=version)
+        request = client_stages.rank_request(named, search, candidates, keep, task_exponents or {}, show)
+        return await self._stage(client_stages.RANK, request, RankResponse, timeout_s)
+
+    async def placement_known(self) -> None:
+        """Return when the shards are known; until then, and without a controller at once, routers answer."""
+        if self._direct:
+            await self._direct.known()
+
+    async def _routed(
+        self,
+        path: str,
+        request: Message,
+        response: type[M],
         timeout_s: float | None,
         error_kind: type[CallError],
         trace: tuple[tuple[str, str], ...] = (),
-    ) -> Any:
-        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        attempt = 0
-        while True:
-            try:
-                response = await call(
-                    request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata + trace
-                )
-            except grpc.aio.AioRpcError as refusal:
-                error = error_kind.of(refusal)
-                delay_s = self._backoff.delay_s(attempt, self._rng) + (error.retry_after_s or 0.0)
-                attempt += 1
-                if not self._retries(error, attempt) or time.monotonic() + delay_s >= deadline:
-                    raise error from None
-                await asyncio.sleep(delay_s)
-            else:
-                self._budget.succeeded()
-                return response
+    ) -> M:
+        payload, metadata = request.SerializeToString(), self._metadata + trace
 
-    def _retries(self, error: CallError, attempts: int) -> bool:
-        """Return whether the error of the last of these attempts is worth another, and pay for it."""
-        return error.code in _RETRYABLE and self._budget.failed() and attempts < self._max_attempts
+        async def ask(_: int, within_s: float) -> bytes:
+            return await self._routers.ask(path, payload, within_s, metadata)
 
+        return error_kind.read(response, await self._retries.call(ask, self._within_s(timeout_s), error_kind))
 
-def _feature(value: FeatureInput) -> types_pb2.FeatureValue:
-    if isinstance(value, str):
-        return types_pb2.FeatureValue(text=value)
-    if isinstance(value, int | float):
-        return types_pb2.FeatureValue(number=value)
-    return types_pb2.FeatureValue(texts=types_pb2.TextList(values=value))
+    async def _stage(
+        self, path: str, request: StageRequest, response: type[StageResponse], timeout_s: float | None
+    ) -> StageResult:
+        payload, model = request.SerializeToString(), (request.model.model, request.model.version)
 
+        async def ask(attempt: int, within_s: float) -> tuple[bytes, bool]:
+            until_s = time.monotonic() + within_s
+            if self._direct and attempt == 0:
+                answer = await self._direct.ask(path, model, payload, within_s)
+                if answer is not None:
+                    return answer, True
+            left_s = max(0.0, until_s - time.monotonic())
+            return await self._routers.ask(path, payload, left_s, self._metadata), False
 
-def _clause(clause: Clause) -> types_pb2.FilterClause:
-    message = types_pb2.FilterClause(attribute=clause.attribute, negate=clause.negate)
-    if clause.any_of:
-        message.any_of.values.extend(clause.any_of)
-    if clause.min is not None or clause.max is not None:
-        message.range.CopyFrom(types_pb2.NumberRange(min=clause.min, max=clause.max))
-    return message
+        answer, direct = await self._retries.call(ask, self._within_s(timeout_s), StageError)
+        return client_stages.result_of(StageError.read(response, answer), direct=direct)
+
+    def _within_s(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else timeout_s

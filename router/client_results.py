@@ -58,10 +58,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageList:
-    """Candidates after one stage, best first; NaN in a column where an item has no value."""
+    """Candidates after one stage, best first; NaN in a column where an item has no value.
+
+    `attributes` are of the first items, as many as were asked for.
+    """
 
     item_ids: list[str]
-    columns: dict[str, list[float]]
+    columns: dict[str, list[float]] = field(default_factory=dict)
+    attributes: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,26 +149,28 @@ def _timing(timing: search_service_pb2.StageTiming) -> Timing:
         channel=timing.channel,
         model=timing.model,
         shard_id=timing.shard_id,
-        total_ms=_milliseconds(timing.total),
-        compute_ms=_milliseconds(timing.compute),
+        total_ms=milliseconds(timing.total),
+        compute_ms=milliseconds(timing.compute),
         candidates=timing.candidates,
     )
 
 
 def _explanation(explanation: search_service_pb2.Explanation) -> Explanation:
     return Explanation(
-        channels={each.channel: _stage_list(each.candidates) for each in explanation.channels},
-        merged=_stage_list(explanation.merged),
-        pre_ranked=_stage_list(explanation.pre_ranked),
-        ranked=_stage_list(explanation.ranked),
-        diversified=_stage_list(explanation.diversified),
+        channels={each.channel: stage_list(each.candidates) for each in explanation.channels},
+        merged=stage_list(explanation.merged),
+        pre_ranked=stage_list(explanation.pre_ranked),
+        ranked=stage_list(explanation.ranked),
+        diversified=stage_list(explanation.diversified),
     )
 
 
-def _stage_list(candidates: types_pb2.Candidates) -> StageList:
+def stage_list(candidates: types_pb2.Candidates) -> StageList:
+    """Return the candidates as frozen values."""
     return StageList(
         item_ids=list(candidates.item_ids),
         columns={column.name: list(column.values) for column in candidates.columns},
+        attributes={column.name: list(column.values) for column in candidates.attributes},
     )
 
 
@@ -172,5 +178,6 @@ def _stage(stage: types_pb2.Stage.ValueType) -> str:
     return types_pb2.Stage.Name(stage).removeprefix("STAGE_").lower()
 
 
-def _milliseconds(duration: Duration) -> float:
+def milliseconds(duration: Duration) -> float:
+    """Return how long a duration is."""
     return duration.seconds * 1e3 + duration.nanos / 1e6

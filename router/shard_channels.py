@@ -7,6 +7,9 @@ import grpc.aio
 RawCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 """A unary method that takes and returns the bytes of its messages."""
 
+RawStream = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+"""A method that takes the bytes of a message and returns those of many."""
+
 
 class ShardChannels:
     """Open channels by address. What leaves the placement is closed, and so is all at the end.
@@ -26,6 +29,10 @@ class ShardChannels:
         if call is None:
             call = self._calls[address, path] = self._channel(address).unary_unary(path)
         return call
+
+    def stream(self, address: str, path: str) -> RawStream:
+        """Return the method that answers one message with a stream of them."""
+        return self._channel(address).unary_stream(path)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:

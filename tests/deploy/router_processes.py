@@ -15,11 +15,15 @@ from shards.placement import Placement
 
 
 class RouterProcesses:
-    """Starts routers that serve the placement of the cache; `target` is where all of them listen."""
+    """Starts routers that serve the placement of the cache; `target` is where all of them listen.
+
+    At `controller` they look for one; nobody needs to be there.
+    """
 
     def __init__(self, settings: ClusterSettings) -> None:
         self._settings = settings
         self.target = f"{settings.host}:{settings.router_port}"
+        self.controller = f"{settings.host}:{settings.controller_port}"
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self) -> asyncio.subprocess.Process:
