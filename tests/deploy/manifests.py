@@ -52,17 +52,16 @@ def pods() -> list[Pod]:
 
 
 def commands() -> Iterator[list[str]]:
-    """Give the arguments of every `headrace` command in a manifest, in the Dockerfile or in the documents."""
+    """Give the arguments of every `headrace` command in a manifest or in the Dockerfile."""
     for pod in pods():
         for container in pod.containers():
             words = [*container.get("command", ()), *container.get("args", ())]
             if words[:1] == ["headrace"]:
                 yield [_filled(word, container) for word in words[1:]]
     yield _last_command()
-    for path in (RAY_CLUSTER, PROJECT_ROOT / "docs" / "deployment.md"):
-        for line in path.read_text().splitlines():
-            if found := re.match(r"[#\s]*(?:ExecStart=\S*/)?headrace ([a-z].*)", line):
-                yield shlex.split(found[1], comments=True)
+    for line in RAY_CLUSTER.read_text().splitlines():
+        if found := re.match(r"[#\s]*headrace ([a-z].*)", line):
+            yield shlex.split(found[1], comments=True)
 
 
 def instructions() -> list[tuple[str, str]]:

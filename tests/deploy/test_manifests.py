@@ -4,15 +4,12 @@ import re
 import subprocess
 from typing import Any
 
-import click
 import kubernetes_validate
 import pytest
 import ray
-import typer.main
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from deploy import cli
 from deploy.settings import PROJECT_ROOT
 from services.telemetry_settings import CONTROLLER, ROUTER, Telemetry
 from shards.json_codec import from_json, parse
@@ -28,6 +25,7 @@ from tests.deploy.manifests import (
     of_kind,
     pods,
 )
+from tests.docs.command_line import problem_of
 
 _KUBERNETES_VERSION = "1.31"
 _OWN_KINDS = {"RayCluster"}
@@ -37,14 +35,7 @@ _PODS = pods()
 
 @pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
 def test_every_headrace_command_is_one_that_the_command_line_takes(arguments: list[str]) -> None:
-    command: Any = typer.main.get_command(cli.build(arguments))
-    while arguments and isinstance(command, click.Group | typer.core.TyperGroup):
-        name, *arguments = arguments
-        if name == "--help":
-            return
-        assert name in command.commands, name
-        command = command.commands[name]
-    command.make_context("headrace", list(arguments))
+    assert not problem_of(arguments)
 
 
 def test_rays_own_validation_takes_the_cluster() -> None:
