@@ -18,7 +18,7 @@ def run_report(folders: Workspace, held_out: HeldOut) -> GateReport:
     model = release.gate.model
     if model is None:
         raise InvalidInput(FieldViolation("release", f"{release.name} has no model for its gate"))
-    data, judged = held_out.queries(release)
+    data, judged = held_out.queries(release, folders)
     gate = open_gate(folders.models_dir / model.model / model.version, model)
     with query_progress("gate closed and open", len(judged)) as on_query:
         outcomes, policies = measure(

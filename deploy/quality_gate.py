@@ -119,7 +119,7 @@ class QualityGate:
             seed=rules.seed,
         )
         longest = max(candidate.history_limit, live.history_limit)
-        data, judged = held_out.queries(replace(candidate, history_limit=longest))
+        data, judged = held_out.queries(replace(candidate, history_limit=longest), self.folders)
         if not judged:
             raise InvalidInput(FieldViolation("split", f"{data.name} has no queries in {rules.split}"))
         return judged

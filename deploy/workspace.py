@@ -9,8 +9,13 @@ from pathlib import Path
 
 from services.durable_file import replace_file
 from services.telemetry_settings import TARGETS
-from shards.errors import Conflict, Unavailable
+from shards.errors import Conflict, FieldViolation, InvalidInput, Unavailable
 from shards.json_codec import from_json, parse, render, to_json
+
+PROJECT_FILE = "headrace.toml"
+
+PROJECT_WORKSPACE = ".headrace"
+"""The workspace of a project, in its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +179,19 @@ class Workspace:
 
     def _open_lock(self) -> int:
         return os.open(self.state_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def workspace_of(project: Path | None, otherwise: Path) -> Workspace:
+    """Return the workspace of the project in a folder, or the other one where none is named.
+
+    Raises `InvalidInput` where there is no such project.
+    """
+    if project is None:
+        return Workspace(otherwise)
+    if not (project / PROJECT_FILE).is_file():
+        problem = f"{project / PROJECT_FILE} does not exist; `headrace init` makes a project"
+        raise InvalidInput(FieldViolation("project", problem))
+    return Workspace(project / PROJECT_WORKSPACE)
 
 
 def _try_lock(descriptor: int) -> bool:

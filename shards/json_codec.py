@@ -1,6 +1,6 @@
 """Frozen dataclasses to JSON and back, driven by their type hints.
 
-Understands str, int, float, bool, None, enums, tuples, `Mapping[str, …]`, unions, `Any` and
+Understands str, int, float, bool, None, literals, enums, tuples, `Mapping[str, …]`, unions, `Any` and
 dataclasses of these. Every problem is a ValueError that says where in the document it lies.
 """
 
@@ -10,7 +10,7 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -72,6 +72,8 @@ def _decode(kind: Any, value: Any, where: str) -> object:
     origin = get_origin(kind)
     if origin in (types.UnionType, Union):
         return _decode_union(get_args(kind), value, where)
+    if origin is Literal:
+        return _decode_literal(get_args(kind), value, where)
     if origin is tuple:
         return _decode_tuple(get_args(kind), value, where)
     if origin is Mapping:
@@ -88,6 +90,12 @@ def _decode_enum(kind: type[enum.Enum], value: Any, where: str) -> object:
         return kind(value)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _decode_literal(choices: tuple[object, ...], value: Any, where: str) -> object:
+    if not isinstance(value, str | int) or value not in choices:
+        raise ValueError(f"{where} must be one of {', '.join(map(str, choices))}, not {value!r}")
+    return value
 
 
 def _decode_scalar(kind: Any, value: Any, where: str) -> object:

@@ -1,8 +1,6 @@
 """`headrace demo`: from nothing to searches in a cluster on this machine."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +11,10 @@ from deploy.commands.options import DEFAULT_SHARDS, DEFAULT_WORKSPACE, Workspace
 from deploy.commands.up import cluster_settings, print_ready, say
 from deploy.release_files import surfaces
 from deploy.search_view import render
-from deploy.settings import PROJECT_ROOT
+from deploy.steps_apart import train_apart
 from deploy.supervisor import Addresses, run_cluster
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
-from shards.errors import Unavailable
 
 SURFACE = "movielens"
 SEARCHES = (("adventure", "1"), ("adventure", "405"), ("", "1"))
@@ -41,7 +38,8 @@ def demo(
     folders = Workspace(workspace.absolute())
     with folders.claim():  # Refuses before the training, not after it, where a cluster runs already.
         if SURFACE not in surfaces(folders):
-            _train(folders)
+            say("Training on MovieLens-100K; the first time this takes some minutes …")
+            train_apart(SURFACE, "--workspace", str(folders.root))
     settings = cluster_settings(folders.root, shards=shards, replicas=None, router_port=router_port)
 
     async def show(addresses: Addresses) -> None:
@@ -52,16 +50,6 @@ def demo(
             await asyncio.Event().wait()
 
     run_cluster(settings, show, say)
-
-
-def _train(folders: Workspace) -> None:
-    """Train in a process of its own, so that the memory it takes is free again for the cluster."""
-    say("Training on MovieLens-100K; the first time this takes some minutes …")
-    command = [sys.executable, "-m", "deploy.cli", "train", SURFACE, "--workspace", str(folders.root)]
-    # A run that was cut short may have left bundles of the same version.
-    done = subprocess.run([*command, "--replace"], cwd=PROJECT_ROOT, stdout=sys.stderr, check=False)
-    if done.returncode != 0:
-        raise Unavailable("the models could not be trained; see above")
 
 
 async def _search(router: str) -> None:

@@ -15,6 +15,7 @@ from deploy.commands.options import (
     DatasetOption,
     JsonOption,
     LimitOption,
+    ProjectOption,
     QuerySeedOption,
     SplitOption,
     SurfaceOption,
@@ -25,11 +26,12 @@ from deploy.evaluation_report import write_report
 from deploy.evaluation_table import Evaluation, as_document, render
 from deploy.gate_rule import gate_rule
 from deploy.held_out import HeldOut
+from deploy.known_recipes import recipe_of
 from deploy.progress import query_progress
 from deploy.refreshing import run_of
 from deploy.replaying import Cluster, replay_online
 from deploy.settings import caller_token
-from deploy.workspace import Workspace
+from deploy.workspace import Workspace, workspace_of
 from shards.bundle import read_manifest
 from shards.errors import FieldViolation, InvalidInput
 from shards.manifest import Manifest
@@ -41,7 +43,6 @@ from training.evaluation.offline import GateRule, open_cascade
 from training.evaluation.offline import evaluate as evaluate_offline
 from training.evaluation.replay import replay
 from training.evaluation.report import Ranks, compare
-from training.recipes import recipe_of
 
 WORKSPACE_ROUTER = "up"
 """What `--online` takes for the router of the workspace's own cluster."""
@@ -52,6 +53,7 @@ _ENGINES = {"lexical": "BM25", "two_tower": "two-tower"}
 
 def evaluate(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    project: ProjectOption = None,
     surface: SurfaceOption = "",
     dataset: DatasetOption = "",
     split: SplitOption = "test",
@@ -75,12 +77,12 @@ def evaluate(
     With --online the same queries go through the running cluster, and the exit code is 1 if its figures are
     not those of the evaluation in one process.
     """
-    folders = Workspace(workspace)
+    folders = workspace_of(project, workspace)
     held_out = HeldOut(
         surface=surface, dataset=dataset, split=split, limit=limit, data_dir=data_dir, seed=seed
     )
     release = held_out.release(folders)
-    data, judged = held_out.queries(release)
+    data, judged = held_out.queries(release, folders)
     options = OnlineOptions(concurrency=concurrency, token=caller_token())
     if refresh_days:
         offline, run = _replayed_split(folders, release, data, judged, refresh_days, online, options)
@@ -127,7 +129,7 @@ def _replayed_split(
     online: str,
     options: OnlineOptions,
 ) -> tuple[Ranks, OnlineRun | None]:
-    run = run_of(recipe_of(release.surface), data, release, folders)
+    run = run_of(recipe_of(release.surface, folders), data, release, folders)
     if online not in ("", WORKSPACE_ROUTER):
         problem = f"with refresh-days must be {WORKSPACE_ROUTER!r}: releases are deployed as well"
         raise InvalidInput(FieldViolation("online", problem))

@@ -20,6 +20,7 @@ from deploy.commands.options import (
 )
 from deploy.evaluation import OnlineOptions, browse_online
 from deploy.folders import cache_dir
+from deploy.known_recipes import dataset_of
 from deploy.next_table import EXCLUDED, KEPT, next_table
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
@@ -41,7 +42,6 @@ from training.evaluation.next_items import (
     summary,
 )
 from training.evaluation.offline import Cascade, GateRule, open_cascade
-from training.recipes import dataset_of
 
 Lists = list[tuple[str, ...]]
 """The items that each user is recommended."""
@@ -70,7 +70,7 @@ def evaluate_next(
     """
     folders = Workspace(workspace)
     release = read_release(folders, surface or only_surface(folders))
-    name = dataset or dataset_of(release.surface)
+    name = dataset or dataset_of(release.surface, folders)
     data = sources.load(name, cache_dir=cache_dir(), data_dir=data_dir, seed=0)
     asked = sampled(next_items(data, split, history_limit=release.history_limit), limit)
     if not asked:

@@ -19,6 +19,7 @@ from deploy.commands.options import (
 )
 from deploy.folders import cache_dir
 from deploy.gate_rule import gate_rule
+from deploy.known_recipes import dataset_of, recipe_of
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.task_report import TaskReport, as_document, draw, render
@@ -27,7 +28,6 @@ from shards.errors import FieldViolation, InvalidInput
 from training.datasets import sources
 from training.evaluation.offline import open_cascade
 from training.evaluation.tasks import figures_of, held_out, predicted
-from training.recipes import dataset_of, recipe_of
 
 
 def evaluate_tasks(
@@ -51,8 +51,8 @@ def evaluate_tasks(
     release = read_release(folders, surface or only_surface(folders))
     if release.ranker is None:
         raise InvalidInput(FieldViolation("surface", f"{release.surface!r} has no ranker"))
-    tasks = recipe_of(release.surface).tasks
-    name = dataset or dataset_of(release.surface)
+    tasks = recipe_of(release.surface, folders).tasks
+    name = dataset or dataset_of(release.surface, folders)
     data = sources.load(name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     cascade = open_cascade(release, folders.models_dir)
     asked = held_out(data, split, limit=limit, history_limit=release.history_limit)

@@ -15,6 +15,11 @@ WorkspaceOption = Annotated[
 ]
 DEFAULT_WORKSPACE = Path(".headrace")
 
+ProjectOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of headrace.toml; default: the one in which the workspace lies, if any."),
+]
+
 ControllerOption = Annotated[
     str, typer.Option("--controller", help="HOST:PORT; default: the workspace's own cluster.")
 ]

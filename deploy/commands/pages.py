@@ -14,6 +14,7 @@ from deploy.commands.options import (
 )
 from deploy.folders import cache_dir
 from deploy.gate_rule import gate_rule
+from deploy.known_recipes import dataset_of
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
 from deploy.workspace import Workspace
@@ -21,7 +22,6 @@ from training.datasets import parquet, sources
 from training.datasets.splits import rows_of
 from training.evaluation.offline import open_cascade
 from training.page_log import PageSize, with_pages
-from training.recipes import dataset_of
 
 
 def pages(
@@ -40,7 +40,7 @@ def pages(
     """
     folders = Workspace(workspace)
     release = read_release(folders, surface or only_surface(folders))
-    name = dataset or dataset_of(release.surface)
+    name = dataset or dataset_of(release.surface, folders)
     data = sources.load(name, cache_dir=cache_dir(), data_dir=data_dir, seed=0)
     queries = rows_of(data.queries, split)
     with query_progress("making pages", len(queries)) as on_query:

@@ -6,8 +6,9 @@ import typer
 from rich.console import Console
 
 from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, QuerySeedOption, WorkspaceOption
-from deploy.commands.train import RecipeArgument, RecipeDatasetOption, recipe_named, showing_progress
+from deploy.commands.train import RecipeArgument, RecipeDatasetOption, showing_progress
 from deploy.folders import cache_dir
+from deploy.known_recipes import dataset_named, recipe_named
 from deploy.moments import told_moment_ms
 from deploy.refreshing import refresh_release, run_of
 from deploy.release_files import read_release, write_release
@@ -17,7 +18,7 @@ from training.datasets.tables import timestamps_ms
 
 
 def refresh(
-    recipe: RecipeArgument,
+    recipe: RecipeArgument = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     dataset: RecipeDatasetOption = "",
     until: Annotated[
@@ -30,10 +31,12 @@ def refresh(
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a release's tables and statistics again as of a moment; models stay as they were trained."""
-    named, folders = recipe_named(recipe), Workspace(workspace)
+    folders = Workspace(workspace)
+    named = recipe_named(recipe, folders)
     asked_ms = told_moment_ms(until, "until") if until else None
     release = read_release(folders, named.surface)
-    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    source = dataset_named(dataset, named, folders)
+    data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     now_ms = int(timestamps_ms(data.events).max(initial=0)) + 1 if asked_ms is None else asked_ms
     with showing_progress(Console(stderr=True)) as observe:
         run = run_of(named, data, release, folders, observe)

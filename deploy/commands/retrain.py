@@ -15,8 +15,9 @@ from deploy.commands.options import (
     controller_address,
 )
 from deploy.commands.resplit import live_release, make_live
-from deploy.commands.train import ThreadsOption, recipe_named, showing_progress
+from deploy.commands.train import ThreadsOption, showing_progress
 from deploy.folders import cache_dir
+from deploy.known_recipes import dataset_named, recipe_named
 from deploy.moments import told_moment_ms
 from deploy.release_files import read_release
 from deploy.retraining import WORSE, NotYet, RetrainingOptions, read_schedule, retrain_due
@@ -75,14 +76,14 @@ class _Once:
     """One look at what is due."""
 
     def __init__(self, schedule: Schedule, workspace: Path, controller: str, data_dir: Path | None) -> None:
-        self._schedule, self._recipe = schedule, recipe_named(schedule.recipe)
+        self._schedule, self._recipe = schedule, recipe_named(schedule.recipe, Workspace(workspace))
         self._workspace, self._controller, self._data_dir = workspace, controller, data_dir
         self._console = Console(stderr=True)
         self._told = ""
 
     def data(self) -> Dataset:
         """Return the data as it is now."""
-        name = self._schedule.dataset or self._recipe.dataset_name
+        name = dataset_named(self._schedule.dataset, self._recipe, Workspace(self._workspace))
         return sources.load(name, cache_dir=cache_dir(), data_dir=self._data_dir)
 
     def run(self, data: Dataset, options: RetrainingOptions) -> None:

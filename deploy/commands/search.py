@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, ProjectOption, WorkspaceOption
 from deploy.release_files import only_surface
 from deploy.search_view import render
 from deploy.settings import caller_token
-from deploy.workspace import Workspace
+from deploy.workspace import workspace_of
 from router.client import HeadraceClient
 from router.client_results import SearchResult
 from shards.ablation import MOST_EXPLAINED
@@ -42,10 +42,11 @@ def search(
         bool, typer.Option(help="Have it traced, where traces are set up; prints the trace's id.")
     ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send one search and show the items, the channels that brought them, and why they stand there."""
-    folders = Workspace(workspace)
+    folders = workspace_of(project, workspace)
     trace_id = secrets.token_hex(16) if trace else ""
     result = asyncio.run(
         _search(

@@ -9,21 +9,25 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, WorkspaceOption
+from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, ProjectOption, WorkspaceOption
 from deploy.folders import cache_dir
+from deploy.known_recipes import dataset_named, recipe_named
+from deploy.project import project_of
+from deploy.project_file import RecipeSection
+from deploy.project_training import note_training
 from deploy.training import TrainingOptions, train_release, tuned_folder
-from deploy.workspace import Workspace
-from shards.errors import FieldViolation, InvalidInput
+from deploy.workspace import workspace_of
 from training.datasets import sources
 from training.datasets.digest import digest_of
 from training.overrides import with_overrides
 from training.pipeline import Trained
-from training.recipe import Recipe
 from training.recipe_tuning import read_best
 from training.recipes import RECIPES
 from training.trainer import Advanced, EpochEnded, Observer, PhaseStarted
 
-RecipeArgument = Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help=f"One of {', '.join(RECIPES)}; default: the project's, where there is one.")
+]
 RecipeDatasetOption = Annotated[
     str, typer.Option(help="A dataset's name or a folder of Parquet tables; default: the recipe's.")
 ]
@@ -32,15 +36,22 @@ ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of torch; part 
 
 
 def train(
-    recipe: RecipeArgument,
+    recipe: RecipeArgument = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    project: ProjectOption = None,
     dataset: RecipeDatasetOption = "",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting, say two_tower.fit.epochs=3; repeatable."),
     ] = None,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Equal seeds give equal scores; default: the project's, or 0."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads of torch; part of what makes runs equal; default: 1."),
+    ] = None,
     version: Annotated[
         str, typer.Option(help="Version of the bundles; default: made from recipe, data and seed.")
     ] = "",
@@ -62,8 +73,12 @@ def train(
 ) -> None:
     """Train the models of a recipe and export them as a release."""
     started = time.perf_counter()
-    named, folders = recipe_named(recipe), Workspace(workspace)
-    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    folders = workspace_of(project, workspace)
+    named, own = recipe_named(recipe, folders), project_of(folders)
+    said = own.file.recipe if own is not None and named.surface == own.surface else RecipeSection()
+    seed, threads = said.seed if seed is None else seed, threads or said.threads
+    source = dataset_named(dataset, named, folders)
+    data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     found = read_best(tuned_folder(folders, named.name, digest_of(data))).settings if tuned else ()
     settings = (*found, *(overrides or ()))
     chosen = with_overrides(named, settings)
@@ -80,17 +95,12 @@ def train(
     console = Console(stderr=True)
     with showing_progress(console) as observe:
         trained = train_release(chosen, data, folders, options, observe)
+    if own is not None and named.surface == own.surface:
+        note_training(own, trained.release, overrides=tuple(overrides or ()))
     _report(console, trained, time.perf_counter() - started)
     if data.queries_are_proxies:
         console.print("The queries are proxies.", highlight=False)
     typer.echo(f"{trained.release.surface} {trained.release.version}")
-
-
-def recipe_named(name: str) -> Recipe:
-    """Return a recipe that comes with Headrace; raises `InvalidInput` for an unknown name."""
-    if name not in RECIPES:
-        raise InvalidInput(FieldViolation("recipe", f"{name!r} is none of {', '.join(RECIPES)}"))
-    return RECIPES[name]
 
 
 @contextmanager

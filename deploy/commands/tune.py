@@ -15,8 +15,9 @@ from deploy.commands.options import (
     WorkspaceOption,
     model_version,
 )
-from deploy.commands.train import recipe_named, showing_progress
+from deploy.commands.train import showing_progress
 from deploy.folders import cache_dir
+from deploy.known_recipes import dataset_named, recipe_named
 from deploy.training import tuned_folder
 from deploy.workspace import Workspace
 from shards.errors import FieldViolation, InvalidInput
@@ -106,15 +107,17 @@ def recipe(
 
     Trials that fall behind are given up. A run that was broken off goes on.
     """
-    chosen = with_overrides(recipe_named(name), overrides or ())
-    data = sources.load(dataset or chosen.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    folders = Workspace(workspace)
+    chosen = with_overrides(recipe_named(name, folders), overrides or ())
+    source = dataset_named(dataset, chosen, folders)
+    data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     console, digest = Console(stderr=True), digest_of(data)
     with showing_progress(console) as observe:
         best = RecipeTuner(
             recipe=chosen,
             dataset=data,
             dataset_digest=digest,
-            folder=tuned_folder(Workspace(workspace), chosen.name, digest),
+            folder=tuned_folder(folders, chosen.name, digest),
             seed=seed,
             threads=threads,
             fixed=tuple(overrides or ()),

@@ -9,14 +9,21 @@ import typer
 
 from deploy.commands import options
 from deploy.commands.options import DEFAULT_REPLICAS, DEFAULT_SHARDS, DEFAULT_WORKSPACE, WorkspaceOption
+from deploy.project import project_of
+from deploy.project_preparing import prepare, with_project
 from deploy.settings import ClusterSettings
 from deploy.supervisor import Addresses, run_cluster
+from deploy.workspace import workspace_of
 from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS
 from shards.errors import FieldViolation, InvalidInput
 
+_UNTOLD = ("DEFAULT", "DEFAULT_MAP")
+
 
 def up(
+    context: typer.Context,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    project: options.ProjectOption = None,
     shards: options.ShardsOption = DEFAULT_SHARDS,
     replicas: options.ReplicasOption = None,
     routers: Annotated[int, typer.Option(min=1, help="Routers to run, all on one port.")] = 2,
@@ -57,10 +64,11 @@ def up(
 ) -> None:
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
+    In a project's folder it trains first where nothing is trained yet, and goes by headrace.toml.
     Prints one line, READY router=HOST:PORT controller=HOST:PORT, once every surface can be searched.
     """
     settings = cluster_settings(
-        workspace,
+        workspace_of(project, workspace).root,
         shards=shards,
         replicas=replicas,
         routers=routers,
@@ -78,7 +86,17 @@ def up(
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
+    own = project_of(settings.folders)
+    if own is not None:
+        settings = with_project(settings, own, _named(context))
+        prepare(own, say)
     run_cluster(settings, _announce_and_stay, say)
+
+
+def _named(context: typer.Context) -> frozenset[str]:
+    """Return the options that the operator gave, in place of those that have their default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and source.name not in _UNTOLD)
 
 
 def _ray_settings(

@@ -12,10 +12,10 @@ from deploy.commands.train import (
     RecipeDatasetOption,
     SeedOption,
     ThreadsOption,
-    recipe_named,
     showing_progress,
 )
 from deploy.folders import cache_dir
+from deploy.known_recipes import dataset_named, recipe_named
 from deploy.moments import told_moment_ms
 from deploy.updating import UpdateOptions, update_release
 from deploy.workspace import Workspace
@@ -23,7 +23,7 @@ from training.datasets import sources
 
 
 def update(
-    recipe: RecipeArgument,
+    recipe: RecipeArgument = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     dataset: RecipeDatasetOption = "",
     tables_only: Annotated[
@@ -49,7 +49,8 @@ def update(
     `headrace release deploy` then makes it live without a pause.
     """
     started = time.perf_counter()
-    named, folders = recipe_named(recipe), Workspace(workspace)
+    folders = Workspace(workspace)
+    named = recipe_named(recipe, folders)
     options = UpdateOptions(
         tables_only=tables_only,
         until_ms=told_moment_ms(until, "until") if until else None,
@@ -57,7 +58,8 @@ def update(
         threads=threads,
         version=version,
     )
-    data = sources.load(dataset or named.dataset_name, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    source = dataset_named(dataset, named, folders)
+    data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     console = Console(stderr=True)
     with showing_progress(console) as observe:
         release = update_release(named, data, folders, options, observe)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from training.datasets import schema
-from training.datasets.proxy_queries import Film, decade, proxy_query
+from training.datasets.proxy_queries import Taken, decade, proxy_query
 from training.datasets.splits import quantile_split
 from training.datasets.tables import TIMESTAMP, Dataset, sort_tables, timestamps_ms
 from training.datasets.wheel_files import WheelFiles, fetch
@@ -128,7 +128,7 @@ def _events(raw: pa.Table) -> pa.Table:
 def _queries(events: pa.Table, items: pa.Table, *, seed: int) -> pa.Table:
     """Return one proxy query for every liked film, at the moment of its rating."""
     films = {
-        row["item_id"]: Film(title=row["title"], release_year=row["release_year"], genres=row["genres"])
+        row["item_id"]: Taken(title=row["title"], release_year=row["release_year"], topics=row["genres"])
         for row in items.to_pylist()
     }
     split = quantile_split(timestamps_ms(events), valid=0.1, test=0.1)

@@ -15,8 +15,8 @@ FILES = ("items", "users", "events", "queries")
 def load(folder: Path) -> Dataset:
     """Read `items.parquet`, `users.parquet`, `events.parquet` and `queries.parquet`, checked and sorted.
 
-    The dataset takes the folder's name. Whether the queries are proxies is read from the metadata of
-    `queries.parquet`: the key `headrace.queries`, "proxies" or (by default) "log". Raises
+    Two keys of the metadata of `queries.parquet` say more: `headrace.name` names the dataset, by default the
+    folder's name does, and `headrace.queries` is "proxies" or, by default, "log". Raises
     `InvalidInput` that lists every missing or unreadable file, or every problem with table, column and
     row.
     """
@@ -24,15 +24,25 @@ def load(folder: Path) -> Dataset:
     missing = [name for name, path in paths.items() if not path.is_file()]
     if missing:
         raise InvalidInput(*(FieldViolation(name, f"{paths[name]} does not exist") for name in missing))
-    raw = {name: _read(name, path) for name, path in paths.items()}
-    origin = (raw["queries"].schema.metadata or {}).get(b"headrace.queries", b"log")
+    raw = {name: read_table(name, path) for name, path in paths.items()}
+    metadata = raw["queries"].schema.metadata or {}
+    origin = metadata.get(b"headrace.queries", b"log")
     dataset = Dataset(
-        name=folder.name,
+        name=metadata.get(b"headrace.name", folder.name.encode()).decode(),
         queries_are_proxies=origin == b"proxies",
         **{name: canonical_types(table) for name, table in raw.items()},
     )
     schema.check(dataset)
     return sort_tables(dataset)
+
+
+def read_table(name: str, path: Path) -> pa.Table:
+    """Return the table in a file; raises `InvalidInput` naming the table for one that cannot be read."""
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(FieldViolation(name, f"{path} cannot be read as Parquet: {reason}")) from error
 
 
 def save(dataset: Dataset, folder: Path) -> None:
@@ -41,13 +51,5 @@ def save(dataset: Dataset, folder: Path) -> None:
     origin = "proxies" if dataset.queries_are_proxies else "log"
     for name, table in dataset.tables().items():
         if name == "queries":
-            table = table.replace_schema_metadata({"headrace.queries": origin})
+            table = table.replace_schema_metadata({"headrace.queries": origin, "headrace.name": dataset.name})
         pq.write_table(table, folder / f"{name}.parquet")
-
-
-def _read(name: str, path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInput(FieldViolation(name, f"{path} cannot be read as Parquet: {reason}")) from error

@@ -1,8 +1,8 @@
-"""Proxy queries: what somebody who liked a film might have typed to find it.
+"""Proxy queries: what somebody who took an item might have typed to find it.
 
-MovieLens has no search log. Its queries are made here from the film that was then liked, so they
-are easier and more regular than real ones; **every figure computed on them has to say so**. A query
-depends on its key, the film and the seed alone, so it never changes with the rest of the data.
+Where there is no search log, as for MovieLens, queries are made here from what was then taken, so they are
+easier and more regular than real ones; **every figure computed on them has to say so**. A query depends on
+its key, the item and the seed alone, so it never changes with the rest of the data.
 """
 
 import hashlib
@@ -18,35 +18,36 @@ _KINDS = {
     "title_word": 25,
     "two_title_words": 20,
     "misspelt_title_word": 15,
-    "genre": 15,
-    "genre_and_decade": 15,
+    "topic": 15,
+    "topic_and_decade": 15,
     "browse": 10,
 }
 """Kind of query to its share, in percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Film:
+class Taken:
     """What a query is made from; `release_year` may be unknown."""
 
     title: str
-    release_year: int | None
-    genres: Sequence[str]
+    release_year: int | None = None
+    topics: Sequence[str] = ()
+    """Genres, say, or categories."""
 
 
-def proxy_query(film: Film, key: str, *, seed: int) -> str:
-    """Return one query for the film, the same for equal arguments; "" is a search without a query."""
+def proxy_query(taken: Taken, key: str, *, seed: int) -> str:
+    """Return one query for the item, the same for equal arguments; "" is a search without a query."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     rng = random.Random(int.from_bytes(digest, "big"))
     kind = rng.choices(list(_KINDS), weights=list(_KINDS.values()))[0]
     if kind == "browse":
         return ""
-    if kind.startswith("genre") and film.genres:
-        genre = rng.choice(list(film.genres)).lower()
-        if kind == "genre_and_decade" and film.release_year is not None:
-            return f"{genre} {decade(film.release_year)}"
-        return genre
-    words = _title_words(film.title)
+    if kind.startswith("topic") and taken.topics:
+        topic = rng.choice(list(taken.topics)).lower()
+        if kind == "topic_and_decade" and taken.release_year is not None:
+            return f"{topic} {decade(taken.release_year)}"
+        return topic
+    words = _title_words(taken.title)
     if kind == "two_title_words" and len(words) > 1:
         return " ".join(rng.sample(words, 2))
     word = rng.choice(words)

@@ -192,11 +192,19 @@ def _value_problems(name: str, column: Column, values: pa.ChunkedArray) -> Itera
     if column.kind == "text" and not column.empty:
         yield from _where(name, column.name, "is empty", pc.equal(values, ""))
     if column.kind == "texts":
-        has_null = [row is not None and None in row for row in values.to_pylist()]
-        yield from _where(name, column.name, "lists a null", pa.array(has_null, pa.bool_()))
+        yield from _where(name, column.name, "lists a null", _lists_null(values))
     if column.kind == "number":
         finite = pc.is_finite(values)
         yield from _where(name, column.name, "is NaN or infinite", pc.invert(finite))
+
+
+def _lists_null(values: pa.ChunkedArray) -> pa.Array:
+    """Return which rows list a null."""
+    lists = values.combine_chunks()
+    rows, parts = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    holding = np.zeros(len(values), np.bool_)
+    holding[pc.filter(rows, pc.is_null(parts)).to_numpy()] = True
+    return pa.array(holding)
 
 
 def _duplicates(name: str, table: pa.Table, key: str) -> Iterator[Problem]:
