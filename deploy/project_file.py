@@ -14,7 +14,7 @@ from deploy.settings import ClusterSettings
 from deploy.workspace import PROJECT_FILE
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json
-from shards.release import GateRules
+from shards.release import GATE_MODES, GateRules
 
 GENERAL = "general"
 """The recipe that is made from the columns of the tables."""
@@ -84,7 +84,9 @@ class ProjectFile:
 
     def cluster_settings(self, folder: Path) -> dict[str, Any]:
         """Return the settings of the cluster that the file names, with paths as of the project's folder."""
-        named = {name: _located(folder, name, value) for name, value in _ray(self.cluster).items()}
+        named = {
+            name: _located(folder, name, value) for name, value in _with_consequences(self.cluster).items()
+        }
         settings = from_json(ClusterSettings, {"workspace": "", **named}, "cluster")
         return {name: getattr(settings, name) for name in named}
 
@@ -105,6 +107,8 @@ def project_file(document: object) -> ProjectFile:
     said = from_json(ProjectFile, document, PROJECT_FILE)
     if not said.surface:
         raise ValueError("surface must not be empty")
+    if said.gate.mode not in GATE_MODES:
+        raise ValueError(f"gate.mode must be one of {', '.join(GATE_MODES)}, not {said.gate.mode!r}")
     if said.gate.model is not None:
         raise ValueError("gate.model is trained with the rest and cannot be set")
     if own := sorted(_NOT_OPERATORS & said.cluster.keys()):
@@ -113,11 +117,12 @@ def project_file(document: object) -> ProjectFile:
     return said
 
 
-def _ray(cluster: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with what follows for the nodes of a Ray that runs already."""
-    if not cluster.get("ray_address"):
-        return dict(cluster)
-    return {"joins_ray": True, "shard_host": "0.0.0.0", "shard_cpus": 1.0, **cluster}
+def _with_consequences(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with what follows from them: for fewer shards, and for a Ray that runs already."""
+    ray = (
+        {"joins_ray": True, "shard_host": "0.0.0.0", "shard_cpus": 1.0} if cluster.get("ray_address") else {}
+    )
+    return {**({"replicas": 1} if cluster.get("shards") == 1 else {}), **ray, **cluster}
 
 
 def _located(folder: Path, name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What comes before a project's cluster: its settings, a first training, and a word about what has changed."""
+"""What comes before a project's cluster: settings, a first training, and a word about what has changed."""
 
 from collections.abc import Callable, Set
 from dataclasses import replace
@@ -18,9 +18,7 @@ def with_project(settings: ClusterSettings, project: Project, named: Set[str]) -
 
     `named` are the options that were given. Raises `InvalidInput` for settings that contradict each other.
     """
-    told, usual = dict(project.cluster_settings()), ClusterSettings(workspace=settings.workspace)
-    if "shards" in told:
-        told.setdefault("replicas", min(usual.replicas, told["shards"]))
+    told, usual = project.cluster_settings(), ClusterSettings(workspace=settings.workspace)
     given = {n for name in named for n in (name, f"{name}s", f"{name}_path", f"{name}_address")}
     kept = {
         name: value
