@@ -28,6 +28,6 @@ def problem_of(arguments: Sequence[str]) -> str:
     except Exception as error:
         # Typer brings a click of its own, whose errors are of other classes than click's.
         said = error.format_message() if hasattr(error, "format_message") else repr(error)
-        # The files of a reader are not here.
-        return "" if re.search("(File|Path|Directory).*does not exist", said) else said
+        # `--help` is an end as well, and the files of a reader are not here.
+        return "" if said == "Exit(0)" or re.search("does not exist|No such file", said) else said
     return ""
