@@ -55,6 +55,13 @@ def write_release(workspace: Workspace, release: Release) -> Path:
     return path
 
 
+def keep_live(workspace: Workspace, found: cluster_service_pb2.ListReleasesResponse, surface: str) -> None:
+    """Keep what is live on a surface for the workspace's next `up`."""
+    for each in found.surfaces:
+        if each.surface == surface and each.HasField("live"):
+            write_release(workspace, release_from_proto(each.live))
+
+
 def _path(workspace: Workspace, surface: str) -> Path:
     if Path(surface).name != surface:
         raise InvalidInput(FieldViolation("surface", f"{surface!r} is not fit for the name of a file"))

@@ -79,6 +79,10 @@ class ClusterSettings:
     consul_cert_path: str = ""
     consul_key_path: str = ""
     access_path: str = ""
+    console_port: int | None = None
+    """Port of the console on this machine's loopback; None for no console."""
+    console_operate: bool = False
+    """Whether the console may change a cluster that asks nobody for a token."""
     planning_path: str = ""
     """File over the planner's defaults; see docs/planning.md."""
     serving_path: str = ""
@@ -97,7 +101,8 @@ class ClusterSettings:
             raise ValueError("a cluster needs a controller")
         if self.controllers > 1 and not self.consul_address:
             raise ValueError("several controllers need Consul, which says who of them leads")
-        if not all(0 <= port <= 65_535 for port in (self.router_port, self.controller_port)):
+        ports = (self.router_port, self.controller_port, self.console_port or 0)
+        if not all(0 <= port <= 65_535 for port in ports):
             raise ValueError("a port must be 0 to 65535")
         if self.shard_memory_bytes < 0:
             raise ValueError("shard_memory_bytes must not be negative")

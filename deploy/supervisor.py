@@ -2,7 +2,8 @@
 
     supervisor ── ray ── gcs_server, raylet ── shard-0, shard-1 …
                ├─ controller             or controller-0, controller-1 …, of whom one leads
-               └─ router-0, router-1 …
+               ├─ router-0, router-1 …
+               └─ console                where there shall be one
 
 The controller joins the Ray of the first process, and the routers follow the controller. A process that
 dies is started again in its old place; when Ray dies, so do the shards, and the controller starts anew
@@ -40,6 +41,8 @@ class Addresses:
 
     router: str
     controller: str
+    console: str = ""
+    """Empty where there is none."""
 
 
 WhileUp = Callable[[Addresses], Awaitable[None]]
@@ -68,6 +71,7 @@ def run_cluster(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
             settings,
             router_port=claim_port(settings.host, settings.router_port),
             controller_port=claim_port(settings.host, settings.controller_port),
+            console_port=_console_port(settings),
         )
         adopt_orphans()
         try:
@@ -101,7 +105,8 @@ async def _run(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
     async with family.kept():
         try:
             routers = [await router.served() for router in family.routers]
-            addresses = Addresses(routers[0], await family.controllers[0].served())
+            console = [await process.served() for process in family.consoles]
+            addresses = Addresses(routers[0], await family.controllers[0].served(), *console)
             token = own_token(settings, SUPERVISOR)
             surfaces = await deploy_releases(addresses.controller, settings.folders, say, token)
             await wait_until_searchable(addresses.router, surfaces, token)
@@ -125,6 +130,9 @@ class _Family:
         self.routers = [
             self._kept(f"router-{n}", "router", self._router_settings) for n in range(settings.routers)
         ]
+        self.consoles = (
+            [] if settings.console_port is None else [self._kept("console", "console", self._router_settings)]
+        )
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -147,7 +155,7 @@ class _Family:
 
     def _all(self) -> list[KeptProcess]:
         own_ray = [] if self._settings.joins_ray else [self.ray]
-        return [*own_ray, *self.controllers, *self.routers]
+        return [*own_ray, *self.controllers, *self.routers, *self.consoles]
 
     def _kept(
         self,
@@ -187,13 +195,20 @@ class _Family:
             pid=os.getpid(),
             router=self._addresses.router,
             controller=self._addresses.controller,
+            console=self._addresses.console,
             processes={process.name: process.pid for process in self._all() if process.pid},
         )
         self._settings.folders.note(running)
 
     def _clear_orphans(self) -> None:
         """End what a Ray that was killed has left; the other processes are spared."""
-        end_children([process.pid for process in (*self.controllers, *self.routers) if process.pid])
+        spared = (*self.controllers, *self.routers, *self.consoles)
+        end_children([process.pid for process in spared if process.pid])
+
+
+def _console_port(settings: ClusterSettings) -> int | None:
+    """Return a free port of this machine's loopback, None for no console."""
+    return None if settings.console_port is None else claim_port("127.0.0.1", settings.console_port)
 
 
 def _controller_names(settings: ClusterSettings) -> list[str]:

@@ -20,11 +20,15 @@ PROJECT_WORKSPACE = ".headrace"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The cluster that runs in a workspace: addresses (HOST:PORT, empty while it starts) and process ids."""
+    """The cluster that runs in a workspace: addresses (HOST:PORT, empty while it starts) and process ids.
+
+    `console` is empty where there is none.
+    """
 
     pid: int
     router: str = ""
     controller: str = ""
+    console: str = ""
     processes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -76,6 +80,11 @@ class Workspace:
     def users_path(self) -> Path:
         """Return the user store."""
         return self.root / "users.lmdb"
+
+    @property
+    def gate_report_path(self) -> Path:
+        """Return where `headrace gate report --out` of the folder `gate` leaves its figures."""
+        return self.root / "gate" / "gate.json"
 
     @property
     def state_dir(self) -> Path:

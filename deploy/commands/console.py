@@ -47,8 +47,9 @@ def console(
         controller=controller or folders.running().controller,
         operate=operate,
         names=names | LOOPBACK_NAMES if names or is_loopback(host) else frozenset(),
-        metrics_dir=folders.metrics_dir,
-        gate_report=gate_report,
+        # Another cluster's releases and metrics are not those of this folder.
+        workspace=None if controller else folders.root,
+        gate_report=gate_report or folders.gate_report_path,
     )
     cluster = ClusterSettings(workspace=str(folders.root.absolute()), supervised=False, process="console")
     foreground.log_to_stderr(cluster, "console")

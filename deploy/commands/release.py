@@ -19,7 +19,7 @@ from deploy.commands.resplit import resplit
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
 from deploy.quality_gate import QualityGate, quality_rules
-from deploy.release_files import read_release_file, write_release
+from deploy.release_files import keep_live, read_release_file
 from deploy.views.releases import aliases_table, gates_table, releases_table, shadows_table
 from deploy.views.table import show
 from deploy.workspace import Workspace
@@ -295,8 +295,5 @@ def _set_traffic(
 
 def _keep_live(surface: str, address: str, workspace: Path, *, own: bool) -> None:
     """Keep what is live on the surface for the workspace's next `up`, where the cluster is its own."""
-    if not (surface and own):
-        return
-    for found in _listed(address).surfaces:
-        if found.surface == surface and found.HasField("live"):
-            write_release(Workspace(workspace), release_from_proto(found.live))
+    if surface and own:
+        keep_live(Workspace(workspace), _listed(address), surface)

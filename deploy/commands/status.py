@@ -26,6 +26,8 @@ def status(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
     console.print(
         f"router [bold]{running.router}[/]  controller [bold]{running.controller}[/]", highlight=False
     )
+    if running.console:
+        console.print(f"console [bold]http://{running.console}[/]", highlight=False)
     pids = {"supervisor": running.pid, **running.processes}
     console.print(_processes_table((name, pid, resident_bytes(pid)) for name, pid in pids.items()))
     if scraped := metrics_targets(Workspace(workspace).metrics_dir):

@@ -58,6 +58,16 @@ def up(
     kept_events: options.KeptEventsOption = KEPT_EVENTS,
     kept_event_ids: options.KeptEventIdsOption = KEPT_EVENT_IDS,
     access: options.AccessOption = None,
+    console_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of a console on this machine's loopback; 0 for any. Default: none."
+        ),
+    ] = None,
+    console_operate: Annotated[
+        bool,
+        typer.Option("--console-operate", help="Let the console change a cluster that has no --access."),
+    ] = False,
     planning: options.PlanningOption = None,
     serving: options.ServingOption = None,
     telemetry: options.TelemetryOption = None,
@@ -65,7 +75,8 @@ def up(
     """Start a cluster, deploy the workspace's releases, and keep everything running until Ctrl-C.
 
     In a project's folder it trains first where nothing is trained yet, and goes by headrace.toml.
-    Prints one line, READY router=HOST:PORT controller=HOST:PORT, once every surface can be searched.
+    Prints one line, READY router=HOST:PORT controller=HOST:PORT [console=HOST:PORT], once every surface can
+    be searched.
     """
     settings = cluster_settings(
         workspace_of(project, workspace).root,
@@ -79,6 +90,8 @@ def up(
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
         access_path=options.absolute(access),
+        console_port=console_port,
+        console_operate=console_operate,
         planning_path=options.absolute(planning),
         serving_path=options.absolute(serving),
         telemetry_path=options.absolute(telemetry),
@@ -134,7 +147,8 @@ def say(line: str) -> None:
 
 def print_ready(addresses: Addresses) -> None:
     """Print the line that scripts wait for."""
-    sys.stdout.write(f"READY router={addresses.router} controller={addresses.controller}\n")
+    console = f" console={addresses.console}" if addresses.console else ""
+    sys.stdout.write(f"READY router={addresses.router} controller={addresses.controller}{console}\n")
     sys.stdout.flush()
 
 

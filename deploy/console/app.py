@@ -1,5 +1,6 @@
 """The console as an ASGI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,11 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploy.console.changes import refused
 from deploy.console.console_settings import ConsoleSettings
+from deploy.console.gate_rates import GateRates, watch_gates
 from deploy.console.guard import Guard
-from deploy.console.pages import entrance, operations, plan, search, shards
+from deploy.console.pages import entrance, gate, operations, plan, releases, search, shards
 from deploy.console.problems import Problem
 from deploy.console.rendering import STATIC, PageLink, cookie_name
 from deploy.console.visits import Visits
+from deploy.workspace import Workspace
 
 
 def console(settings: ConsoleSettings) -> ASGIApp:
@@ -29,6 +32,8 @@ def console(settings: ConsoleSettings) -> ASGIApp:
             Route("/", _home),
             *shards.ROUTES,
             *search.ROUTES,
+            *gate.ROUTES,
+            *releases.ROUTES,
             *plan.ROUTES,
             *operations.ROUTES,
             *entrance.ROUTES,
@@ -40,13 +45,25 @@ def console(settings: ConsoleSettings) -> ASGIApp:
     )
     app.state.settings = settings
     app.state.visits = visits
+    app.state.gate_rates = GateRates()
     app.state.more_pages = _more_pages
     return Guard(app, settings.names)
 
 
 @asynccontextmanager
-async def _lifespan(_: Starlette) -> AsyncIterator[None]:
-    yield
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Give the application a place for what goes on behind its pages, and end that with it."""
+    tasks: set[asyncio.Task[None]] = set()
+    app.state.tasks = tasks
+    workspace = app.state.settings.workspace
+    if workspace:
+        tasks.add(asyncio.create_task(watch_gates(app.state.gate_rates, Workspace(workspace).metrics_dir)))
+    try:
+        yield
+    finally:
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _more_pages() -> tuple[PageLink, ...]:

@@ -15,6 +15,7 @@ from deploy.console.problems import Problem, tried
 from deploy.console.rendering import render
 from deploy.console.visits import Visitor, same_secret
 from deploy.operation_watch import HasOperation
+from protos.headrace.v1 import cluster_service_pb2 as pb
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Form = Mapping[str, str]
 Wanted = Callable[["ClusterServiceAsyncStub", Form], Awaitable[HasOperation]]
+Then = Callable[[Request, Form, pb.Operation], None]
 
 _MOST_FIELDS = 50
 
@@ -73,8 +75,11 @@ async def form_of(request: Request) -> Form | Problem:
     return form if same_secret(form.pop("csrf", ""), request.state.visitor.csrf) else _STRANGE
 
 
-def change(path: str, wanted: Wanted) -> Route:
-    """Return the route of a form: it asks for the change, and shows the operation or why there is none."""
+def change(path: str, wanted: Wanted, then: Then | None = None) -> Route:
+    """Return the route of a form: it asks for the change, and shows the operation or why there is none.
+
+    `then` is told of the operation while it is under way.
+    """
 
     async def sent(request: Request) -> Response:
         form = await form_of(request)
@@ -86,6 +91,8 @@ def change(path: str, wanted: Wanted) -> Route:
         if isinstance(done, Problem):
             return refused(request, done)
         log.info("%s asked for: operation %s", path, done.operation.operation_id)
+        if then:
+            then(request, form, done.operation)
         return RedirectResponse(f"/operations/{done.operation.operation_id}", 303)
 
     return Route(path, sent, methods=["POST"])

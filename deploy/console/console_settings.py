@@ -12,8 +12,9 @@ class ConsoleSettings:
     """A cluster's addresses, HOST:PORT each, and what else a console is told.
 
     `operate` allows changes of a cluster that asks nobody for a token; one that does decides itself.
-    `names` are the hosts by which browsers may ask for it; none: any. `metrics_dir` is where processes note
-    where they are scraped, `gate_report` the file that `headrace gate report --out` wrote.
+    `names` are the hosts by which browsers may ask for it; none: any. `workspace` is the folder of a cluster
+    of this machine: its metrics are read, and releases that become live kept. `gate_report` is the file that
+    `headrace gate report --out` wrote.
     """
 
     router: str
@@ -22,7 +23,7 @@ class ConsoleSettings:
     names: frozenset[str] = LOOPBACK_NAMES
     secure: bool = False
     """Whether browsers reach it by TLS alone, so that they never send its cookie in the clear."""
-    metrics_dir: Path | None = None
+    workspace: Path | None = None
     gate_report: Path | None = None
 
 

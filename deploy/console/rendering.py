@@ -42,6 +42,8 @@ class PageLink(NamedTuple):
 PAGES = (
     PageLink("Shard map", "/shards", "m"),
     PageLink("Search", "/search", "s"),
+    PageLink("Gate", "/gate", "g"),
+    PageLink("Releases", "/releases", "r"),
     PageLink("Plan", "/plan", "p"),
     PageLink("Operations", "/operations", "o"),
 )

@@ -14,12 +14,15 @@ def releases_table(surfaces: Iterable[pb.SurfaceReleases]) -> Table:
     headings = ("surface", "role", "share", "release", "pins")
     table = new_table("Releases", *headings, numeric=("share",), long=("pins",))
     for surface in surfaces:
-        for role, share, release in _releases(surface):
-            table.add_row(surface.surface, state_text(role), share, release.version, _pins(surface, release))
+        for role, share, release in roles_of(surface):
+            table.add_row(
+                surface.surface, state_text(role), share, release.version, pins_of(surface, release)
+            )
     return table
 
 
-def _releases(surface: pb.SurfaceReleases) -> Iterator[tuple[str, str, pb.Release]]:
+def roles_of(surface: pb.SurfaceReleases) -> Iterator[tuple[str, str, pb.Release]]:
+    """Return what a surface has loaded: as what, its share in words, the release."""
     traffic = surface.traffic
     canary = traffic.canary_percent if traffic.HasField("canary") else 0
     if surface.HasField("live"):
@@ -32,7 +35,7 @@ def _releases(surface: pb.SurfaceReleases) -> Iterator[tuple[str, str, pb.Releas
         yield "previous", "", traffic.previous
 
 
-def _pins(surface: pb.SurfaceReleases, release: pb.Release) -> str:
+def pins_of(surface: pb.SurfaceReleases, release: pb.Release) -> str:
     """Return what a release pins; of one beside the live release only what differs from that."""
     pinned = _pinned(release)
     if release is surface.live:

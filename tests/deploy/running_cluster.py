@@ -29,7 +29,7 @@ PATIENT = replace(
 )
 """A busy machine that tests and starts shards at once may be slow; that is no failure of the cluster."""
 
-_READY = re.compile(r"READY router=(\S+:\d+) controller=(\S+:\d+)\n")
+_READY = re.compile(r"READY router=(\S+:\d+) controller=(\S+:\d+)(?: console=(\S+:\d+))?\n")
 _START_TIMEOUT_S = 150.0
 _STOP_TIMEOUT_S = 60.0
 
@@ -42,6 +42,7 @@ class RunningCluster:
     workspace: Workspace
     router: str
     controller: str
+    console: str = ""
 
     def pid(self, name: str) -> int:
         """Return the process id of "controller", "router-0" …, as the cluster has noted it."""
@@ -99,7 +100,7 @@ def running_cluster(workspace: Workspace, *options: str) -> Iterator[RunningClus
         line = process.stdout.readline() if readable else ""
         ready = _READY.fullmatch(line)
         assert ready, f"{line!r}, {(workspace.root / 'up.err').read_text()}"
-        yield RunningCluster(process, workspace, ready[1], ready[2])
+        yield RunningCluster(process, workspace, ready[1], ready[2], ready[3] or "")
     finally:
         family = descendants(process.pid)
         if process.poll() is None:
