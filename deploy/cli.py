@@ -47,6 +47,7 @@ _COMMANDS = {
     "tune": _Command("tune", "app", "Search for settings of recipes and of indexes."),
     "release": _Command("release", "app", "Deploy releases, try them on a share of users, roll back."),
     "models": _Command("models", "app", "List models, load, pin and unload them."),
+    "drift": _Command("drift", "drift", "Show the recall of indexes, and what has drifted since training."),
     "shards": _Command("shards", "app", "List, plan, move, drain, freeze and restart shards."),
     "scale": _Command("scale", "scale", "Set the number of shards."),
     "ops": _Command("ops", "app", "Look at operations, wait for them, cancel them."),

@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+from deploy.serving_rules import serving_rules
 from deploy.settings import ClusterSettings
 from shards.cluster_state import ControllerSettings
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse
+from shards.live_quality import QualitySettings
 
 _LIMITS = "limits"
-_NOT_THEIRS = ((_LIMITS, "mode"), ("", "shard_capacity_bytes"))
-"""What the controller decides from case to case, and what has an option of its own."""
+_NOT_THEIRS = (
+    (_LIMITS, "mode"),
+    ("", "shard_capacity_bytes"),
+    ("", "min_recall"),
+    ("", "recall_searches"),
+)
+"""What the controller decides from case to case, what has an option of its own or is in the serving rules."""
 
 
 def controller_settings(settings: ClusterSettings) -> ControllerSettings:
@@ -34,5 +41,10 @@ def _over_defaults(rules: object, settings: ClusterSettings) -> ControllerSettin
             raise ValueError(f"{name!r} cannot be set here")
     least = limits.get("min_replicas", settings.replicas)
     default = {"min_replicas": least, "max_replicas": least}
-    capacity = {"shard_capacity_bytes": settings.shard_capacity_bytes}
-    return from_json(ControllerSettings, {**rules, **capacity, _LIMITS: default | limits}, "planning")
+    watched = serving_rules(settings).shard.quality or QualitySettings()
+    others = {
+        "shard_capacity_bytes": settings.shard_capacity_bytes,
+        "min_recall": watched.min_recall,
+        "recall_searches": watched.least_searches,
+    }
+    return from_json(ControllerSettings, {**rules, **others, _LIMITS: default | limits}, "planning")

@@ -11,6 +11,7 @@ from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse
+from shards.live_quality import QualitySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class ShardRules:
     niceness: int | None = None
     max_message_bytes: int | None = None
     grace_s: float | None = None
+    quality: QualitySettings | None = None
+    """What of the answers is looked at again; docs/live-quality.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

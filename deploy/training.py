@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from deploy.gate_rule import gate_rule
 from deploy.release_files import write_release
 from deploy.user_loading import load_users
 from deploy.workspace import Workspace
@@ -23,6 +24,7 @@ from training.datasets.tables import Dataset
 from training.metrics_file import metrics_file
 from training.pipeline import Trained, train
 from training.recipe import Recipe, version_of
+from training.reference_writing import reference_searches, write_references
 from training.release_writing import models_of
 from training.run import Run
 from training.trainer import Observer
@@ -77,6 +79,9 @@ def train_release(
             checkpoints=checkpoints,
         )
         trained = _train(run, destination, options)
+        searches = reference_searches(dataset, history_limit=recipe.history_limit, seed=options.seed)
+        gate = gate_rule(trained.release, destination.root)
+        write_references(trained.release, destination.root, searches, gate)
         publish(destination.root, workspace.models_dir, models)
     load_users(dataset, workspace.users_path)
     write_release(workspace, trained.release)

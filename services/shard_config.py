@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.telemetry_settings import SILENT, Telemetry
+from shards.live_quality import QualitySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,8 @@ class ShardConfig:
     leak_limit_bytes: int = 1 << 30
     leak_patience_s: float = 10.0
     telemetry: Telemetry = SILENT
+    quality: QualitySettings = QualitySettings()  # noqa: RUF009 (frozen)
+    """What of the answers is looked at again, beside the request path."""
 
     def __post_init__(self) -> None:
         if not self.shard_id or Path(self.shard_id).name != self.shard_id:

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterable, Sequence
 
 from services.instruments import Gauge, Instrument, counter, gauge, histogram
+from services.quality_metrics import quality_instruments
 from services.shard_servicer import Shard
 from services.stage_observer import StageObserver
 from shards.load_history import LoadHistory
@@ -24,6 +25,7 @@ def shard_instruments(shard: Shard, observer: StageObserver, history: LoadHistor
         return [((state,), count) for state, count in found.items()]
 
     return (
+        *quality_instruments(shard),
         counter(
             "headrace_shard_calls_total",
             "Stage calls by method (retrieval, pre-ranking, ranking, cascade) and status.",

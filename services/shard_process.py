@@ -38,6 +38,7 @@ from services.shard_record import read_record
 from services.telemetry_settings import Telemetry
 from shards.errors import CorruptRecord
 from shards.garbage import set_aside_what_stays
+from shards.live_quality import QualitySettings
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,12 @@ def command(config: ShardConfig) -> list[str]:
 def config_of(argument: str) -> ShardConfig:
     """Return the config in the last argument of such a command line."""
     fields = json.loads(argument)
-    paths = {"state_dir": Path(fields["state_dir"])}
-    return ShardConfig(**fields | paths | {"telemetry": Telemetry.of(fields["telemetry"])})
+    read = {
+        "state_dir": Path(fields["state_dir"]),
+        "telemetry": Telemetry.of(fields["telemetry"]),
+        "quality": QualitySettings(**fields["quality"]),
+    }
+    return ShardConfig(**fields | read)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ import torch
 
 from services import chassis, shard_servicer, stages
 from services.holdings import Holdings
+from services.live_watch import LiveWatch
 from services.metrics_port import metrics_port
 from services.on_demand import OnDemandLoads
 from services.queue_delay import QueueSettings
@@ -20,6 +21,7 @@ from services.shard_config import ShardConfig
 from services.shard_metrics import shard_instruments
 from services.shard_servicer import Shard
 from services.stage_observer import StageObserver
+from services.stage_runner import StageRunner
 from services.telemetry_settings import SHARD, TARGETS, ProcessTelemetry
 from services.tracing import running_tracing
 from services.worker_pool import WorkerPool
@@ -75,16 +77,18 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     ):
         on_demand = OnDemandLoads(holdings.demand, loader)
         observer = StageObserver(config.shard_id, tracing, per_model=config.telemetry.metrics.per_model)
+        watch = LiveWatch(config.quality, residency, lambda: pool.in_flight > 0)
         shard = Shard(
             config=config,
             incarnation=uuid.uuid4().hex,
             holdings=holdings,
             pool=pool,
-            runner=stages.StageRunner(residency, pool, on_demand, observer),
+            runner=StageRunner(residency, pool, on_demand, observer, watch),
             on_demand=on_demand,
             leak_guard=LeakGuard(_leak_limits(config)),
         )
         async with AsyncExitStack() as exits:
+            exits.enter_context(watch)
             server = await _listen(exits, config, shard, loader)
             holdings.keep_port(server.port)
             exits.enter_context(

@@ -20,7 +20,7 @@ from services.codec.violations import collecting
 from services.holdings import Holdings
 from services.on_demand import OnDemandLoads
 from services.shard_config import ShardConfig
-from services.stages import StageRunner
+from services.stage_runner import StageRunner
 from services.worker_pool import WorkerPool
 from shards.holding import Terms
 from shards.leak_guard import LeakGuard
@@ -97,7 +97,7 @@ class ShardServicer(shard_service_pb2_grpc.ShardServiceServicer):
         return pb.GetShardResponse(
             shard_id=config.shard_id,
             incarnation=shard.incarnation,
-            replicas=[codec.replica_to_proto(replica) for replica in shard.holdings.replicas()],
+            replicas=[codec.replica_to_proto(shard.runner.watch.told(r)) for r in shard.holdings.replicas()],
             memory_bytes=resident_bytes(),
             in_flight=shard.pool.in_flight,
             pid=os.getpid(),

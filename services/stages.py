@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import grpc
 
@@ -18,16 +17,14 @@ from protos.headrace.v1 import (
     retrieval_service_pb2_grpc,
 )
 from services import codec
-from services.chassis import STAGE_DEADLINE_S, remaining_s
-from services.on_demand import OnDemandLoads
-from services.stage_observer import StageObserver
-from services.worker_pool import Interest, Timed, WorkerPool
+from services.live_watch import Sample
+from services.stage_runner import StageRunner, watching
+from services.worker_pool import Interest
 from shards import cascade
 from shards.candidates import Candidates
-from shards.errors import FieldViolation, InvalidInput, Unavailable
-from shards.release import ModelVersion, Stage
-from shards.residency import Residency
-from shards.stages import Explainer, Retriever, Scorer, Servable
+from shards.errors import FieldViolation, InvalidInput
+from shards.release import Stage
+from shards.stages import Explainer, Retriever, Servable
 
 SERVICE_NAMES = (
     "headrace.v1.RetrievalService",
@@ -36,98 +33,8 @@ SERVICE_NAMES = (
     "headrace.v1.CascadeService",
 )
 
-
-T = TypeVar("T")
-
-_MOST_TO_TELL_S, _SHARE_TO_TELL = 0.1, 0.25
-"""Of a call's time, what is kept back to answer that the model is still loading."""
-
 _SHARE_TO_BEGIN = 0.7
 """Of the time of a call of several stages, that in which another scorer may begin."""
-
-
-class StageRunner:
-    """Runs stage calls on the worker pool; refuses new ones once the shard drains."""
-
-    def __init__(
-        self, residency: Residency, pool: WorkerPool, on_demand: OnDemandLoads, observer: StageObserver
-    ) -> None:
-        self.shard_id = observer.shard_id
-        self._observer = observer
-        self._residency = residency
-        self._pool = pool
-        self._on_demand = on_demand
-        self.draining = False
-
-    async def run(
-        self,
-        model: ModelVersion,
-        stage: Stage,
-        compute: Callable[[Servable], Candidates],
-        context: "grpc.aio.ServicerContext[Any, Any]",
-    ) -> codec.StageAnswer:
-        """Return the answer of a model that this shard holds; raises what `run_all` raises."""
-        timed = await self.run_all(stage.value, [(model, stage)], lambda held, *_: compute(held[0]), context)
-        return codec.StageAnswer(
-            shard_id=self.shard_id,
-            model=model,
-            queue_s=timed.queue_s,
-            compute_s=timed.compute_s,
-            candidates=timed.value,
-        )
-
-    async def run_all(
-        self,
-        method: str,
-        models: Sequence[tuple[ModelVersion, Stage]],
-        compute: Callable[[Sequence[Servable], float, Interest], T],
-        context: "grpc.aio.ServicerContext[Any, Any]",
-    ) -> Timed[T]:
-        """Return what `compute` makes of models that this shard holds, in the time the caller gives.
-
-        It gets what answers for the models, the monotonic second until which that is of use, and whether
-        somebody still waits for it. One that is held on demand is loaded first. Raises `NotOwner`,
-        `Unavailable` when draining or when a model cannot be loaded, `Overloaded`, `DeadlineExceeded`, and
-        what the models raise.
-        """
-        with self._observer.watching(method, models, context) as watched:
-            timed = await self._run_all(method, models, compute, context)
-            watched.timed(timed)
-            return timed
-
-    async def _run_all(
-        self,
-        method: str,
-        models: Sequence[tuple[ModelVersion, Stage]],
-        compute: Callable[[Sequence[Servable], float, Interest], T],
-        context: "grpc.aio.ServicerContext[Any, Any]",
-    ) -> Timed[T]:
-        if self.draining:
-            raise Unavailable(f"shard {self.shard_id!r} is draining")
-        deadline = time.monotonic() + remaining_s(context, default_s=STAGE_DEADLINE_S)
-        with ExitStack() as taken:
-            held = [await self._take(model, stage, deadline, taken) for model, stage in models]
-            interest = Interest()
-            return await self._pool.run(
-                lambda: compute(held, deadline, interest),
-                within_s=deadline - time.monotonic(),
-                interest=interest,
-                kind=(method, *models),
-            )
-
-    async def _take(self, model: ModelVersion, stage: Stage, deadline: float, taken: ExitStack) -> Servable:
-        servable = self._residency.take(model, stage)
-        while servable is None:
-            # A caller learns that it loads while there is time to say so.
-            left_s = deadline - time.monotonic()
-            await self._on_demand.loaded(model, left_s - min(_MOST_TO_TELL_S, _SHARE_TO_TELL * left_s))
-            servable = self._residency.take(model, stage)
-
-        def give(failed: type[BaseException] | None, *_: object) -> None:
-            self._residency.give(model, answered=failed is None)
-
-        taken.push(give)
-        return servable
 
 
 class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
@@ -151,6 +58,17 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
             )
 
         answer = await self._runner.run(call.model, Stage.RETRIEVAL, compute, context)
+        if self._runner.watch.wants():
+            self._runner.watch.offer(
+                Sample(
+                    model=call.model,
+                    stage=Stage.RETRIEVAL,
+                    context=call.context,
+                    answer=answer.candidates,
+                    k=call.k,
+                    allowed=call.filter,
+                )
+            )
         return retrieval_service_pb2.RetrieveResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
@@ -169,7 +87,7 @@ class PreRankingServicer(pre_ranking_service_pb2_grpc.PreRankingServiceServicer)
     ) -> pre_ranking_service_pb2.PreRankResponse:
         """Answer one pre-ranking."""
         call = codec.pre_rank_from_proto(request)
-        answer = await self._runner.run(call.model, Stage.PRE_RANKING, _scoring(call), context)
+        answer = await self._runner.score(call, Stage.PRE_RANKING, context)
         return pre_ranking_service_pb2.PreRankResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
@@ -188,7 +106,7 @@ class RankingServicer(ranking_service_pb2_grpc.RankingServiceServicer):
     ) -> ranking_service_pb2.RankResponse:
         """Answer one ranking."""
         call = codec.rank_from_proto(request)
-        answer = await self._runner.run(call.model, Stage.RANKING, _scoring(call), context)
+        answer = await self._runner.score(call, Stage.RANKING, context)
         return ranking_service_pb2.RankResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
@@ -234,12 +152,13 @@ class CascadeServicer(cascade_service_pb2_grpc.CascadeServiceServicer):
     ) -> cascade_service_pb2.RunResponse:
         """Answer the steps, all on one worker."""
         call = codec.cascade_from_proto(request)
+        on_step = watching(call, self._runner.watch) if self._runner.watch.wants() else None
 
         def compute(held: Sequence[Servable], deadline: float, interest: Interest) -> cascade.CascadeResult:
             begun = time.monotonic()
             # A scorer that begins too late is computed for nobody.
             until_s = begun + _SHARE_TO_BEGIN * (deadline - begun)
-            return cascade.run(call, held, until_s=until_s, wanted=interest.__bool__)
+            return cascade.run(call, held, until_s=until_s, wanted=interest.__bool__, on_step=on_step)
 
         timed = await self._runner.run_all(
             "cascade", [(step.model, step.stage) for step in call.steps], compute, context
@@ -251,20 +170,6 @@ class CascadeServicer(cascade_service_pb2_grpc.CascadeServiceServicer):
             candidates=timed.value.candidates,
         )
         return codec.cascade_answer_to_proto(answer)
-
-
-def _scoring(call: codec.Scoring) -> Callable[[Servable], Candidates]:
-    def compute(servable: Servable) -> Candidates:
-        return cast(Scorer, servable).score(
-            call.context,
-            call.candidates,
-            call.keep,
-            call.task_exponents,
-            call.attributes,
-            call.attribute_count,
-        )
-
-    return compute
 
 
 def register(runner: StageRunner) -> Callable[[grpc.aio.Server], None]:

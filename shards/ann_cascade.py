@@ -7,7 +7,7 @@ behind the other.
 Legend: D = width of both vectors together, E = width of the second, N = items, F = found first, K = found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,15 @@ class AnnCascade:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def exact(self) -> bool:
+        """Return whether the first model's index compares every vector."""
+        return self.index.exact
+
+    def exactly(self) -> "AnnCascade":
+        """Return the cascade over the first model's exact neighbours."""
+        return replace(self, index=self.index.exactly())
 
     @property
     def width(self) -> int:

@@ -48,8 +48,12 @@ _AS_WRITTEN = AnnKnobs()
 class AnnIndex:
     """A FAISS index on the CPU, with a copy on the GPU for searches without filter where there is one."""
 
-    def __init__(self, index: Any, device: str = "cpu") -> None:
+    def __init__(
+        self, index: Any, device: str = "cpu", *, exhaustive: bool = False, whole: Any = None
+    ) -> None:
         self._index = index
+        self._whole = whole  # A part is freed with what it is a part of.
+        self._exhaustive = exhaustive
         copy = _gpu_copy(index, device)
         # FAISS searches a GPU from one thread at a time, and many vectors in the time of one.
         self._on_gpu = None if copy is None else Batches(functools.partial(_search_all, copy))
@@ -77,6 +81,23 @@ class AnnIndex:
     def width(self) -> int:
         """Return D."""
         return int(self._index.d)
+
+    @property
+    def exact(self) -> bool:
+        """Return whether a search compares every stored vector."""
+        return self._exhaustive or isinstance(_innermost(self._index), faiss.IndexFlat)
+
+    def exactly(self) -> "AnnIndex":
+        """Return an index that compares every vector which this one stores; it shares them, on the CPU.
+
+        A graph behind a transformation is searched as far as it can be instead.
+        """
+        index = faiss.downcast_index(self._index)
+        if isinstance(index, faiss.IndexRefine):
+            return AnnIndex(faiss.downcast_index(index.refine_index), exhaustive=True, whole=index)
+        if isinstance(index, faiss.IndexHNSW):
+            return AnnIndex(faiss.downcast_index(index.storage), exhaustive=True, whole=index)
+        return AnnIndex(index, exhaustive=True)
 
     def make_readable(self) -> None:
         """Prepare for `vectors_at`; MismatchedBundle where the index keeps nothing to read vectors from."""
@@ -118,6 +139,8 @@ class AnnIndex:
         self, vector_1D: Floats, k: int, least: int, selector: Any
     ) -> tuple[Floats, NDArray[np.int64]]:
         """Return `k` neighbours best first, or at least `least` where looking further finds them."""
+        if self._exhaustive:
+            return _search(self._index, vector_1D, k, selector, exhaustive=True)
         if selector is None and self._on_gpu is not None and k <= GPU_MAX_K:
             return self._on_gpu.answer((vector_1D, k))
         scores, rows = _search(self._index, vector_1D, k, selector, exhaustive=False)
@@ -138,6 +161,12 @@ def set_knobs(index: Any, knobs: AnnKnobs) -> None:
         index.nprobe = min(knobs.nprobe or index.nprobe, index.nlist)
     elif isinstance(index, faiss.IndexHNSW):
         index.hnsw.efSearch = knobs.ef_search or index.hnsw.efSearch
+
+
+def _innermost(index: Any) -> Any:
+    """Return the index behind transformations."""
+    index = faiss.downcast_index(index)
+    return _innermost(index.index) if isinstance(index, faiss.IndexPreTransform) else index
 
 
 def _search(

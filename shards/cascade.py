@@ -66,6 +66,10 @@ class CascadeResult:
     done: tuple[StepDone, ...]
 
 
+OnStep = Callable[[CascadeStep, Candidates | None, Candidates], None]
+"""Told a step, the candidates that a scorer was asked about, and the answer."""
+
+
 def run(
     call: CascadeCall,
     servables: Sequence[Servable],
@@ -73,14 +77,16 @@ def run(
     until_s: float,
     wanted: Callable[[], bool] = lambda: True,
     clock: Callable[[], float] = time.monotonic,
+    on_step: OnStep | None = None,
 ) -> CascadeResult:
     """Run the steps, each on its servable, and leave out the last scorers when it is `until_s` of the clock.
 
-    Between two steps it stops where the answer is no longer `wanted`. Raises DeadlineExceeded then, and where
-    not even the first scorer has its time, InvalidInput where a scorer knows none of the candidates,
-    ValueError where it returns others, and whatever a servable raises.
+    `on_step` is told what each step answered. Between two steps it stops where the answer is no longer
+    `wanted`. Raises DeadlineExceeded then, and where not even the first scorer has its time, InvalidInput
+    where a scorer knows none of the candidates, ValueError where it returns others, and whatever a servable
+    raises.
     """
-    running = _Running(call=call, wanted=wanted, clock=clock)
+    running = _Running(call=call, wanted=wanted, clock=clock, on_step=on_step)
     steps = list(zip(call.steps, servables, strict=True))
     # Whoever holds the models knows their stages; to ask a protocol takes longer than some channels do.
     found = [
@@ -116,6 +122,7 @@ class _Running:
     call: CascadeCall
     wanted: Callable[[], bool]
     clock: Callable[[], float]
+    on_step: OnStep | None
     done: list[StepDone] = field(default_factory=list)
 
     def retrieve(self, step: CascadeStep, retriever: Retriever) -> ChannelResult:
@@ -125,6 +132,8 @@ class _Running:
             call.context, step.keep, call.filter, call.attributes, self._described(step)
         )
         self._note(step, started_s, found)
+        if self.on_step is not None:
+            self.on_step(step, None, found)
         return ChannelResult(name=step.channel, weight=step.weight, quota=step.quota, candidates=found)
 
     def _described(self, step: CascadeStep) -> int:
@@ -147,6 +156,8 @@ class _Running:
                 FieldViolation("steps", f"{step.model} knows none of the {len(asked)} candidates")
             )
         self._note(step, started_s, joined)
+        if self.on_step is not None:
+            self.on_step(step, asked, scored)
         return joined
 
     def _begin(self) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from shards.errors import HeadraceError
 from shards.intent import Operation, OperationState
+from shards.live_quality import UNKNOWN, LiveQuality
 from shards.placement import Placement
 from shards.planner import Assigned, Limits
 from shards.release import ModelVersion, Stage
@@ -47,6 +48,7 @@ class Replica:
     requests: int = 0
     loads: int = 0
     evictions: int = 0
+    quality: LiveQuality = UNKNOWN
 
     def same_but_use(self, other: "Replica") -> bool:
         """Return whether two looks differ at most in the requests answered."""
@@ -170,6 +172,10 @@ class ControllerSettings:
     """A calm cluster is balanced this often; 0 for never."""
     decide_every_ms: int = 250
     """Looks at shards that tell nothing new are decided on no more often, however many shards there are."""
+    min_recall: float = 0.0
+    """A release whose replicas find a smaller share of what an exact search finds does not go live."""
+    recall_searches: int = 200
+    """So many live searches at least tell a replica's recall; before that its goldens do."""
 
     def __post_init__(self) -> None:
         if self.shard_capacity_bytes <= 0:

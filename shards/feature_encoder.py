@@ -63,6 +63,7 @@ class RequestEncoder:
         self._item_lists = [feature for feature in spec.on("item") if isinstance(feature, ItemRows)]
         self._crosses = _cross_groups(spec, tokenizer, len(item_rows), item_columns or {})
         self._cross_count = sum(group.size for group in self._crosses)
+        self.cross_names = spec.cross_names
         self._last: tuple[SearchContext, HistoryRows] | None = None
 
     def encode_request(self, context: SearchContext) -> Arrays:

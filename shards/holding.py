@@ -5,8 +5,10 @@ from pathlib import Path
 
 from shards.cluster_state import Replica
 from shards.eviction import Resident
+from shards.live_quality import LiveQuality, Recall
 from shards.load_attempts import LoadAttempts
 from shards.memory_use import NOTHING, MemoryUse
+from shards.reference import Reference
 from shards.stages import Servable
 
 
@@ -34,6 +36,8 @@ class Holding:
     """Measured when it was last loaded."""
     reload_s: float = 0.0
     servable: Servable | None = None
+    golden_recall: Recall | None = None
+    reference: Reference | None = None
     attempts: LoadAttempts = field(default_factory=LoadAttempts)
     in_use: int = 0
     answered: int = 0
@@ -49,7 +53,13 @@ class Holding:
 
     def told(self) -> Replica:
         """Return what the controller is told of it."""
-        return replace(self.replica, requests=self.answered, loads=self.loads, evictions=self.evictions)
+        return replace(
+            self.replica,
+            requests=self.answered,
+            loads=self.loads,
+            evictions=self.evictions,
+            quality=LiveQuality(golden=self.golden_recall),
+        )
 
     def resident(self) -> Resident:
         """Return what eviction decides on."""

@@ -8,7 +8,7 @@ Legend: C = clusters, D = width of a vector, N = items.
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,15 @@ class ClusteredIndex:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def exact(self) -> bool:
+        """Return whether the index compares every vector."""
+        return self.index.exact
+
+    def exactly(self) -> "ClusteredIndex":
+        """Return the same clusters over an exact search."""
+        return replace(self, index=self.index.exactly())
 
     @property
     def width(self) -> int:

@@ -8,7 +8,7 @@ Files: index.faiss (inner product, ids are rows of items.parquet; int8 vectors a
 SQ8_direct_signed), items.parquet. No program runs. Legend: H = items that ask, D = width of a vector.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class ItemVectors:
     items: ForwardIndex
     ann: AnnIndex
     params: ItemVectorsParams
+    asked: AnnIndex | None = None
+    """What finds neighbours where that is not `ann`, which always tells the vectors that ask."""
 
     def retrieve(
         self,
@@ -63,10 +65,16 @@ class ItemVectors:
         allowed_N = self.items.allowed(allowed) if allowed else None
         asking_H = self.asking(context)
         if len(asking_H):
-            scores, rows = look_up_each(self.ann, self.ann.vectors_at(asking_H), k, allowed_N)
+            scores, rows = look_up_each(self.asked or self.ann, self.ann.vectors_at(asking_H), k, allowed_N)
         else:
             scores, rows = np.zeros(0, np.float32), asking_H
         return answer(self.items, rows, {SCORE: scores}, attributes, attribute_count)
+
+    def exactly(self) -> "ItemVectors | None":
+        """Return the engine over an exact search; None where its own is exact."""
+        if self.ann.exact:
+            return None
+        return replace(self, asked=self.ann.exactly())
 
     def asking(self, context: SearchContext) -> Rows:
         """Return the rows of the items that ask [H]."""

@@ -11,12 +11,15 @@ from pathlib import Path
 from shards.bundle import Bundle, open_bundle
 from shards.errors import MismatchedBundle
 from shards.garbage import set_aside_what_stays
-from shards.golden import GOLDEN_FILE, read_golden, replay
+from shards.golden import GOLDEN_FILE, Golden, read_golden, replay
+from shards.live_quality import Recall
 from shards.manifest import Manifest
 from shards.memory_use import MemoryUse
 from shards.pace import no_rest
 from shards.process_memory import memory_in_use
 from shards.program import ProgramReader, prepare_program
+from shards.recall import golden_recall
+from shards.reference import REFERENCE_FILE, Reference, read_reference
 from shards.release import ModelVersion
 from shards.servable import open_servable
 from shards.stages import Servable
@@ -32,6 +35,10 @@ class LoadedBundle:
     servable: Servable
     memory: MemoryUse
     load_time_s: float
+    golden_recall: Recall | None = None
+    """How much its approximate search finds for its goldens; None for an engine that has none."""
+    reference: Reference | None = None
+    """How scores and features were spread in training; None where training did not say."""
 
 
 def load_bundle(
@@ -70,7 +77,11 @@ def _load(
     rest()
     servable = open_servable(bundle, device)
     rest()
-    _warm_up(servable, bundle, rest)
+    golden = _warm_up(servable, bundle, rest)
+    recall = golden_recall(servable, golden, rest=rest)
+    reference = None
+    if REFERENCE_FILE in bundle.manifest.files:
+        reference = read_reference(bundle.file(REFERENCE_FILE))
     gc.collect()
     grown = memory_in_use(device) - before
     return LoadedBundle(
@@ -82,20 +93,23 @@ def _load(
             gpu_bytes=max(grown.gpu_bytes, 0),
         ),
         load_time_s=time.monotonic() - started,
+        golden_recall=recall,
+        reference=reference,
     )
 
 
 def served_bytes(manifest: Manifest, device: str) -> int:
-    """Return the size of the files that a bundle serves from: no goldens, and each program in one form."""
-    unread = {GOLDEN_FILE}
+    """Return the size of the files that a bundle serves from: no goldens or reference, and each program
+    in one form."""
+    unread = {GOLDEN_FILE, REFERENCE_FILE}
     for program in manifest.programs.values():
         if program.onnx_file:
             unread.add(program.file if device == "cpu" else program.onnx_file)
     return sum(digest.size_bytes for name, digest in manifest.files.items() if name not in unread)
 
 
-def _warm_up(servable: Servable, bundle: Bundle, rest: Callable[[], None]) -> None:
-    """Ask the goldens until all is warm; MismatchedBundle where an answer is not what training saw."""
+def _warm_up(servable: Servable, bundle: Bundle, rest: Callable[[], None]) -> Golden:
+    """Return the goldens, asked until all is warm; MismatchedBundle where an answer is not theirs."""
     golden = read_golden(bundle.file(GOLDEN_FILE))
     if not golden.contexts:
         raise MismatchedBundle(GOLDEN_FILE, "holds no request")
@@ -103,3 +117,4 @@ def _warm_up(servable: Servable, bundle: Bundle, rest: Callable[[], None]) -> No
     rest()
     for _ in range(math.ceil(WARM_UP_REQUESTS / len(golden.contexts))):
         replay(servable, golden, tolerance.rtol, tolerance.atol, rest=rest)
+    return golden

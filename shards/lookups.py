@@ -26,6 +26,13 @@ class VectorIndex(Protocol):
     """What finds the items that are best for one vector."""
 
     @property
+    def exact(self) -> bool:
+        """Return whether it misses none of them."""
+
+    def exactly(self) -> "VectorIndex":
+        """Return an index of the same vectors that misses none."""
+
+    @property
     def width(self) -> int:
         """Return D."""
 

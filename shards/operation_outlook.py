@@ -1,9 +1,9 @@
 """How far each running operation is, what it waits for, and whether there is any hope for it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shards import releases, rolling_restart
+from shards import recall_gate, releases, rolling_restart
 from shards.changes import (
     ApplyPlan,
     DeployRelease,
@@ -46,7 +46,9 @@ def outlook(state: ClusterState, operation: Operation, now_ms: int) -> Outlook:
             release = releases.brought(state.draft, change)
             if release is None:
                 return _given_up("the release is gone")
-            return _bundles(state, tuple(release.models()), now_ms)
+            found = _bundles(state, tuple(release.models()), now_ms)
+            poor = recall_gate.problem(state, change, release)
+            return replace(found, hopeless=found.hopeless or poor, complete=found.complete and not poor)
         case HoldModel():
             return _hold(state, change, now_ms)
         case DropModel():

@@ -30,6 +30,17 @@ def brought(placement: Placement, change: ReleaseChange) -> Release | None:
             return replace(canary, quality=change.quality) if canary and change.quality else canary
 
 
+def brings_live(change: ReleaseChange) -> bool:
+    """Return whether a change has another release answer for all, but for one that goes back."""
+    match change:
+        case DeployRelease():
+            return change.role is ReleaseRole.LIVE
+        case SetTraffic():
+            return change.percent >= 100
+        case RollbackRelease():
+            return False
+
+
 def arriving(state: ClusterState) -> list[Release]:
     """Return the releases that running operations bring."""
     changes = (operation.change for operation in running(state))

@@ -29,6 +29,7 @@ from shards.memory_use import NOTHING, MemoryUse
 from shards.pace import Pace
 from shards.process_memory import give_back_memory
 from shards.program import ProgramReader, prepare_program
+from shards.reference import Reference
 from shards.release import ModelVersion, Stage
 from shards.stages import Servable
 
@@ -177,6 +178,12 @@ class Residency:
                 held.answered += answered
                 held.used_s = self._clock()
 
+    def reference(self, model: ModelVersion) -> Reference | None:
+        """Return how scores and features of a bundle were spread in training, as far as that is known."""
+        with self._lock:
+            held = self._held.get(model)
+            return held.reference if held else None
+
     def replicas(self) -> tuple[Replica, ...]:
         """Return what is held, in whatever state, by name and version."""
         with self._lock:
@@ -219,6 +226,7 @@ class Residency:
     def _serve(self, held: Holding, loaded: LoadedBundle) -> Replica:
         with self._lock:
             held.servable = loaded.servable
+            held.golden_recall, held.reference = loaded.golden_recall, loaded.reference
             held.attempts = LoadAttempts()
             held.loads += 1
             held.loaded_s = held.used_s = self._clock()

@@ -11,7 +11,7 @@ N = items.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -94,6 +94,10 @@ class TwoTower:
             near = int((scores >= self.radius).sum())
             scores, rows = scores[:near], rows[:near]
         return answer(self.items, rows, {SCORE: scores}, attributes, attribute_count)
+
+    def exactly(self) -> "TwoTower | None":
+        """Return the engine over an exact search; None where its own is exact."""
+        return None if self.ann.exact else replace(self, ann=self.ann.exactly())
 
     def encode(self, context: SearchContext) -> Floats:
         """Return the query vectors of a search, one of each head [H, D]."""

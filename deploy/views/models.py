@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from rich.console import Group
 from rich.table import Table
 
+from deploy.views.live_quality import alarms_of
 from deploy.views.shards import cold_of, replica_loads, replica_memory, replica_state
 from deploy.views.table import bundle, facts, new_table, size, titled
 from protos.headrace.v1 import cluster_service_pb2 as pb
@@ -13,14 +14,15 @@ from protos.headrace.v1 import shard_service_pb2, types_pb2
 
 def models_table(models: Iterable[pb.Model]) -> Table:
     """Return a table of the bundles, where they are and what they are for."""
-    headings = ("model", "stage", "memory", "ready", "live on")
-    table = new_table("Models", *headings, numeric=("memory",), long=("model", "live on"))
+    headings = ("model", "stage", "memory", "ready", "recall", "live on")
+    table = new_table("Models", *headings, numeric=("memory", "recall"), long=("model", "live on"))
     for model in models:
         table.add_row(
-            titled(bundle(model.model), held(model.policy)),
+            titled(bundle(model.model), "\n".join(filter(None, (held(model.policy), alarms_of(model))))),
             _stage(model),
             size(model.memory_bytes) if model.memory_bytes else f"disk {size(model.size_bytes)}",
             _ready(model),
+            _recall(model),
             ", ".join(model.surfaces) or "-",
         )
     return table
@@ -38,6 +40,8 @@ def model_facts(model: pb.Model) -> Group:
         ("asked on", ", ".join(model.shard_ids) or "no shard"),
         ("live on", ", ".join(model.surfaces) or "no surface"),
         ("held", held(model.policy) or "as its releases need it"),
+        ("alarms", alarms_of(model)),
+        ("recall", _recall(model)),
         ("metrics", ", ".join(f"{name} {value:.4g}" for name, value in sorted(model.metrics.items()))),
     )
 
@@ -67,6 +71,18 @@ def held(policy: pb.ModelPolicy) -> str:
     if policy.min_replicas or policy.max_replicas:
         words.append(f"{policy.min_replicas or '…'} to {policy.max_replicas or '…'} replicas")
     return ", ".join(words)
+
+
+def _recall(model: pb.Model) -> str:
+    """Return the lowest recall of the replicas: the live one where it is known, else that of the goldens."""
+    found = []
+    for held_on in model.replicas:
+        quality = held_on.replica.quality
+        if quality.HasField("live_recall"):
+            found.append(quality.live_recall.mean)
+        elif quality.HasField("golden_recall"):
+            found.append(quality.golden_recall.mean)
+    return f"{min(found):.3f}" if found else ""
 
 
 def _stage(model: pb.Model) -> str:

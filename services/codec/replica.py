@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 from protos.headrace.v1 import shard_service_pb2 as pb
+from services.codec.live_quality import live_quality_to_proto, read_live_quality
 from services.codec.moments import duration_from_proto, duration_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto, read_model_version, read_stage
 from services.codec.violations import collecting
 from shards.cluster_state import Replica, ReplicaState
+from shards.live_quality import UNKNOWN
 
 REPLICA_STATE_TO_PROTO: Mapping[ReplicaState, pb.ReplicaState.ValueType] = {
     ReplicaState.LOADING: pb.REPLICA_STATE_LOADING,
@@ -32,6 +34,7 @@ def replica_to_proto(replica: Replica) -> pb.Replica:
         requests=replica.requests,
         loads=replica.loads,
         evictions=replica.evictions,
+        quality=None if replica.quality == UNKNOWN else live_quality_to_proto(replica.quality),
     )
 
 
@@ -51,4 +54,5 @@ def replica_from_proto(message: pb.Replica) -> Replica:
             requests=message.requests,
             loads=message.loads,
             evictions=message.evictions,
+            quality=read_live_quality(message.quality, field.child("quality")),
         )

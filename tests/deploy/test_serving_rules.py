@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.planning_rules import controller_settings
 from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings
 from router.router_config import RouterConfig
 from services.shard_config import ShardConfig
 from shards.errors import InvalidInput
+from shards.live_quality import QualitySettings
 
 
 def settings(path: Path | None) -> ClusterSettings:
@@ -27,7 +29,7 @@ def test_what_the_file_says_reaches_routers_and_shards(tmp_path: Path) -> None:
             "limit": {"floor": 16}, "replicas": {"ejection": {"consecutive": 7}},
             "calls": {"hedging": {"margin": 2.0}, "retries": {"share": 0.1}}
           },
-          "shard": {"workers": 2, "queue_share": 0.5}
+          "shard": {"workers": 2, "queue_share": 0.5, "quality": {"share": 0.5, "min_recall": 0.9}}
         }"""
     )
     rules = serving_rules(settings(path))
@@ -38,6 +40,9 @@ def test_what_the_file_says_reaches_routers_and_shards(tmp_path: Path) -> None:
     assert router.default_deadline_s == RouterConfig(controller="h:1").default_deadline_s
     shard = ShardConfig(shard_id="s", state_dir=tmp_path, **told(rules.shard))
     assert (shard.workers, shard.queue_share, shard.max_queue) == (2, 0.5, 64)
+    assert shard.quality == QualitySettings(share=0.5, min_recall=0.9)
+    controller = controller_settings(settings(path))
+    assert (controller.min_recall, controller.recall_searches) == (0.9, shard.quality.least_searches)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +50,7 @@ def test_what_the_file_says_reaches_routers_and_shards(tmp_path: Path) -> None:
     [
         ('{"router": {"speed": 1}}', "speed"),
         ('{"router": {"limit": {"floor": 0}}}', "floor"),
+        ('{"shard": {"quality": {"share": 2.0}}}', "share"),
         ("{", "serving.json"),
     ],
 )

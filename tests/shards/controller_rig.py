@@ -25,6 +25,7 @@ from shards.cluster_events import (
 from shards.cluster_state import BundleFacts, ControllerSettings, Replica, ReplicaState
 from shards.controller import step
 from shards.intent import Operation
+from shards.live_quality import UNKNOWN, LiveQuality
 from shards.observation import initial_state
 from shards.placement import Placement
 from shards.planner import Limits
@@ -59,6 +60,7 @@ class Rig:
         self.now_ms = 1_000_000
         self.held: dict[str, dict[ModelVersion, Replica]] = {shard_id: {} for shard_id in shard_ids}
         self.lives = dict.fromkeys(shard_ids, 1)
+        self.quality: dict[ModelVersion, LiveQuality] = {}
         self.state = initial_state(
             replace(SETTINGS, **settings),  # type: ignore[arg-type]
             shard_ids,
@@ -129,8 +131,9 @@ class Rig:
                 self.lives.setdefault(action.shard_id, 0)
                 self.lives[action.shard_id] += 1
             if isinstance(action, LoadModel):
-                self.held[action.shard_id][action.model] = ready(action.model)
-                self.work(self.feed(LoadDone(shard_id=action.shard_id, replica=ready(action.model))))
+                replica = replace(ready(action.model), quality=self.quality.get(action.model, UNKNOWN))
+                self.held[action.shard_id][action.model] = replica
+                self.work(self.feed(LoadDone(shard_id=action.shard_id, replica=replica)))
             if isinstance(action, UnloadModel):
                 self.held[action.shard_id].pop(action.model, None)
                 self.work(self.feed(UnloadDone(shard_id=action.shard_id, model=action.model)))

@@ -27,33 +27,39 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from protos.headrace.v1 import types_pb2 as headrace_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/v1/shard_service.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17headrace/v1/types.proto\"\xa1\x02\n\x07Replica\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12!\n\x05stage\x18\x02 \x01(\x0e\x32\x12.headrace.v1.Stage\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.headrace.v1.ReplicaState\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12,\n\tload_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10gpu_memory_bytes\x18\x07 \x01(\x03\x12\x10\n\x08requests\x18\x08 \x01(\x03\x12\r\n\x05loads\x18\t \x01(\x03\x12\x11\n\tevictions\x18\n \x01(\x03\"\x83\x01\n\x10LoadModelRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\ton_demand\x18\x03 \x01(\x08\x12\x0e\n\x06pinned\x18\x04 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\":\n\x11LoadModelResponse\x12%\n\x07replica\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Replica\"a\n\x12UnloadModelRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"\x15\n\x13UnloadModelResponse\":\n\x0c\x44rainRequest\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\"\n\rDrainResponse\x12\x11\n\tabandoned\x18\x01 \x01(\x05\"\x11\n\x0fGetShardRequest\"\x93\x02\n\x10GetShardResponse\x12\x10\n\x08shard_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12&\n\x08replicas\x18\x03 \x03(\x0b\x32\x14.headrace.v1.Replica\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x11\n\tin_flight\x18\x05 \x01(\x05\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x10\n\x08\x64raining\x18\x08 \x01(\x08\x12\x0c\n\x04node\x18\t \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\n \x01(\x03\x12\x1a\n\x12gpu_capacity_bytes\x18\x0b \x01(\x03\x12\x16\n\x0erecycle_reason\x18\x0c \x01(\t*\x93\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_LOADING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x03\x12\x16\n\x12REPLICA_STATE_COLD\x10\x04\x32\xb5\x02\n\x0cShardService\x12J\n\tLoadModel\x12\x1d.headrace.v1.LoadModelRequest\x1a\x1e.headrace.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.headrace.v1.UnloadModelRequest\x1a .headrace.v1.UnloadModelResponse\x12>\n\x05\x44rain\x12\x19.headrace.v1.DrainRequest\x1a\x1a.headrace.v1.DrainResponse\x12G\n\x08GetShard\x12\x1c.headrace.v1.GetShardRequest\x1a\x1d.headrace.v1.GetShardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/v1/shard_service.proto\x12\x0bheadrace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17headrace/v1/types.proto\"\xcc\x02\n\x07Replica\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12!\n\x05stage\x18\x02 \x01(\x0e\x32\x12.headrace.v1.Stage\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.headrace.v1.ReplicaState\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12,\n\tload_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10gpu_memory_bytes\x18\x07 \x01(\x03\x12\x10\n\x08requests\x18\x08 \x01(\x03\x12\r\n\x05loads\x18\t \x01(\x03\x12\x11\n\tevictions\x18\n \x01(\x03\x12)\n\x07quality\x18\x0b \x01(\x0b\x32\x18.headrace.v1.LiveQuality\"\x9d\x01\n\x0bLiveQuality\x12*\n\rgolden_recall\x18\x01 \x01(\x0b\x32\x13.headrace.v1.Recall\x12(\n\x0blive_recall\x18\x02 \x01(\x0b\x32\x13.headrace.v1.Recall\x12\x14\n\x0crecall_alarm\x18\x03 \x01(\x08\x12\"\n\x06\x64rifts\x18\x04 \x03(\x0b\x32\x12.headrace.v1.Drift\"C\n\x06Recall\x12\x0c\n\x04mean\x18\x01 \x01(\x01\x12\x0b\n\x03low\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\x12\x10\n\x08searches\x18\x04 \x01(\x03\"S\n\x05\x44rift\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0b\n\x03psi\x18\x02 \x01(\x01\x12\n\n\x02ks\x18\x03 \x01(\x01\x12\x10\n\x08searches\x18\x04 \x01(\x03\x12\x0f\n\x07\x64rifted\x18\x05 \x01(\x08\"\x83\x01\n\x10LoadModelRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\ton_demand\x18\x03 \x01(\x08\x12\x0e\n\x06pinned\x18\x04 \x01(\x08\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\":\n\x11LoadModelResponse\x12%\n\x07replica\x18\x01 \x01(\x0b\x32\x14.headrace.v1.Replica\"a\n\x12UnloadModelRequest\x12(\n\x05model\x18\x01 \x01(\x0b\x32\x19.headrace.v1.ModelVersion\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"\x15\n\x13UnloadModelResponse\":\n\x0c\x44rainRequest\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\"\n\rDrainResponse\x12\x11\n\tabandoned\x18\x01 \x01(\x05\"\x11\n\x0fGetShardRequest\"\x93\x02\n\x10GetShardResponse\x12\x10\n\x08shard_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12&\n\x08replicas\x18\x03 \x03(\x0b\x32\x14.headrace.v1.Replica\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x11\n\tin_flight\x18\x05 \x01(\x05\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x10\n\x08\x64raining\x18\x08 \x01(\x08\x12\x0c\n\x04node\x18\t \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\n \x01(\x03\x12\x1a\n\x12gpu_capacity_bytes\x18\x0b \x01(\x03\x12\x16\n\x0erecycle_reason\x18\x0c \x01(\t*\x93\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15REPLICA_STATE_LOADING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x03\x12\x16\n\x12REPLICA_STATE_COLD\x10\x04\x32\xb5\x02\n\x0cShardService\x12J\n\tLoadModel\x12\x1d.headrace.v1.LoadModelRequest\x1a\x1e.headrace.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.headrace.v1.UnloadModelRequest\x1a .headrace.v1.UnloadModelResponse\x12>\n\x05\x44rain\x12\x19.headrace.v1.DrainRequest\x1a\x1a.headrace.v1.DrainResponse\x12G\n\x08GetShard\x12\x1c.headrace.v1.GetShardRequest\x1a\x1d.headrace.v1.GetShardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.shard_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICASTATE']._serialized_start=1107
-  _globals['_REPLICASTATE']._serialized_end=1254
+  _globals['_REPLICASTATE']._serialized_start=1464
+  _globals['_REPLICASTATE']._serialized_end=1611
   _globals['_REPLICA']._serialized_start=106
-  _globals['_REPLICA']._serialized_end=395
-  _globals['_LOADMODELREQUEST']._serialized_start=398
-  _globals['_LOADMODELREQUEST']._serialized_end=529
-  _globals['_LOADMODELRESPONSE']._serialized_start=531
-  _globals['_LOADMODELRESPONSE']._serialized_end=589
-  _globals['_UNLOADMODELREQUEST']._serialized_start=591
-  _globals['_UNLOADMODELREQUEST']._serialized_end=688
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=690
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=711
-  _globals['_DRAINREQUEST']._serialized_start=713
-  _globals['_DRAINREQUEST']._serialized_end=771
-  _globals['_DRAINRESPONSE']._serialized_start=773
-  _globals['_DRAINRESPONSE']._serialized_end=807
-  _globals['_GETSHARDREQUEST']._serialized_start=809
-  _globals['_GETSHARDREQUEST']._serialized_end=826
-  _globals['_GETSHARDRESPONSE']._serialized_start=829
-  _globals['_GETSHARDRESPONSE']._serialized_end=1104
-  _globals['_SHARDSERVICE']._serialized_start=1257
-  _globals['_SHARDSERVICE']._serialized_end=1566
+  _globals['_REPLICA']._serialized_end=438
+  _globals['_LIVEQUALITY']._serialized_start=441
+  _globals['_LIVEQUALITY']._serialized_end=598
+  _globals['_RECALL']._serialized_start=600
+  _globals['_RECALL']._serialized_end=667
+  _globals['_DRIFT']._serialized_start=669
+  _globals['_DRIFT']._serialized_end=752
+  _globals['_LOADMODELREQUEST']._serialized_start=755
+  _globals['_LOADMODELREQUEST']._serialized_end=886
+  _globals['_LOADMODELRESPONSE']._serialized_start=888
+  _globals['_LOADMODELRESPONSE']._serialized_end=946
+  _globals['_UNLOADMODELREQUEST']._serialized_start=948
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1045
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1047
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1068
+  _globals['_DRAINREQUEST']._serialized_start=1070
+  _globals['_DRAINREQUEST']._serialized_end=1128
+  _globals['_DRAINRESPONSE']._serialized_start=1130
+  _globals['_DRAINRESPONSE']._serialized_end=1164
+  _globals['_GETSHARDREQUEST']._serialized_start=1166
+  _globals['_GETSHARDREQUEST']._serialized_end=1183
+  _globals['_GETSHARDRESPONSE']._serialized_start=1186
+  _globals['_GETSHARDRESPONSE']._serialized_end=1461
+  _globals['_SHARDSERVICE']._serialized_start=1614
+  _globals['_SHARDSERVICE']._serialized_end=1923
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,7 @@ class Replica(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     LOADS_FIELD_NUMBER: _builtins.int
     EVICTIONS_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
     stage: _types_pb2.Stage.ValueType
     """The stage it serves."""
     state: Global___ReplicaState.ValueType
@@ -94,6 +95,10 @@ class Replica(_message.Message):
     def load_time(self) -> _duration_pb2.Duration:
         """Time that loading took."""
 
+    @_builtins.property
+    def quality(self) -> Global___LiveQuality:
+        """How good its answers are; absent where nothing is known."""
+
     def __init__(
         self,
         *,
@@ -107,14 +112,127 @@ class Replica(_message.Message):
         requests: _builtins.int = ...,
         loads: _builtins.int = ...,
         evictions: _builtins.int = ...,
+        quality: Global___LiveQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load_time", b"load_time", "model", b"model", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "evictions", b"evictions", "gpu_memory_bytes", b"gpu_memory_bytes", "load_time", b"load_time", "loads", b"loads", "memory_bytes", b"memory_bytes", "model", b"model", "requests", b"requests", "stage", b"stage", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "evictions", b"evictions", "gpu_memory_bytes", b"gpu_memory_bytes", "load_time", b"load_time", "loads", b"loads", "memory_bytes", b"memory_bytes", "model", b"model", "quality", b"quality", "requests", b"requests", "stage", b"stage", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class LiveQuality(_message.Message):
+    """How good the answers of a replica are: docs/live-quality.md."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GOLDEN_RECALL_FIELD_NUMBER: _builtins.int
+    LIVE_RECALL_FIELD_NUMBER: _builtins.int
+    RECALL_ALARM_FIELD_NUMBER: _builtins.int
+    DRIFTS_FIELD_NUMBER: _builtins.int
+    recall_alarm: _builtins.bool
+    """True when the live recall is surely below what is asked for."""
+    @_builtins.property
+    def golden_recall(self) -> Global___Recall:
+        """Recall on its goldens; absent for an engine without an exact answer to compare with."""
+
+    @_builtins.property
+    def live_recall(self) -> Global___Recall:
+        """Recall of the searches that were looked at again lately; absent until there was one."""
+
+    @_builtins.property
+    def drifts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drift]:
+        """Scores and features whose distribution is furthest from that of training, those that drifted first; at most 8."""
+
+    def __init__(
+        self,
+        *,
+        golden_recall: Global___Recall | None = ...,
+        live_recall: Global___Recall | None = ...,
+        recall_alarm: _builtins.bool = ...,
+        drifts: _abc.Iterable[Global___Drift] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["golden_recall", b"golden_recall", "live_recall", b"live_recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drifts", b"drifts", "golden_recall", b"golden_recall", "live_recall", b"live_recall", "recall_alarm", b"recall_alarm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveQuality: _TypeAlias = LiveQuality  # noqa: Y015
+
+@_typing.final
+class Recall(_message.Message):
+    """The share of an exact answer's items that were found, over some searches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEAN_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """Its mean."""
+    low: _builtins.float
+    """Lower end of the 95 % interval."""
+    high: _builtins.float
+    """Upper end of the 95 % interval."""
+    searches: _builtins.int
+    """Searches."""
+    def __init__(
+        self,
+        *,
+        mean: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        searches: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "mean", b"mean", "searches", b"searches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recall: _TypeAlias = Recall  # noqa: Y015
+
+@_typing.final
+class Drift(_message.Message):
+    """How far a score or feature is from what it was in training."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    PSI_FIELD_NUMBER: _builtins.int
+    KS_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    DRIFTED_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    """"score", a task, or "feature NAME"."""
+    psi: _builtins.float
+    """Population stability index."""
+    ks: _builtins.float
+    """Kolmogorov-Smirnov statistic."""
+    searches: _builtins.int
+    """Searches."""
+    drifted: _builtins.bool
+    """True when that is an alarm."""
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        psi: _builtins.float = ...,
+        ks: _builtins.float = ...,
+        searches: _builtins.int = ...,
+        drifted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "drifted", b"drifted", "ks", b"ks", "psi", b"psi", "searches", b"searches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drift: _TypeAlias = Drift  # noqa: Y015
 
 @_typing.final
 class LoadModelRequest(_message.Message):

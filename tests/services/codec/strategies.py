@@ -24,6 +24,7 @@ from shards.changes import (
 from shards.cluster_state import Replica, ReplicaState
 from shards.diversity import AttributeQuota, Diversity
 from shards.intent import Intent, Operation, OperationState
+from shards.live_quality import Drift, LiveQuality, Recall
 from shards.placement import Assignment, Placement
 from shards.planner import PlannedMove
 from shards.release import (
@@ -309,6 +310,19 @@ def placements(draw: st.DrawFn) -> Placement:
     )
 
 
+_SHARES = st.floats(0.0, 1.0)
+_RECALLS = st.none() | st.builds(
+    Recall, mean=_SHARES, low=_SHARES, high=_SHARES, searches=st.integers(1, 2**40)
+)
+_DRIFTS = st.builds(
+    Drift,
+    column=words,
+    psi=st.floats(0.0, 100.0),
+    ks=_SHARES,
+    searches=st.integers(0, 2**40),
+    drifted=st.booleans(),
+)
+
 replicas = st.builds(
     Replica,
     model=models,
@@ -321,4 +335,11 @@ replicas = st.builds(
     requests=st.integers(0, 2**60),
     loads=st.integers(0, 2**60),
     evictions=st.integers(0, 2**60),
+    quality=st.builds(
+        LiveQuality,
+        golden=_RECALLS,
+        live=_RECALLS,
+        recall_alarm=st.booleans(),
+        drifts=st.lists(_DRIFTS, max_size=3).map(tuple),
+    ),
 )
