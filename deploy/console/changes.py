@@ -1,5 +1,6 @@
 """Forms that change a cluster: who may send them, and what comes of them."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ Wanted = Callable[["ClusterServiceAsyncStub", Form], Awaitable[HasOperation]]
 Then = Callable[[Request, Form, pb.Operation], None]
 
 _MOST_FIELDS = 50
+_PATIENCE_S = 10.0
+"""For the rest of a form, once it has begun."""
 
 READ_ONLY = Problem(
     title="This console only looks",
@@ -66,10 +69,10 @@ async def may_operate(request: Request) -> bool:
 async def form_of(request: Request) -> Form | Problem:
     """Return the fields of a form of ours, or why it is none."""
     try:
-        pairs = parse_qsl(
-            (await request.body()).decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS
-        )
-    except ValueError as error:
+        async with asyncio.timeout(_PATIENCE_S):
+            body = (await request.body()).decode()
+        pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except (ValueError, TimeoutError) as error:
         return Problem(title="That is no form of this console", text=str(error), status=400)
     form = dict(pairs)
     return form if same_secret(form.pop("csrf", ""), request.state.visitor.csrf) else _STRANGE

@@ -63,7 +63,8 @@ class GateRates:
                 continue
             for decided, total in found.items():
                 grown = total - before.get(decided, 0.0)
-                counts[decided] += round(grown if grown >= 0 else total)
+                if grown:
+                    counts[decided] += round(grown if grown > 0 else total)
         self.buckets.append(Bucket(now_s, counts))
 
     def since(self, surface: str, from_s: float) -> Counter[Decided]:
@@ -89,12 +90,12 @@ class GateRates:
         return points
 
 
-async def watch_gates(rates: GateRates, folder: Path) -> Never:
+async def watch_gates(rates: GateRates, folder: Path, every_s: float = _LOOK_EVERY_S) -> Never:
     """Look at the routers whose metrics are noted in a folder, again and again."""
     async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
         while True:
             rates.add(time.monotonic(), await _totals(client, folder))
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(every_s)
 
 
 async def _totals(client: httpx2.AsyncClient, folder: Path) -> dict[str, Counts]:

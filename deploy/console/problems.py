@@ -9,6 +9,7 @@ import grpc
 from router.call_error import CallError
 from shards.errors import (
     Conflict,
+    DeadlineExceeded,
     HeadraceError,
     InvalidInput,
     NotFound,
@@ -42,6 +43,7 @@ _KINDS: tuple[tuple[type[HeadraceError], str, int], ...] = (
     (Refused, "The cluster does not allow this now", 409),
     (Overloaded, "The cluster has too much to do", 503),
     (Unavailable, "No answer", 503),
+    (DeadlineExceeded, "The answer took too long", 504),
 )
 
 _CODES = {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deploy.console.app import console
 from deploy.console.console_settings import ConsoleSettings, is_loopback
@@ -31,6 +32,8 @@ class Door:
     key_path: Path | None = None
     insecure: bool = False
     """Whether it may listen beyond this machine without TLS, so that tokens travel in the clear."""
+    patience_s: float = 10.0
+    """For a connection to ask something."""
 
     def __post_init__(self) -> None:
         if (self.cert_path is None) != (self.key_path is None):
@@ -38,6 +41,44 @@ class Door:
         if not (is_loopback(self.host) or self.cert_path or self.insecure):
             problem = f"{self.host} is not this machine alone: give a certificate and its key, or --insecure"
             raise InvalidInput(FieldViolation("host", problem))
+
+
+class _Impatient(H11Protocol):
+    """Hangs up on who takes longer than `patience_s` to ask something, from the first byte or before."""
+
+    patience_s = 10.0
+    _silence: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; wait on where it is no whole request."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_request()
+        elif self._silence:
+            self._silence.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        if self._silence:
+            self._silence.cancel()
+        super().connection_lost(exc)
+
+    def _await_request(self) -> None:
+        # A byte now and then does not set the clock back.
+        if self._silence is None or self._silence.cancelled():
+            self._silence = self.loop.call_later(self.patience_s, self.transport.close)
+
+
+def _impatient(seconds: float) -> type[_Impatient]:
+    class Impatient(_Impatient):
+        patience_s = seconds
+
+    return Impatient
 
 
 class _Server(uvicorn.Server):
@@ -60,6 +101,7 @@ async def serve_console(settings: ConsoleSettings, door: Door, announce: Callabl
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
+                http=_impatient(door.patience_s),
                 limit_concurrency=_CONNECTIONS,
                 h11_max_incomplete_event_size=_HEADER_BYTES,
                 timeout_graceful_shutdown=_GRACE_S,

@@ -1,6 +1,7 @@
 """The search playground: one search, and what each stage of it saw, scored and took."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,18 +14,22 @@ from deploy.console.filters import clauses_of
 from deploy.console.moves import moves_picture
 from deploy.console.problems import Problem, problem_of, tried
 from deploy.console.rendering import render
-from deploy.controller_client import TIMEOUT_S
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from router.client_results import SearchResult
 from shards.errors import FieldViolation, InvalidInput
 
+if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
+    from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
+
 _FIELDS = ("surface", "q", "user", "items", "filter")
 _MOST_ITEMS, _EXPLAINED = 100, 10
+_PATIENCE_S = 2.0
+_SILENT = (503, 504)
 
 
 async def _page(request: Request) -> Response:
     typed = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
-    surfaces = await _surfaces(request)
+    surfaces = await tried(cluster_of(request).ask(_surfaces))
     known_surfaces = [] if isinstance(surfaces, Problem) else surfaces
     typed["surface"] = typed["surface"] or next(iter(known_surfaces), "")
     result = await _searched(request, typed) if typed["q"] or typed["user"] else None
@@ -36,19 +41,15 @@ async def _page(request: Request) -> Response:
         typed=typed,
         surfaces=known_surfaces,
         # Whoever may search and no more misses nothing here; a controller that is gone is news.
-        controller_silent=isinstance(surfaces, Problem) and surfaces.status == 503,
+        controller_silent=isinstance(surfaces, Problem) and surfaces.status in _SILENT,
         problem=problem,
         answer=_answer(result) if isinstance(result, SearchResult) else None,
     )
 
 
-async def _surfaces(request: Request) -> list[str] | Problem:
-    """Return the names by which can be searched."""
-    found = await tried(
-        cluster_of(request).ask(lambda stub: stub.ListReleases(pb.ListReleasesRequest(), timeout=TIMEOUT_S))
-    )
-    if isinstance(found, Problem):
-        return found
+async def _surfaces(stub: "ClusterServiceAsyncStub") -> list[str]:
+    """Return the names by which can be searched; a controller that is slow keeps no search waiting."""
+    found = await stub.ListReleases(pb.ListReleasesRequest(), timeout=_PATIENCE_S)
     return [*sorted(each.surface for each in found.surfaces), *sorted(found.aliases)]
 
 

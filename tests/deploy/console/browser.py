@@ -79,6 +79,11 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
+    def forget_theme(self) -> None:
+        """Go by the system's theme again, and load the page anew."""
+        self.driver.execute_script("localStorage.clear()")
+        self.driver.refresh()
+
     def looks(self, name: str) -> None:
         """Store the page in both widths, light and dark; AssertionError where it is wider than the screen."""
         for width, dark in ((WIDE, False), (WIDE, True), (NARROW, False), (NARROW, True)):

@@ -69,6 +69,8 @@ def test_pages_are_reached_by_keys_alone(browser: Browser) -> None:
     browser.press("t")
     assert browser.find("html").get_attribute("data-theme") == "dark"
     browser.press("t")
+    assert browser.find("html").get_attribute("data-theme") == "light"
+    browser.forget_theme()
     for key, heading in (
         ("p", "Plan"),
         ("r", "Releases"),

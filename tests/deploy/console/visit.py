@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 from starlette.testclient import TestClient
@@ -45,11 +46,15 @@ class Visit:
 
 
 @contextmanager
-def visiting(*, operate: bool = False, access: AccessRules | None = None) -> Iterator[Visit]:
+def visiting(
+    *, operate: bool = False, access: AccessRules | None = None, workspace: Path | None = None
+) -> Iterator[Visit]:
     """Look at a cluster of two shards, one surface and no operations."""
     with scripted_cluster(access) as cluster, scripted_router(access) as router:
         cluster.answers |= quiet_cluster()
-        settings = ConsoleSettings(router=router.address, controller=cluster.address, operate=operate)
+        settings = ConsoleSettings(
+            router=router.address, controller=cluster.address, operate=operate, workspace=workspace
+        )
         with TestClient(console(settings), base_url="http://localhost:8600") as browser:
             yield Visit(browser, cluster, router)
 
