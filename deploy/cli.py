@@ -22,6 +22,7 @@ class _Command:
 _COMMANDS = {
     "demo": _Command("demo", "demo", "Train on MovieLens, start a cluster and search it."),
     "init": _Command("init", "init", "Make a project from your own tables."),
+    "doctor": _Command("doctor", "doctor", "Check all that a cluster needs, and say what to do."),
     "members": _Command("members", "listed", "Show who of a cluster Consul lists."),
     "up": _Command("up", "up", "Start a cluster and keep it running until Ctrl-C."),
     "controller": _Command("controller", "controller", "Run one controller over a Ray that runs already."),

@@ -22,12 +22,13 @@ from training.checkpoints import Checkpoints
 from training.datasets.digest import digest_of
 from training.datasets.tables import Dataset
 from training.metrics_file import metrics_file
+from training.phase_times import PhaseTimes
 from training.pipeline import Trained, train
 from training.recipe import Recipe, version_of
 from training.reference_writing import reference_searches, write_references
 from training.release_writing import models_of
 from training.run import Run
-from training.trainer import Observer
+from training.trainer import Observer, PhaseStarted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +70,27 @@ def train_release(
         models = models_of(recipe, destination)
         if not options.replace:
             refuse_existing(workspace, models)
+        metrics = metrics_file(folder / "metrics.csv", goes_on=options.resume, beside=observe)
+        phases = PhaseTimes(folder / "phases.csv", metrics)
         run = Run(
             recipe=recipe,
             dataset=dataset,
             seed=options.seed,
             threads=options.threads,
             gate=partial(opens, recipe.gate),
-            observe=metrics_file(folder / "metrics.csv", goes_on=options.resume, beside=observe),
+            observe=phases,
             checkpoints=checkpoints,
         )
         trained = _train(run, destination, options)
+        phases(PhaseStarted(phase="answering reference searches"))
         searches = reference_searches(dataset, history_limit=recipe.history_limit, seed=options.seed)
         gate = gate_rule(trained.release, destination.root)
         write_references(trained.release, destination.root, searches, gate)
         publish(destination.root, workspace.models_dir, models)
+    phases(PhaseStarted(phase="filling the user store"))
     load_users(dataset, workspace.users_path)
     write_release(workspace, trained.release)
+    phases.end()
     checkpoints.clear()
     return trained
 
