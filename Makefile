@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-client bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format docs protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-init bench-client bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format docs protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-cascade: setup  ## train both recipes and rank their held-out queries thro
 
 chaos: setup  ## faults and operations on a real cluster under load, 100,000 searches (20+ minutes); SEED=
 	$(BIN)/python -m tests.chaos --requests 100000 $(if $(SEED),--seed $(SEED))
+
+bench-init: setup  ## from Parquet files of 50,000 items to the first good answer (10 minutes); ARGS="--items 5000"
+	$(BIN)/python -m tests.bench.init $(ARGS)
 
 bench-overload: setup  ## three times the load that a cluster can carry, and sick shards (6 minutes; WORKLOAD= a trained workspace, ARGS=)
 	$(BIN)/python -m tests.bench.overload $(if $(WORKLOAD),--workspace $(WORKLOAD)) $(ARGS)
