@@ -15,7 +15,7 @@ from deploy.workspace import Workspace
 from router.gate import decide
 from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput
-from shards.release import GateRules, ModelVersion
+from shards.release import GateRules, ModelVersion, Release
 from shards.search_context import SearchContext
 from training.channels import Destination
 from training.checkpoints import Checkpoints
@@ -82,10 +82,7 @@ def train_release(
             checkpoints=checkpoints,
         )
         trained = _train(run, destination, options)
-        phases(PhaseStarted(phase="answering reference searches"))
-        searches = reference_searches(dataset, history_limit=recipe.history_limit, seed=options.seed)
-        gate = gate_rule(trained.release, destination.root)
-        write_references(trained.release, destination.root, searches, gate)
+        _note_references(run, trained.release, destination)
         publish(destination.root, workspace.models_dir, models)
     phases(PhaseStarted(phase="filling the user store"))
     load_users(dataset, workspace.users_path)
@@ -93,6 +90,13 @@ def train_release(
     phases.end()
     checkpoints.clear()
     return trained
+
+
+def _note_references(run: Run, release: Release, destination: Destination) -> None:
+    run.observe(PhaseStarted(phase="answering reference searches"))
+    limit = run.recipe.history_limit
+    searches = reference_searches(run.dataset, history_limit=limit, seed=run.seed)
+    write_references(release, destination.root, searches, gate_rule(release, destination.root))
 
 
 def _train(run: Run, destination: Destination, options: TrainingOptions) -> Trained:
