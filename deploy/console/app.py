@@ -17,9 +17,9 @@ from deploy.console.changes import refused
 from deploy.console.console_settings import ConsoleSettings
 from deploy.console.gate_rates import GateRates, watch_gates
 from deploy.console.guard import Guard
-from deploy.console.pages import entrance, gate, operations, plan, releases, search, shards
+from deploy.console.pages import entrance, gate, operations, plan, quality, releases, search, shards
 from deploy.console.problems import Problem
-from deploy.console.rendering import STATIC, PageLink, cookie_name
+from deploy.console.rendering import STATIC, cookie_name
 from deploy.console.visits import Visits
 from deploy.workspace import Workspace
 
@@ -34,6 +34,7 @@ def console(settings: ConsoleSettings) -> ASGIApp:
             *search.ROUTES,
             *gate.ROUTES,
             *releases.ROUTES,
+            *quality.ROUTES,
             *plan.ROUTES,
             *operations.ROUTES,
             *entrance.ROUTES,
@@ -46,7 +47,7 @@ def console(settings: ConsoleSettings) -> ASGIApp:
     app.state.settings = settings
     app.state.visits = visits
     app.state.gate_rates = GateRates()
-    app.state.more_pages = _more_pages
+    app.state.watched = False
     return Guard(app, settings.names)
 
 
@@ -64,10 +65,6 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _more_pages() -> tuple[PageLink, ...]:
-    return ()
 
 
 async def _home(_: Request) -> Response:

@@ -47,6 +47,8 @@ PAGES = (
     PageLink("Plan", "/plan", "p"),
     PageLink("Operations", "/operations", "o"),
 )
+QUALITY = PageLink("Quality", "/quality", "q")
+"""Shown once a cluster has said anything of it."""
 
 
 def render(request: Request, template: str, /, *, status: int = 200, **known: object) -> Response:
@@ -56,7 +58,7 @@ def render(request: Request, template: str, /, *, status: int = 200, **known: ob
         visitor=visitor,
         settings=request.app.state.settings,
         path=request.url.path,
-        pages=(*PAGES, *request.app.state.more_pages()),
+        pages=(*PAGES, QUALITY) if request.app.state.watched else PAGES,
         **known,
     )
     response = HTMLResponse(found, status)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from protos.headrace.v1 import shard_service_pb2
 from shards.errors import Conflict, FieldViolation, InvalidInput, Unavailable
 from tests.deploy.console.visit import RANKER, Visit, visiting
 
@@ -170,3 +171,25 @@ def test_pages_that_are_not_there_and_faults_show_no_trace(operating: Visit) -> 
     shown = operating.page("/shards", 502)
     assert "secret inside" not in shown
     assert "Traceback" not in shown
+
+
+def test_live_quality_is_shown_once_there_is_any() -> None:
+    with visiting() as visit:
+        assert "/quality" not in visit.page("/shards")
+        models = visit.cluster.answers["ListModels"]
+        assert isinstance(models, pb.ListModelsResponse)
+        quality = models.models[0].replicas[0].replica.quality
+        quality.live_recall.CopyFrom(
+            shard_service_pb2.Recall(mean=0.875, low=0.81, high=0.92, searches=1_234)
+        )
+        quality.recall_alarm = True
+        quality.drifts.add(column="feature price_gbp", psi=0.5, ks=0.25, searches=300, drifted=True)
+        assert 'href="/quality"' in visit.page("/shards")
+        shown = text_of(visit.page("/quality"))
+        for expected in (
+            "0.875 0.810 to 0.920 1,234",
+            "too low",
+            "feature price_gbp",
+            "0.500 0.250 300 drifted",
+        ):
+            assert expected in shown
