@@ -10,12 +10,14 @@ from shards.errors import FieldViolation, InvalidInput
 
 _WORDS = ("event_id", "user_id", "item_id", "action")
 _FIELDS = frozenset({*_WORDS, "timestamp"})
+_SEARCH = "search_id"
 
 
 def batches(lines: Iterable[str], size: int) -> Iterator[list[Event]]:
     """Yield the events of the lines, `size` at a time; empty lines are skipped.
 
-    A line is an object of event_id, user_id, item_id, action and timestamp. Raises `InvalidInput` naming the
+    A line is an object of event_id, user_id, item_id, action and timestamp, and of search_id where the search
+    is known. Raises `InvalidInput` naming the
     line; the batches before it have been given.
     """
     batch: list[Event] = []
@@ -49,8 +51,10 @@ def moment_ms(told: object) -> int:
 def _event(told: Any) -> Event:
     if not isinstance(told, dict):
         raise ValueError("is no object")
-    if told.keys() != _FIELDS:
-        missing, unknown = sorted(_FIELDS - told.keys()), sorted(told.keys() - _FIELDS)
+    told = {_SEARCH: "", **told}
+    known = _FIELDS | {_SEARCH}
+    if told.keys() != known:
+        missing, unknown = sorted(known - told.keys()), sorted(told.keys() - known)
         raise ValueError(
             "; ".join(
                 f"{what} {', '.join(names)}"
@@ -58,7 +62,8 @@ def _event(told: Any) -> Event:
                 if names
             )
         )
-    for name in _WORDS:
+    words = (*_WORDS, _SEARCH)
+    for name in words:
         if not isinstance(told[name], str):
             raise ValueError(f"{name} {told[name]!r} is no text")
-    return Event(**{name: told[name] for name in _WORDS}, timestamp_ms=moment_ms(told["timestamp"]))
+    return Event(**{name: told[name] for name in words}, timestamp_ms=moment_ms(told["timestamp"]))

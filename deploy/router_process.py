@@ -32,6 +32,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),
         **told(serving_rules(settings).router),
+        outcomes_dir=folders.outcomes_dir,
         telemetry=process_telemetry(settings, telemetry_settings.ROUTER),
     )
     async with (

@@ -7,6 +7,7 @@ from typing import Any
 
 from deploy.settings import ClusterSettings
 from router.answer_rate import LimitSettings
+from router.outcome_log import OutcomeSettings
 from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from shards.errors import FieldViolation, InvalidInput
@@ -29,6 +30,7 @@ class RouterRules:
     limit: LimitSettings | None = None
     replicas: ReplicaSettings | None = None
     calls: CallSettings | None = None
+    outcomes: OutcomeSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,11 @@ class Workspace:
         return self.root / "releases"
 
     @property
+    def outcomes_dir(self) -> Path:
+        """Return the folder of what routers write down of searches and events."""
+        return self.root / "outcomes"
+
+    @property
     def training_dir(self) -> Path:
         """Return the folder of training runs: checkpoints and metrics."""
         return self.root / "training"

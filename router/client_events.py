@@ -30,6 +30,8 @@ class Event:
     action: str
     timestamp_ms: int = field(default_factory=_now_ms)
     event_id: str = field(default_factory=_new_id)
+    search_id: str = ""
+    """`request_id` of the search whose page had the item, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ def request_of(events: Iterable[Event]) -> event_service_pb2.RecordEventsRequest
                 item_id=event.item_id,
                 action=event.action,
                 timestamp=timestamp(event.timestamp_ms),
+                search_id=event.search_id,
             )
             for event in events
         ]

@@ -9,6 +9,7 @@ from protos.headrace.v1 import event_service_pb2, event_service_pb2_grpc
 from router.admission import Admission
 from router.budget import RESERVE_S, Deadline
 from router.event_measures import EventMeasures
+from router.outcome_log import OutcomeLog
 from services.codec import events_from_proto, recorded_to_proto
 from services.user_store import UserStore
 
@@ -27,11 +28,13 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
         admission: Admission,
         deadline_of: Callable[[float | None], Deadline],
         measures: EventMeasures,
+        outcomes: OutcomeLog | None,
     ) -> None:
         self._users = users
         self._admission = admission
         self._deadline_of = deadline_of
         self._measures = measures
+        self._outcomes = outcomes
 
     async def RecordEvents(  # noqa: N802
         self, request: event_service_pb2.RecordEventsRequest, context: Context
@@ -42,4 +45,6 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
             events = events_from_proto(request, time.time_ns() // 1_000_000)
             recorded = await self._users.record(events, timeout_s=deadline.remaining_s() - RESERVE_S)
             self._measures.became(recorded)
+            if self._outcomes is not None:
+                self._outcomes.recorded(events)
             return recorded_to_proto(recorded)

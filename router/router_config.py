@@ -6,6 +6,7 @@ from pathlib import Path
 from router import replicas, shard_calls
 from router.answer_rate import LimitSettings
 from router.budget import Deadline
+from router.outcome_log import OutcomeSettings
 from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from services import chassis
@@ -15,6 +16,7 @@ from services.telemetry_settings import ROUTER, ProcessTelemetry
 from services.user_store_settings import UserStoreSettings
 
 _LIMIT = LimitSettings()
+_OUTCOMES = OutcomeSettings()
 
 _UNSEEN = ProcessTelemetry(role=ROUTER, name=ROUTER)
 
@@ -62,6 +64,10 @@ class RouterConfig:
     access: AccessRules | None = None
     controller_token: str | None = field(default=None, repr=False)
     telemetry: ProcessTelemetry = _UNSEEN
+    outcomes: OutcomeSettings = _OUTCOMES
+    """Whether searches and events are written down; docs/live-quality.md."""
+    outcomes_dir: Path | None = None
+    """Where; None for nowhere."""
 
     def __post_init__(self) -> None:
         if not 0 < self.default_deadline_s <= self.max_deadline_s:

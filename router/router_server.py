@@ -15,6 +15,7 @@ from router.event_measures import EventMeasures
 from router.event_servicer import EventServicer
 from router.gate_models import GateModels
 from router.gatekeeper import Gatekeepers
+from router.outcome_log import OutcomeLog
 from router.placement_source import ConsulPlacementSource
 from router.placement_watch import PlacementWatch
 from router.refusals import Refusals
@@ -91,6 +92,7 @@ class Router:
             config.controller, config.controller_token, interval_s=config.shadow_report_s
         )
         self._shadowing = Shadowing(self._reporter, self._admission, most=config.max_shadows)
+        self._outcomes = _outcome_log(config)
         self._gatekeepers = Gatekeepers(lambda: self._admission.load)
         self._known, self._ready = asyncio.Event(), asyncio.Event()
         self._server: chassis.Server | None = None
@@ -107,6 +109,9 @@ class Router:
             stack.push_async_callback(self._reporter.flush)
             await stack.enter_async_context(self._shadowing)
             stack.callback(self._tasks.create_task(self._reporter.run()).cancel)
+            if self._outcomes is not None:
+                stack.push_async_callback(self._outcomes.flush)
+                stack.callback(self._tasks.create_task(self._outcomes.run()).cancel)
             stack.callback(self._tasks.create_task(self._watch.run()).cancel)
             if self._config.reuse_port:
                 await self._first_table()
@@ -176,12 +181,14 @@ class Router:
             coalescing=self._coalescing,
             observer=observer,
             gatekeepers=self._gatekeepers,
+            outcomes=self._outcomes,
         )
         events = EventServicer(
             users=users,
             admission=self._recordings,
             deadline_of=config.deadline_of,
             measures=self._events,
+            outcomes=self._outcomes,
         )
         proxy = StageProxy(
             calls=self._calls,
@@ -246,3 +253,9 @@ class Router:
             await self._server.set_serving(name, serving or name == _EVENTS)
         if serving:
             self._ready.set()
+
+
+def _outcome_log(config: RouterConfig) -> OutcomeLog | None:
+    if config.outcomes_dir is None or not config.outcomes.on:
+        return None
+    return OutcomeLog(config.outcomes_dir, config.telemetry.name, config.outcomes)

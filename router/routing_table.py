@@ -79,6 +79,10 @@ class RoutingTable:
         """
         return self._releases.find(name, user_id)
 
+    def pins(self, name: str) -> bool:
+        """Return whether a name that `release` knows asks for one release, so that no share decides."""
+        return self._releases.pins(name)
+
     def shadow(self, answered: Release, request_id: str) -> Release | None:
         """Return the release that shall see the search too, None for most; its answer is only compared."""
         return self._releases.shadow(answered, request_id)

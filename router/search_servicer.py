@@ -18,6 +18,7 @@ from router.coalescing import Coalescing
 from router.coverage import Gap, reason_of
 from router.gate_shadow import compare_gate, is_gate_shadowed, unopened, with_open_gate
 from router.gatekeeper import Gatekeepers
+from router.outcome_log import OutcomeLog
 from router.routing_table import RoutingTable
 from router.search import Search
 from router.search_observer import SearchObserver, WatchedSearch
@@ -63,6 +64,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         coalescing: Coalescing,
         observer: SearchObserver,
         gatekeepers: Gatekeepers,
+        outcomes: OutcomeLog | None,
     ) -> None:
         self._calls = calls
         self._newest = newest
@@ -74,6 +76,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self._coalescing = coalescing
         self._observer = observer
         self._gatekeepers = gatekeepers
+        self._outcomes = outcomes
 
     async def Search(  # noqa: N802
         self, request: search_service_pb2.SearchRequest, context: Context
@@ -95,6 +98,8 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
             within = self._admission.sooner(deadline)
             answer = await self._answer(asked, release, table, within, equal=_wanted(request))
             seen.answer = answer
+            if self._outcomes is not None:
+                self._outcomes.searched(asked, answer, pinned=table.pins(asked.surface))
             seconds = _Seconds(took_s=time.monotonic() - started_s, given_s=given_s)
             for search in self._shadows(asked, answer, table, seconds):
                 # Called when the answer is out, so that the shadow never delays it. Any function will do,

@@ -72,6 +72,10 @@ class ReleaseNames:
             return traffic.canary
         return self._live[surface]
 
+    def pins(self, name: str) -> bool:
+        """Return whether a known name asks for one release, so that no share decides."""
+        return self._resolve(name)[1] is not None
+
     def shadow(self, answered: Release, request_id: str) -> Release | None:
         """Return the shadow that sees the search as well, None for most.
 

@@ -38,6 +38,8 @@ class UserEvent:
     item_id: str
     action: str
     timestamp_ms: int
+    search_id: str = ""
+    """The search that showed the item, where that is known; stores do not keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from deploy.commands.options import (
     WorkspaceOption,
     controller_address,
 )
+from deploy.commands.readout import release_readout
 from deploy.commands.resplit import resplit
 from deploy.controller_client import TIMEOUT_S, ask
 from deploy.operation_watch import CHANGE_TIMEOUT_S, carry_out
@@ -31,6 +32,7 @@ from shards.release_quality import ReleaseQuality
 
 app = typer.Typer(no_args_is_help=True)
 app.command("resplit")(resplit)
+app.command("readout")(release_readout)
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The release as JSON, for instance releases/movielens.json.")

@@ -41,11 +41,14 @@ def _read_event(told: pb.UserEvent, at: Field, now_ms: int) -> UserEvent:
     _read_word(told.user_id, at.child("user_id"))
     _read_word(told.item_id, at.child("item_id"))
     _read_word(told.action, at.child("action"), MAX_ACTION_BYTES)
+    if told.search_id:
+        _read_word(told.search_id, at.child("search_id"))
     return UserEvent(
         user_id=told.user_id,
         item_id=told.item_id,
         action=told.action,
         timestamp_ms=min(_read_moment(told, at.child("timestamp"), now_ms), now_ms - 1),
+        search_id=told.search_id,
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from router import shard_calls
+from router.outcome_log import OutcomeSettings
 from router.placement_cache import write_cache
 from router.router_config import RouterConfig
 from router.router_server import Router
@@ -51,6 +52,8 @@ async def running(
     telemetry: ProcessTelemetry = UNSEEN,
     bundle_root: Path | None = None,
     calls: CallSettings = shard_calls.DEFAULTS,
+    outcomes: OutcomeSettings = OutcomeSettings(),  # noqa: B008 (frozen)
+    outcomes_dir: Path | None = None,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
@@ -64,6 +67,8 @@ async def running(
         access=access,
         telemetry=telemetry,
         bundle_root=bundle_root,
+        outcomes=outcomes,
+        outcomes_dir=outcomes_dir,
     )
     assert config.cache_path is not None
     await write_cache(config.cache_path, placement)

@@ -26,19 +26,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/v1/event_service.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\tUserEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x13RecordEventsRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.headrace.v1.UserEvent\"<\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x32\x63\n\x0c\x45ventService\x12S\n\x0cRecordEvents\x12 .headrace.v1.RecordEventsRequest\x1a!.headrace.v1.RecordEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fheadrace/v1/event_service.proto\x12\x0bheadrace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n\tUserEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsearch_id\x18\x06 \x01(\t\"=\n\x13RecordEventsRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.headrace.v1.UserEvent\"<\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x32\x63\n\x0c\x45ventService\x12S\n\x0cRecordEvents\x12 .headrace.v1.RecordEventsRequest\x1a!.headrace.v1.RecordEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headrace.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USEREVENT']._serialized_start=81
-  _globals['_USEREVENT']._serialized_end=207
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=209
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=270
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=272
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=332
-  _globals['_EVENTSERVICE']._serialized_start=334
-  _globals['_EVENTSERVICE']._serialized_end=433
+  _globals['_USEREVENT']._serialized_start=82
+  _globals['_USEREVENT']._serialized_end=227
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=229
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=290
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=292
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=352
+  _globals['_EVENTSERVICE']._serialized_start=354
+  _globals['_EVENTSERVICE']._serialized_end=453
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class UserEvent(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
+    SEARCH_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique id of the event, over all users; at most 511 bytes."""
     user_id: _builtins.str
@@ -39,6 +40,10 @@ class UserEvent(_message.Message):
     """The item; at most 511 bytes."""
     action: _builtins.str
     """What the user did: "click", "purchase" …; at most 64 bytes."""
+    search_id: _builtins.str
+    """`request_id` of the search whose page had the item, where that is known; at most 511 bytes. It is not kept with the
+    user: it tells which release the event counts for.
+    """
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
         """When: after the beginning of 1970, and at most ten minutes ahead of the router's clock. What is ahead counts as having
@@ -53,10 +58,11 @@ class UserEvent(_message.Message):
         item_id: _builtins.str = ...,
         action: _builtins.str = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
+        search_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event_id", b"event_id", "item_id", b"item_id", "timestamp", b"timestamp", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "event_id", b"event_id", "item_id", b"item_id", "search_id", b"search_id", "timestamp", b"timestamp", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
