@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-init bench-client bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format docs protos clean
+.PHONY: help setup demo test check lint types layers contract unit bench-cascade bench-init bench-client bench-users bench-search bench-diversity bench-prerank bench-ranker-latency bench-ranking bench-quality bench-training bench-catalogue bench-ann bench-telemetry chaos format docs dist check-dist protos clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,13 @@ bench-ann: setup  ## a million vectors in the retrieval service, four kinds of i
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: setup  ## build wheel and sdist into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+check-dist: dist  ## install the wheel into empty environments, and run client and demo from it (10 minutes; ARGS=--light)
+	$(BIN)/python -m tests.dist.check $(ARGS)
 
 docs: setup  ## build the documentation into build/site, without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml

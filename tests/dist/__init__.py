@@ -1,0 +1,1 @@
+"""What is published: a wheel and an sdist."""
