@@ -27,8 +27,11 @@ def readable(text: str) -> str:
 @lru_cache(maxsize=1024)
 def words(text: str) -> tuple[str, ...]:
     """Return the lower-cased, accent-free words of `text`, letters and digits only."""
-    folded = unicodedata.normalize("NFKD", readable(text)).casefold()
-    bare = "".join(char for char in folded if not unicodedata.combining(char))
+    if text.isascii():  # Nothing to fold but case, which takes a tenth of the time.
+        bare = text[:MAX_TEXT_CHARS].lower()
+    else:
+        folded = unicodedata.normalize("NFKD", readable(text)).casefold()
+        bare = "".join(char for char in folded if not unicodedata.combining(char))
     return tuple(word[:MAX_WORD_CHARS] for word in _WORD.findall(bare))
 
 

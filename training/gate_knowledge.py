@@ -100,6 +100,7 @@ def _packed(
 ) -> tuple[Keys, np.ndarray[tuple[int], np.dtype[np.int64]], Keys]:
     keys = keys_of(titles)
     order = np.argsort(keys)
-    ordered = [list(titles.values())[row] for row in order.tolist()]
+    listed = list(titles.values())
+    ordered = [listed[row] for row in order.tolist()]
     starts = np.concatenate([[0], np.cumsum([len(title) for title in ordered])]).astype(np.int64)
     return keys[order], starts, keys_of(word for title in ordered for word in title)

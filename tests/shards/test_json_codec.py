@@ -1,7 +1,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ class Outer:
     flag: bool = False
     weight: float = 0.5
     colour: Colour = Colour.RED
+    side: Literal["left", "right"] = "left"
     maybe: Inner | None = None
     many: tuple[Inner, ...] = ()
     raw: Mapping[str, RawValue] = field(default_factory=dict)
@@ -39,6 +40,7 @@ OUTERS = st.builds(
     Outer,
     name=st.text(),
     flag=st.booleans(),
+    side=st.sampled_from(["left", "right"]),
     weight=FINITE,
     maybe=st.none() | INNERS,
     many=st.lists(INNERS, max_size=3).map(tuple),
@@ -66,6 +68,8 @@ def test_survives_json_exactly(value: Outer) -> None:
         ({"name": None}, r"Outer\.name is not a str"),
         ({"name": "x", "flag": 1}, r"Outer\.flag is not a bool"),
         ({"name": "x", "weight": True}, r"Outer\.weight is not a float"),
+        ({"name": "x", "side": "up"}, r"Outer\.side must be one of left, right, not 'up'"),
+        ({"name": "x", "side": [1]}, r"Outer\.side must be one of"),
         ({"name": "x", "colour": "blue"}, r"Outer\.colour: 'blue'"),
         ({"name": "x", "maybe": {"pair": [1]}}, r"Outer\.maybe\.pair has 1 values, not 2"),
         ({"name": "x", "many": [{}, {"pair": [1, 2]}]}, r"Outer\.many\[1\]\.pair\[1\] is not a str"),
