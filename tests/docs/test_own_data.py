@@ -19,7 +19,7 @@ from router.client import HeadraceClient
 from tests.docs.documents import Block, blocks
 from tests.training.movielens_slice import real_slice
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 USERS = 150
 QUICK = """

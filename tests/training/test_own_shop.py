@@ -130,6 +130,35 @@ def test_a_log_and_its_splits_are_kept(tmp_path: Path) -> None:
     assert problems(tmp_path, short) == ["queries: are 9; to hold some out and learn from others it takes 50"]
 
 
+def test_searches_without_items_lead_to_what_was_taken_next(tmp_path: Path) -> None:
+    start = int(START.timestamp())
+    # User n takes item n at minute 20 of day n, and searches at minute 10; every third only the day after.
+    users = list(range(90))
+    took = pa.table(
+        {
+            "user_id": [str(n) for n in users],
+            "item_id": [n % ITEMS for n in users],
+            "action": ["purchase"] * 90,
+            "timestamp": [start + n * 86_400 + 1200 for n in users],
+        }
+    )
+    viewed = took.set_column(2, "action", pa.array(["view"] * 90))
+    viewed = viewed.set_column(1, "item_id", pa.array([(n + 1) % ITEMS for n in users]))
+    log = pa.table(
+        {
+            "query": ["mug"] * 91,
+            "user_id": [*(str(n) for n in users), ""],
+            "timestamp": [start + (n + (n % 3 == 2)) * 86_400 + 600 for n in [*users, 0]],
+        }
+    )
+    tables = {"items": items(), "events": pa.concat_tables([took, viewed]), "queries": log}
+    shop = read(tmp_path, tables)
+    queries = shop.dataset.queries
+    assert "queries: 31 are left out that led to nothing" in shop.notes
+    pairs = zip(queries.column("user_id").to_pylist(), queries.column("item_id").to_pylist(), strict=True)
+    assert sorted(pairs) == sorted((str(n), str(n % ITEMS)) for n in users if n % 3 != 2)
+
+
 def test_every_problem_is_named_at_once_by_table_column_and_row(tmp_path: Path) -> None:
     broken = items()
     broken = broken.set_column(0, "SKU", pa.array([0, *range(ITEMS - 1)]))

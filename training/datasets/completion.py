@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from training.datasets.proxy_queries import Taken, proxy_query
 from training.datasets.splits import TimeSplit, quantile_split
-from training.datasets.tables import TIMESTAMP, timestamps_ms
-from training.datasets.visits import visit_starts_ms
+from training.datasets.tables import TIMESTAMP, row_numbers, timestamps_ms
+from training.datasets.visits import PAUSE_MS, visit_starts_ms
 
 TAKE = "take"
 """The action of events that name none."""
@@ -99,6 +99,24 @@ def proxy_queries(items: pa.Table, events: pa.Table, proxies: Proxies) -> pa.Tab
             "item_id": taken.column("item_id"),
         }
     )
+
+
+def with_what_followed(queries: pa.Table, events: pa.Table, taken: Sequence[str]) -> pa.Table:
+    """Return the queries after which their users took something before a pause, with the first such item."""
+    found = events.filter(pc.is_in(events.column("action"), value_set=pa.array(taken)))
+    users = pc.unique(found.column("user_id"))
+    user_E = row_numbers(found.column("user_id"), users)
+    user_Q = row_numbers(queries.column("user_id"), users)
+    times_E, times_Q = timestamps_ms(found), timestamps_ms(queries)
+    start = min(times_E.min(initial=0), times_Q.min(initial=0))
+    span = max(times_E.max(initial=0), times_Q.max(initial=0)) - start + 1
+    order = np.argsort(user_E * span + times_E - start, kind="stable")
+    next_Q = np.searchsorted((user_E * span + times_E - start)[order], user_Q * span + times_Q - start)
+    event_Q = np.append(order, -1)[next_Q]
+    led_Q = (user_Q >= 0) & (event_Q >= 0)
+    led_Q &= (user_E[event_Q] == user_Q) & (times_E[event_Q] - times_Q <= PAUSE_MS)
+    items = found.column("item_id").take(pa.array(event_Q[led_Q]))
+    return queries.filter(pa.array(led_Q)).append_column("item_id", items)
 
 
 def with_split(queries: pa.Table, *, valid: float, test: float) -> pa.Table:

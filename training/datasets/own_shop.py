@@ -19,6 +19,7 @@ from training.datasets.completion import (
     with_action,
     with_ids,
     with_split,
+    with_what_followed,
 )
 from training.datasets.tables import Dataset, sort_tables
 from training.shop_columns import ShopColumns, columns_of
@@ -60,37 +61,57 @@ def read_shop(shop: OwnShop) -> ReadShop:
     """
     tables, renamed, notes = _read(shop)
     tables, made = _completed(tables)
-    unsplit = "split" not in tables["queries"].column_names
-    checked = tables["queries"]
-    if unsplit:  # Made below; the check of all else comes first.
-        checked = checked.append_column("split", pa.repeat(pa.scalar("train"), len(checked)))
-    dataset = Dataset(
-        name=shop.name, queries_are_proxies="queries" not in shop.paths, **{**tables, "queries": checked}
-    )
-    schema.check(dataset)
+    # What is made of the log comes after the check of all else, for which other values stand in.
+    dataset = _checked(shop, {**tables, "queries": _with_stand_ins(tables["queries"], tables["items"])})
     _check_enough(dataset, shop.taken)
     columns, taken = columns_of(dataset), shop.taken or taken_actions(dataset.events)
-    queries = tables["queries"]
+    queries, told = _queries(shop, dataset, tables["queries"], columns, taken)
+    whole = _checked(shop, {**dataset.tables(), "queries": queries})
+    return ReadShop(
+        dataset=sort_tables(whole),
+        renamed=renamed,
+        columns=columns,
+        taken=taken,
+        notes=(*notes, *made, *told),
+    )
+
+
+def _checked(shop: OwnShop, tables: Mapping[str, pa.Table]) -> Dataset:
+    dataset = Dataset(name=shop.name, queries_are_proxies="queries" not in shop.paths, **tables)
+    schema.check(dataset)
+    return dataset
+
+
+def _with_stand_ins(queries: pa.Table, items: pa.Table) -> pa.Table:
+    """Return the queries with a split and an item for each where they name none."""
+    some_item = items.column("item_id")[0] if "item_id" in items.column_names and len(items) else ""
+    for name, value in (("split", "train"), ("item_id", some_item)):
+        if name not in queries.column_names:
+            queries = queries.append_column(name, pa.repeat(pa.scalar(value), len(queries)))
+    return queries
+
+
+def _queries(
+    shop: OwnShop, dataset: Dataset, given: pa.Table, columns: ShopColumns, taken: tuple[str, ...]
+) -> tuple[pa.Table, list[str]]:
+    """Return the queries, each with its item and its split, and a note of what was made."""
+    made, actions = [], ", ".join(taken)
+    queries = given
     if dataset.queries_are_proxies:
         topics = (*columns.categories, *columns.tags)
         proxies = Proxies(taken=taken, most=shop.proxies, topics=topics, seed=shop.seed)
         queries = proxy_queries(dataset.items, dataset.events, proxies)
-        made.append(
-            f"queries: {len(queries):,} proxies made from titles of what was taken ({', '.join(taken)})"
-        )
-    if unsplit:
+        made.append(f"queries: {len(queries):,} proxies made from titles of what was taken ({actions})")
+    elif "item_id" not in given.column_names:
+        queries = with_what_followed(given, dataset.events, taken)
+        lost = len(given) - len(queries)
+        made.append(f"queries.item_id: what the user took next, within 30 minutes ({actions})")
+        made.append(f"queries: {lost:,} are left out that led to nothing")
+    if "split" not in queries.column_names:
         _check_queries(queries)
         queries = with_split(queries, valid=shop.valid_share, test=shop.test_share)
         made.append(f"queries.split: by time, the last {shop.test_share:.0%} are the test")
-    whole = Dataset(
-        name=shop.name,
-        queries_are_proxies=dataset.queries_are_proxies,
-        **{**dataset.tables(), "queries": queries},
-    )
-    schema.check(whole)
-    return ReadShop(
-        dataset=sort_tables(whole), renamed=renamed, columns=columns, taken=taken, notes=(*notes, *made)
-    )
+    return queries, made
 
 
 def _read(shop: OwnShop) -> tuple[dict[str, pa.Table], Columns, list[str]]:
