@@ -1,21 +1,28 @@
-"""Channels that show a caller's token with every call."""
+"""Channels that show what a caller has: its certificate, and its token with every call."""
 
 from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
 
-from router.bearer import bearer
+from router.credentials import Credentials
+from services.bearer import bearer
 from services.chassis import channel_options
+from services.tls import Certificates, Party, open_channel
 
 
-def caller_channel(target: str, token: str | None) -> grpc.aio.Channel:
+def caller_channel(target: str, credentials: Credentials, expected: Party) -> grpc.aio.Channel:
     """Return a channel to HOST:PORT whose unary calls carry the token, where there is one.
 
-    Raises ValueError for what cannot be sent as a token.
+    Raises ValueError for what cannot be sent as a token, `InvalidInput` for certificates that cannot be used.
     """
-    interceptors = [_ShowToken(bearer(token))] if token else []
-    return grpc.aio.insecure_channel(target, options=channel_options(), interceptors=interceptors)
+    return open_channel(
+        target,
+        Certificates(credentials.tls) if credentials.tls else None,
+        expected.value,
+        options=channel_options(),
+        interceptors=[_ShowToken(bearer(credentials.token))] if credentials.token else [],
+    )
 
 
 class _ShowToken(grpc.aio.UnaryUnaryClientInterceptor):

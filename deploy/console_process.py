@@ -5,7 +5,8 @@ from collections.abc import Callable
 from deploy import child
 from deploy.console.console_settings import ConsoleSettings
 from deploy.console.server import Door, serve_console
-from deploy.settings import ClusterSettings
+from deploy.settings import ClusterSettings, process_certificates
+from services.tls import Party
 
 
 async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> None:
@@ -18,6 +19,8 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         operate=settings.console_operate,
         workspace=folders.root,
         gate_report=folders.gate_report_path,
+        # Nobody's rules name the controller: visitors show who they are by their tokens.
+        tls=process_certificates(settings, Party.CONTROLLER),
     )
     await serve_console(shown, Door(port=settings.console_port), announce)
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc.aio
 
 from deploy.caller_channel import caller_channel
-from deploy.settings import caller_token
+from deploy.settings import caller_credentials
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
+from router.credentials import Credentials
 from services.status import from_rpc_error
+from services.tls import Party
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
@@ -34,18 +36,18 @@ class Overview:
 
 
 def ask(address: str, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]") -> T:
-    """Return the controller's answer to whoever HEADRACE_TOKEN stands for.
+    """Return the controller's answer to whoever the environment's token and certificate stand for.
 
     Raises the error that it answered with, or `Unavailable`.
     """
-    return asyncio.run(asked(address, caller_token(), question))
+    return asyncio.run(asked(address, caller_credentials(), question))
 
 
 async def asked(
-    address: str, token: str | None, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]"
+    address: str, credentials: Credentials, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]"
 ) -> T:
-    """Return the controller's answer to whoever the token stands for; raises as `ask` does."""
-    async with caller_channel(address, token) as channel:
+    """Return the controller's answer to whoever shows these credentials; raises as `ask` does."""
+    async with caller_channel(address, credentials, Party.CONTROLLER) as channel:
         try:
             return await question(ClusterServiceStub(channel))
         except grpc.aio.AioRpcError as error:

@@ -10,21 +10,23 @@ from functools import partial
 import ray
 
 from deploy import child
-from deploy.cluster_access import access_rules
+from deploy.cluster_access import access_rules, shard_rules, shard_token
 from deploy.consul import Member, listed, placement_store, standing
 from deploy.leader_seat import seated
 from deploy.planning_rules import controller_settings
 from deploy.ports import claim_port
 from deploy.ray_node import check_reachable
 from deploy.serving_rules import serving_rules, told
-from deploy.settings import ClusterSettings, consul_settings
+from deploy.settings import ClusterSettings, consul_settings, process_certificates
 from deploy.telemetry import process_telemetry, telemetry
 from services import chassis, cluster_servicer
+from services.bearer import bearer
 from services.bundle_catalogue import BundleCatalogue
 from services.consul_leadership import Leadership, run_terms
 from services.consul_registration import ServiceName
 from services.controller_driver import ControllerDriver, DriverConfig
 from services.controller_metrics import ControllerMetrics
+from services.dialling import Dialling
 from services.metrics_port import metrics_port
 from services.placement_store import PlacementStore
 from services.shard_actor import NAMESPACE
@@ -32,6 +34,7 @@ from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
 from services.shard_resources import ShardResources
 from services.telemetry_settings import CONTROLLER, Telemetry
+from services.tls import Certificates, Party
 from shards.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -85,14 +88,17 @@ async def _lead(
     announce: Callable[[str], None],
 ) -> None:
     """Control the cluster and serve its operators and routers until cancelled."""
+    files = process_certificates(settings, Party.CONTROLLER)
+    certificates = Certificates(files) if files else None
     async with (
-        _driver(settings, store, leads) as driver,
+        _driver(settings, store, leads, certificates) as driver,
         chassis.serve(
             f"{settings.host}:{settings.controller_port}",
             register=[cluster_servicer.register(driver)],
             service_names=[cluster_servicer.SERVICE_NAME],
-            options=chassis.ChassisOptions(grace_s=_GRACE_S),
+            options=chassis.ChassisOptions(grace_s=_GRACE_S, reflection=settings.reflection),
             access=access_rules(settings),
+            tls=certificates.server_credentials(mutual=True) if certificates else None,
         ) as server,
         listed(settings, lambda: _members(driver, server.address)),
     ):
@@ -111,13 +117,19 @@ def _members(driver: ControllerDriver, address: str) -> list[Member]:
     return [Member(ServiceName.CONTROLLER, address, address), *shards]
 
 
-def _driver(settings: ClusterSettings, store: PlacementStore, leads: Callable[[], bool]) -> ControllerDriver:
+def _driver(
+    settings: ClusterSettings,
+    store: PlacementStore,
+    leads: Callable[[], bool],
+    certificates: Certificates | None,
+) -> ControllerDriver:
     return ControllerDriver(
         DriverConfig(shard_ids=settings.shard_ids, settings=controller_settings(settings)),
         store,
         RayShardHost(partial(_shard_config, settings, telemetry(settings)), _shard_resources(settings)),
         BundleCatalogue(settings.folders.models_dir),
         leads,
+        Dialling(certificates=certificates, metadata=bearer(shard_token(settings))),
     )
 
 
@@ -127,6 +139,10 @@ def _shard_config(settings: ClusterSettings, seen: Telemetry, shard_id: str) -> 
         state_dir=settings.folders.state_dir.absolute(),
         host=settings.shard_host,
         device=settings.device,
+        tls_path=settings.tls_path,
+        access=shard_rules(settings),
+        access_path=settings.access_path,
+        reflection=settings.reflection,
         memory_bytes=settings.shard_capacity_bytes,
         telemetry=seen,
         **told(serving_rules(settings).shard),

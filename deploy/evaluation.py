@@ -8,7 +8,7 @@ router's retrieval proxy, so that "a channel alone" means the same in both evalu
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc.aio
@@ -18,8 +18,10 @@ from deploy.caller_channel import caller_channel
 from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from router.client import HeadraceClient
 from router.client_results import SearchResult
+from router.credentials import NOTHING, Credentials
 from services.codec import Retrieval, retrieve_to_proto
 from services.status import from_rpc_error
+from services.tls import Party
 from shards.errors import Unavailable
 from shards.release import Release, ReleaseChannel
 from shards.search_context import SearchContext
@@ -49,11 +51,11 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineOptions:
-    """How the cluster is asked: `concurrency` searches at once, each with `timeout_s` and the `token`."""
+    """How the cluster is asked: `concurrency` searches at once, within `timeout_s`, with `credentials`."""
 
     concurrency: int = 4
     timeout_s: float = 10.0
-    token: str | None = field(default=None, repr=False)
+    credentials: Credentials = NOTHING
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.timeout_s <= 0:
@@ -98,8 +100,8 @@ async def run_online(
     Raises `Unavailable` if the router serves another release, and what a search or a retrieval raises.
     """
     async with (
-        HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client,
-        caller_channel(target, options.token) as channel,
+        _client(target, options) as client,
+        caller_channel(target, options.credentials, Party.ROUTER) as channel,
     ):
         replay = _Replay(client, RetrievalServiceStub(channel), release, options.timeout_s)
         return _as_run(judged, await _all(judged, replay.answer, options.concurrency, on_query))
@@ -111,7 +113,7 @@ async def await_release(target: str, release: Release, options: OnlineOptions) -
     Raises `Unavailable` where it does not within `timeout_s`, and what a search raises.
     """
     until_s = time.monotonic() + options.timeout_s
-    async with HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client:
+    async with _client(target, options) as client:
         while True:
             answered = (await client.search(release.surface, release.surface, page_size=1)).release
             if answered == release.version:
@@ -134,13 +136,18 @@ async def browse_online(
 
     Raises what `run_online` raises.
     """
-    async with HeadraceClient(target, options.token, timeout_s=options.timeout_s) as client:
+    async with _client(target, options) as client:
 
         async def page(context: SearchContext) -> tuple[str, ...]:
             result = await _search(client, release, context, page_size=page_size, explain=False)
             return tuple(item.item_id for item in result.items)
 
         return await _all(contexts, page, options.concurrency, on_page)
+
+
+def _client(target: str, options: OnlineOptions) -> HeadraceClient:
+    shown = options.credentials
+    return HeadraceClient(target, shown.token, tls=shown.tls, timeout_s=options.timeout_s)
 
 
 async def _search(

@@ -1,5 +1,6 @@
 """Ports for a cluster's processes, chosen before they start, so that each knows the others' in advance."""
 
+import ipaddress
 import socket
 from contextlib import closing
 
@@ -20,3 +21,11 @@ def claim_port(host: str, port: int) -> int:
             raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
         found: int = probe.getsockname()[1]
         return found
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this host reaches what listens there; unknown names may be anything."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -14,8 +14,10 @@ from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import cluster_service_pb2_grpc
 from router.client import HeadraceClient, SearchError
+from router.credentials import Credentials
 from services.codec import release_to_proto
 from services.status import from_rpc_error
+from services.tls import Party
 from shards.errors import HeadraceError, Unavailable
 from shards.release import Release
 
@@ -31,7 +33,7 @@ _LOOK_EVERY_S = 0.1
 
 
 async def deploy_releases(
-    controller: str, workspace: Workspace, say: Callable[[str], None], token: str | None
+    controller: str, workspace: Workspace, say: Callable[[str], None], credentials: Credentials
 ) -> tuple[str, ...]:
     """Bring every release of the workspace live that the cluster does not know yet; returns their surfaces.
 
@@ -42,7 +44,7 @@ async def deploy_releases(
     found = surfaces(workspace)
     if not found:
         say(f"No release in {workspace.releases_dir}: nothing to search yet.")
-    async with caller_channel(controller, token) as channel:
+    async with caller_channel(controller, credentials, Party.CONTROLLER) as channel:
         stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
         for surface in found:
             release = read_release(workspace, surface)
@@ -118,12 +120,12 @@ async def _asked(call: Awaitable[T]) -> T:
         raise from_rpc_error(error) from error
 
 
-async def wait_until_searchable(router: str, wanted: Sequence[str], token: str | None) -> None:
+async def wait_until_searchable(router: str, wanted: Sequence[str], credentials: Credentials) -> None:
     """Return when the router answers a search on every surface in full.
 
     Raises `Unavailable` with what was missing last when that takes longer than a minute.
     """
-    async with HeadraceClient(router, token, timeout_s=5.0) as client:
+    async with HeadraceClient(router, credentials.token, tls=credentials.tls, timeout_s=5.0) as client:
         for surface in wanted:
             late_s = time.monotonic() + _SEARCHABLE_TIMEOUT_S
             while problem := await _problem(client, surface):

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy import child
-from deploy.cluster_access import ROUTER, access_rules, own_token
+from deploy.cluster_access import access_rules, own_token, shard_token
 from deploy.consul import Member, listed
 from deploy.serving_rules import serving_rules, told
-from deploy.settings import ClusterSettings, consul_settings, user_store_settings
+from deploy.settings import ClusterSettings, consul_settings, process_certificates, user_store_settings
 from deploy.telemetry import process_telemetry
 from router.router_config import RouterConfig
 from router.router_server import Router
 from services import telemetry_settings
 from services.consul_registration import ServiceName
+from services.shard_access import ROUTER
+from services.tls import Party
 
 
 async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> None:
@@ -31,6 +33,10 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         reuse_port=True,
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),
+        shard_token=shard_token(settings),
+        tls=process_certificates(settings, Party.ROUTER),
+        mutual_tls=settings.router_mutual_tls,
+        reflection=settings.reflection,
         **told(serving_rules(settings).router),
         outcomes_dir=folders.outcomes_dir,
         telemetry=process_telemetry(settings, telemetry_settings.ROUTER),

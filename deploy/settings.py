@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from deploy.ports import is_loopback
 from deploy.workspace import Workspace
-from router.bearer import bearer
+from router.credentials import Credentials
+from services.bearer import bearer
 from services.consul_settings import ConsulSettings, ConsulTls
 from services.redis_settings import RedisSettings, is_redis_url
 from services.shard_resources import ShardResources
+from services.tls import Party, TlsFiles
 from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS, EventLimits
 from services.user_store_settings import UserStoreSettings
 from shards.errors import FieldViolation, InvalidInput
@@ -21,7 +24,9 @@ _MEMORY_SHARE = 0.7
 
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
-_TOKEN_VARIABLE = "HEADRACE_TOKEN"
+TOKEN_VARIABLE = "HEADRACE_TOKEN"
+_TLS_VARIABLE = "HEADRACE_TLS"
+_IDENTITY_VARIABLE = "HEADRACE_TLS_IDENTITY"
 
 _HTTPS = "https://"
 
@@ -83,6 +88,14 @@ class ClusterSettings:
     """Port of the console on this machine's loopback; None for no console."""
     console_operate: bool = False
     """Whether the console may change a cluster that asks nobody for a token."""
+    tls_path: str = ""
+    """Folder of certificates, as `headrace certs make` writes it; empty for no encryption."""
+    router_mutual_tls: bool = True
+    """Whether routers ask their callers for certificates too; else those are known by tokens alone."""
+    reflection: bool = True
+    """Whether servers describe their methods to those who may ask."""
+    insecure: bool = False
+    """Whether ports that other hosts reach may be open to everybody there."""
     planning_path: str = ""
     """File over the planner's defaults; see docs/planning.md."""
     serving_path: str = ""
@@ -108,6 +121,7 @@ class ClusterSettings:
             raise ValueError("shard_memory_bytes must not be negative")
         if self.joins_ray and not self.ray_address:
             raise ValueError("the address of the Ray to join is missing")
+        check_exposure(self)
         ShardResources(num_cpus=self.shard_cpus, num_gpus=self.gpu_fraction, labels=self.shard_labels)
         consul_settings(self)
         user_store_settings(self)
@@ -116,6 +130,11 @@ class ClusterSettings:
     def folders(self) -> Workspace:
         """Return the workspace's folders."""
         return Workspace(Path(self.workspace))
+
+    @property
+    def ruled(self) -> bool:
+        """Return whether callers are asked who they are."""
+        return bool(self.access_path or self.tls_path)
 
     @property
     def shard_ids(self) -> tuple[str, ...]:
@@ -192,16 +211,44 @@ def user_store_place(location: str, ca_path: str = "") -> Path | RedisSettings |
     return Path(location) if location else None
 
 
+def check_exposure(settings: ClusterSettings) -> None:
+    """Raise ValueError where other hosts would reach what asks nobody who he is, unless that is wanted."""
+    if not settings.router_mutual_tls and not (settings.tls_path and settings.access_path):
+        raise ValueError("callers without certificates need --tls, and --access to know them by their tokens")
+    exposed = [host for host in (settings.host, settings.shard_host) if not is_loopback(host)]
+    if exposed and not settings.tls_path and not settings.insecure:
+        raise ValueError(
+            f"other hosts reach {exposed[0]}, where nothing would be encrypted, and anybody could take over"
+            " shards: give --tls (see docs/access.md), or --insecure where the network is trusted"
+        )
+
+
+def caller_credentials() -> Credentials:
+    """Return what commands show to routers and controllers.
+
+    HEADRACE_TOKEN is a token; HEADRACE_TLS a folder of certificates, of which HEADRACE_TLS_IDENTITY
+    ("operator") is shown. Raises `InvalidInput` for what cannot be used.
+    """
+    folder = os.environ.get(_TLS_VARIABLE, "")
+    word = os.environ.get(_IDENTITY_VARIABLE, "") or Party.OPERATOR.word
+    return Credentials(token=caller_token(), tls=TlsFiles.in_folder(Path(folder), word) if folder else None)
+
+
+def process_certificates(settings: ClusterSettings, party: Party) -> TlsFiles | None:
+    """Return the certificate of a process of the cluster, None without TLS."""
+    return TlsFiles.in_folder(Path(settings.tls_path), party.word) if settings.tls_path else None
+
+
 def caller_token() -> str | None:
     """Return the token that commands show to routers and controllers, None where the environment has none.
 
     Raises `InvalidInput`, which does not repeat it, for what cannot be sent as a token.
     """
-    token = os.environ.get(_TOKEN_VARIABLE, "").strip()
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
     try:
         bearer(token)
     except ValueError as error:
-        raise InvalidInput(FieldViolation(_TOKEN_VARIABLE, str(error))) from error
+        raise InvalidInput(FieldViolation(TOKEN_VARIABLE, str(error))) from error
     return token or None
 
 
@@ -214,7 +261,7 @@ def child_environment(ray_token_path: Path | None) -> dict[str, str]:
     ray_access = {} if ray_token_path is None else _ray_token(ray_token_path)
     paths: Sequence[str] = (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))
     return {
-        **{name: value for name, value in os.environ.items() if name != _TOKEN_VARIABLE},
+        **{name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from deploy.cluster_access import SUPERVISOR, issue_tokens, own_token
+from deploy.cluster_access import issue_tokens, supervisor_credentials
 from deploy.failures import unwrapped
 from deploy.kept_process import KeptProcess, ProcessSpec
 from deploy.planning_rules import controller_settings
@@ -30,6 +30,7 @@ from deploy.settings import ClusterSettings
 from deploy.telemetry import telemetry
 from deploy.workspace import Running
 from services.process_log import log_to
+from services.shard_access import SUPERVISOR
 
 Say = Callable[[str], None]
 """Tells the operator what is going on."""
@@ -107,9 +108,9 @@ async def _run(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
             routers = [await router.served() for router in family.routers]
             console = [await process.served() for process in family.consoles]
             addresses = Addresses(routers[0], await family.controllers[0].served(), *console)
-            token = own_token(settings, SUPERVISOR)
-            surfaces = await deploy_releases(addresses.controller, settings.folders, say, token)
-            await wait_until_searchable(addresses.router, surfaces, token)
+            credentials = supervisor_credentials(settings)
+            surfaces = await deploy_releases(addresses.controller, settings.folders, say, credentials)
+            await wait_until_searchable(addresses.router, surfaces, credentials)
             family.note(addresses)
             await while_up(addresses)
         finally:

@@ -16,7 +16,6 @@ from protos.headrace.v1.retrieval_service_pb2 import RetrieveResponse
 from protos.headrace.v1.search_service_pb2 import SearchRequest, SearchResponse
 from protos.headrace.v1.types_pb2 import ModelVersion
 from router import client_events, client_requests, client_results, client_stages
-from router.bearer import bearer
 from router.call_error import CallError, RecordError, SearchError, StageError, Violation
 from router.client_events import Event, RecordResult
 from router.client_requests import Clause, FeatureInput
@@ -27,6 +26,9 @@ from router.client_stages import Show, StageRequest, StageResponse, StageResult
 from router.direct_calls import DirectCalls
 from router.shard_channels import ShardChannels
 from services.backoff import Backoff
+from services.bearer import bearer
+from services.dialling import Dialling
+from services.tls import Certificates, Party, TlsFiles
 from shards.search_context import History, SearchContext, UserState
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "StageError",
     "StageList",
     "StageResult",
+    "TlsFiles",
     "UserState",
     "Violation",
 ]
@@ -74,8 +77,10 @@ class HeadraceClient:
     overloaded are repeated, as all of them may be sent twice: on the next router at once, else with back-off
     and after the time that the router asked for. At most `max_attempts` times in all, only while most calls
     succeed, and never beyond the timeout of the call. An attempt ends after `attempt_timeout_s`, where that
-    is set, so that a router that hangs leaves time for another. A `token` goes along with every call; it
-    travels in the clear, as the connection has no TLS.
+    is set, so that a router that hangs leaves time for another. A `token` goes along with every call, in
+    the clear unless there is `tls`: the authority of the router's certificate, and the client's own where the
+    router asks for one. The certificate must be for `server_name`, or for the router's host where that is
+    empty.
 
     With the address of a `controller` it follows the placement, and asks the shards of a model directly;
     routers answer where that does not lead to an answer, or is not allowed.
@@ -87,6 +92,8 @@ class HeadraceClient:
         token: str | None = None,
         *,
         controller: str | None = None,
+        tls: TlsFiles | None = None,
+        server_name: str = Party.ROUTER.value,
         timeout_s: float = 2.0,
         max_attempts: int = 5,
         attempt_timeout_s: float | None = None,
@@ -96,16 +103,24 @@ class HeadraceClient:
         self._metadata = bearer(token)
         self._timeout_s = timeout_s
         rng = rng or random.Random()
-        self._channels = ShardChannels(_CHANNEL_OPTIONS, closing_s=0.0)
-        self._shard_channels = ShardChannels(_CHANNEL_OPTIONS, closing_s=_CLOSING_S)
+        certificates = Certificates(tls) if tls else None
+        to_routers = Dialling(certificates=certificates, expected=server_name)
+        to_controller = Dialling(certificates=certificates, expected=Party.CONTROLLER.value)
+        to_shards = Dialling(certificates=certificates)
+        self._channels = ShardChannels(_CHANNEL_OPTIONS, closing_s=0.0, shown=to_routers)
+        self._control = ShardChannels(_CHANNEL_OPTIONS, closing_s=0.0, shown=to_controller)
+        self._shard_channels = ShardChannels(_CHANNEL_OPTIONS, closing_s=_CLOSING_S, shown=to_shards)
         self._routers = Routers([routers] if isinstance(routers, str) else routers, self._channels, rng)
         rules = RetryRules(max_attempts=max_attempts, attempt_timeout_s=attempt_timeout_s)
         self._retries = Retries(rules, backoff or DEFAULT_BACKOFF, len(self._routers), rng)
-        self._direct = controller and DirectCalls(controller, self._shard_channels, self._metadata, rng)
+        self._direct = controller and DirectCalls(
+            controller, self._control, self._shard_channels, self._metadata, rng
+        )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._channels.close)
+            stack.push_async_callback(self._control.close)
             stack.push_async_callback(self._shard_channels.close)
             if self._direct:
                 await stack.enter_async_context(self._direct)

@@ -56,11 +56,13 @@ class DirectCalls:
     def __init__(
         self,
         controller: str,
+        control: ShardChannels,
         channels: ShardChannels,
         metadata: Sequence[tuple[str, str]],
         rng: random.Random,
     ) -> None:
         self._controller = controller
+        self._control = control
         self._channels = channels
         self._metadata = tuple(metadata)
         self._rng = rng
@@ -97,7 +99,7 @@ class DirectCalls:
             await asyncio.sleep(backoff.delay_s(attempt, self._rng))
 
     async def _listen(self) -> None:
-        stream = self._channels.stream(self._controller, WATCH)(
+        stream = self._control.stream(self._controller, WATCH)(
             WatchPlacementRequest().SerializeToString(), metadata=self._metadata
         )
         try:
@@ -105,7 +107,7 @@ class DirectCalls:
                 placement = WatchPlacementResponse.FromString(payload).placement
                 self.directory = directory_of(placement)
                 self._known.set()
-                await self._channels.retain([self._controller, *self.directory.endpoints.values()])
+                await self._channels.retain(self.directory.endpoints.values())
         finally:
             stream.cancel()
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
-from router.bearer import bearer
 from router.gate_models import GateModels
 from router.placement_cache import read_cache, write_cache
 from router.placement_source import PlacementSource
 from router.routing_table import NO_PLACEMENT, RoutingTable
 from services.backoff import Backoff
+from services.bearer import bearer
 from services.chassis import channel_options
 from services.codec import placement_from_proto
+from services.tls import Certificates, Party, open_channel
 from shards.errors import InvalidInput, Unavailable
 from shards.placement import Placement
 
@@ -46,9 +47,11 @@ class PlacementWatch:
         source: PlacementSource | None = None,
         token: str | None = None,
         gates: GateModels | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._controller = controller
         self._metadata = bearer(token)
+        self._certificates = certificates
         self._source = source
         self._cache_path = cache_path
         self._on_change = on_change
@@ -94,13 +97,18 @@ class PlacementWatch:
 
     async def _follow(self) -> None:
         attempt = 0
-        async with grpc.aio.insecure_channel(self._controller, options=channel_options()) as channel:
-            stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
-            while True:
-                taken = await self._listen(stub)
-                self._heard.set()
-                attempt = 0 if taken else attempt + 1
-                await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
+        while True:
+            # A new channel each time shows the certificate as it is by then.
+            async with self._channel() as channel:
+                taken = await self._listen(cluster_service_pb2_grpc.ClusterServiceStub(channel))
+            self._heard.set()
+            attempt = 0 if taken else attempt + 1
+            await asyncio.sleep(self._backoff.delay_s(attempt, self._rng))
+
+    def _channel(self) -> grpc.aio.Channel:
+        return open_channel(
+            self._controller, self._certificates, Party.CONTROLLER.value, options=channel_options()
+        )
 
     async def _follow_source(self, source: PlacementSource) -> None:
         async for placement in source.placements(self.table.generation):

@@ -10,9 +10,10 @@ from router.outcome_log import OutcomeSettings
 from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from services import chassis
-from services.access import AccessRules
 from services.consul_settings import ConsulSettings
+from services.followed_rules import RulesSource
 from services.telemetry_settings import ROUTER, ProcessTelemetry
+from services.tls import TlsFiles
 from services.user_store_settings import UserStoreSettings
 
 _LIMIT = LimitSettings()
@@ -28,8 +29,8 @@ class RouterConfig:
     It follows a `controller`, `consul` or both; without either the placement in `cache_path` is served as it
     is. Users are in `user_store`, and a search waits at most `user_timeout_s` for one. Models of gates are in
     `bundle_root`, the folder of bundles. Port 0 stands for any. Without `access` everybody may call; the
-    controller is shown the `controller_token`. At most `max_shadows` shadow searches run at once, and how
-    they compare is reported every `shadow_report_s`.
+    controller is shown the `controller_token`, shards the `shard_token`. At most `max_shadows` shadow
+    searches run at once, and how they compare is reported every `shadow_report_s`.
 
     At most `max_in_flight` searches are worked on at once, and as many stage calls by proxy; `limit` says how
     many fewer under load. `replicas` and `calls` are about shards: docs/robustness.md.
@@ -61,8 +62,15 @@ class RouterConfig:
     """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""
     grace_s: float = 5.0
     reuse_port: bool = False
-    access: AccessRules | None = None
+    access: RulesSource | None = None
+    tls: TlsFiles | None = None
+    """What is shown to callers, shards and the controller."""
+    mutual_tls: bool = True
+    """Whether callers must show a certificate too."""
     controller_token: str | None = field(default=None, repr=False)
+    shard_token: str | None = field(default=None, repr=False)
+    max_metadata_bytes: int = chassis.MAX_METADATA_BYTES
+    reflection: bool = True
     telemetry: ProcessTelemetry = _UNSEEN
     outcomes: OutcomeSettings = _OUTCOMES
     """Whether searches and events are written down; docs/live-quality.md."""

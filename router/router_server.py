@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+import grpc
+
 from protos.headrace.v1 import event_service_pb2_grpc, search_service_pb2_grpc
 from router.admission import Admission
 from router.coalescing import Coalescing
@@ -32,7 +34,10 @@ from router.shard_channels import ShardChannels
 from router.stage_client import PRE_RANK, RANK, RETRIEVE
 from router.stage_proxy import StageProxy
 from services import chassis
+from services.bearer import bearer
+from services.dialling import Dialling
 from services.metrics_port import metrics_port
+from services.tls import Certificates
 from services.tracing import running_tracing
 from services.user_store import UserStore
 from services.user_store_opening import open_users
@@ -64,11 +69,13 @@ class Router:
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
+        self._certificates = certificates = Certificates(config.tls) if config.tls else None
         self._channels = ShardChannels(
             chassis.channel_options(
                 max_message_bytes=config.max_message_bytes, keepalive_s=config.keepalive_s
             ),
             closing_s=config.max_deadline_s,
+            shown=Dialling(certificates=certificates, metadata=bearer(config.shard_token)),
         )
         self._replicas = ReplicaHealth(random.Random(), config.replicas)
         self._watch = PlacementWatch(
@@ -79,6 +86,7 @@ class Router:
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
             token=config.controller_token,
             gates=GateModels(config.bundle_root),
+            certificates=certificates,
         )
         self._calls = ShardCalls(
             channels=self._channels, health=self._replicas, tables=self._watch, settings=config.calls
@@ -89,7 +97,10 @@ class Router:
         self._events = EventMeasures()
         self._coalescing = Coalescing()
         self._reporter = ShadowReporter(
-            config.controller, config.controller_token, interval_s=config.shadow_report_s
+            config.controller,
+            config.controller_token,
+            interval_s=config.shadow_report_s,
+            certificates=certificates,
         )
         self._shadowing = Shadowing(self._reporter, self._admission, most=config.max_shadows)
         self._outcomes = _outcome_log(config)
@@ -113,6 +124,7 @@ class Router:
                 stack.push_async_callback(self._outcomes.flush)
                 stack.callback(self._tasks.create_task(self._outcomes.run()).cancel)
             stack.callback(self._tasks.create_task(self._watch.run()).cancel)
+            stack.callback(self._tasks.create_task(self._channels.follow_certificates()).cancel)
             if self._config.reuse_port:
                 await self._first_table()
             self._server = await stack.enter_async_context(self._serve(users, observer))
@@ -211,13 +223,21 @@ class Router:
                 max_connection_age_s=config.max_connection_age_s,
                 max_connection_age_grace_s=config.max_deadline_s + config.grace_s,
                 reuse_port=config.reuse_port,
+                max_metadata_bytes=config.max_metadata_bytes,
+                reflection=config.reflection,
                 grace_s=config.grace_s,
                 default_deadline_s=config.max_deadline_s,
             ),
             serving=False,
             access=config.access,
             first=[self._refusals(observer)],
+            tls=self._credentials(),
         )
+
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        if self._certificates is None:
+            return None
+        return self._certificates.server_credentials(mutual=self._config.mutual_tls)
 
     def _refusals(self, observer: SearchObserver) -> Refusals:
         def refused(method: str) -> None:

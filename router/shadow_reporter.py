@@ -6,9 +6,10 @@ import logging
 import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2, cluster_service_pb2_grpc
-from router.bearer import bearer
+from services.bearer import bearer
 from services.chassis import channel_options
 from services.codec.shadow import gate_report_to_proto, shadow_report_to_proto
+from services.tls import Certificates, Party, open_channel
 from shards.shadow import GateReport, Report, ShadowReport, added
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,18 @@ class ShadowReporter:
     answers too late counts it twice.
     """
 
-    def __init__(self, controller: str, token: str | None, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        controller: str,
+        token: str | None,
+        *,
+        interval_s: float,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._controller = controller
         self._metadata = bearer(token)
         self._interval_s = interval_s
+        self._certificates = certificates
         self._sums: dict[tuple[type, str, str], Report] = {}
         self._dropped = 0
         self._refusal = ""
@@ -75,7 +84,9 @@ class ShadowReporter:
             reports=[shadow_report_to_proto(r) for r in reports if isinstance(r, ShadowReport)],
             gate_reports=[gate_report_to_proto(r) for r in reports if isinstance(r, GateReport)],
         )
-        async with grpc.aio.insecure_channel(self._controller, options=channel_options()) as channel:
+        async with open_channel(
+            self._controller, self._certificates, Party.CONTROLLER.value, options=channel_options()
+        ) as channel:
             stub = cluster_service_pb2_grpc.ClusterServiceStub(channel)
             try:
                 await stub.ReportShadow(request, timeout=_CALL_S, metadata=self._metadata)

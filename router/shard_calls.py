@@ -196,7 +196,10 @@ class ShardCalls:
     def _start(self, call: _Call[T], race: Race, replica: Endpoint) -> None:
         method = self._channels.method(replica.address, call.path)
         timeout_s = max(0.0, call.deadline.remaining_s())
-        running = method(call.payload, timeout=timeout_s, metadata=outgoing())
+        metadata = outgoing()
+        if self._channels.metadata:
+            metadata = (*(metadata or ()), *self._channels.metadata)
+        running = method(call.payload, timeout=timeout_s, metadata=metadata)
         self._health.began(replica)
         race.enter(Attempt(replica, running, call.deadline.clock()))
 

@@ -1,4 +1,4 @@
-"""Who may call what: callers known by the SHA-256 of their tokens, and the roles that methods ask for.
+"""Who may call what: callers, known by digests of their tokens or by certificates, and roles of methods.
 
 Tokens themselves are stored nowhere and never shown. Pure but for reading the file of the rules.
 """
@@ -6,6 +6,7 @@ Tokens themselves are stored nowhere and never shown. Pure but for reading the f
 import enum
 import hashlib
 import hmac
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,8 +41,13 @@ _ROLES: Mapping[str, tuple[Role, ...]] = {
     "headrace.v1.ClusterService/ReportShadow": (Role.INTERNAL,),
     "headrace.v1.CascadeService": (Role.INTERNAL,),
     "headrace.v1.ShardService": (Role.INTERNAL,),
+    "grpc.channelz.v1.Channelz": (Role.OPERATOR,),
+    "grpc.reflection.v1alpha.ServerReflection": (Role.OPERATOR,),
 }
 """Any of these roles opens the service or, where it is named, the method."""
+
+OPEN_SERVICES = frozenset({"grpc.health.v1.Health"})
+"""What asks nobody who he is: load balancers look whether a process serves."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 # RFC 6750: the scheme in any case, one space or more, and the characters of a token.
@@ -49,17 +55,46 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What one caller may take of one process; 0 sets no limit.
+
+    `burst` calls may come at once before `requests_per_s` holds; 0 is what a second allows.
+    """
+
+    requests_per_s: float = 0.0
+    burst: int = 0
+    in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.requests_per_s < math.inf or min(self.burst, self.in_flight) < 0:
+            raise ValueError("requests_per_s, burst and in_flight must be 0 or more")
+        if self.burst and not self.requests_per_s:
+            raise ValueError("burst needs requests_per_s")
+
+
+UNLIMITED = Quota()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody who may call; `token_sha256` is the lower-case hex digest of the token."""
+    """Somebody who may call, known by a token, a certificate or either.
+
+    `token_sha256` is the lower-case hex digest of the token; `certificate` a subject alternative name of the
+    certificate, or the common name of one that has none.
+    """
 
     name: str
-    token_sha256: str
+    token_sha256: str = ""
+    certificate: str = ""
     roles: tuple[Role, ...]
+    quota: Quota = UNLIMITED
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("name is empty")
-        if not _SHA256.fullmatch(self.token_sha256):
+        if not self.token_sha256 and not self.certificate:
+            raise ValueError("token_sha256 and certificate are both empty: nobody could tell who it is")
+        if self.token_sha256 and not _SHA256.fullmatch(self.token_sha256):
             raise ValueError("token_sha256 is not 64 lower-case hex digits")
         if not self.roles:
             raise ValueError("roles is empty")
@@ -67,24 +102,33 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRules:
-    """All callers; no two share a name or a token."""
+    """All callers; no two share a name, a token or a certificate."""
 
     callers: tuple[Caller, ...]
 
     def __post_init__(self) -> None:
         if not self.callers:
             raise ValueError("callers is empty: nobody could call")
-        for i, caller in enumerate(self.callers):
-            for earlier in self.callers[:i]:
-                if caller.name == earlier.name:
-                    raise ValueError(f"callers[{i}].name {caller.name!r} is there twice")
-                if caller.token_sha256 == earlier.token_sha256:
-                    raise ValueError(f"callers[{i}].token_sha256 is that of {earlier.name!r}")
+        for field in ("name", "token_sha256", "certificate"):
+            seen: dict[str, str] = {}
+            for i, caller in enumerate(self.callers):
+                value = getattr(caller, field)
+                if value and value in seen:
+                    what = f"{value!r} is there twice" if field == "name" else f"is that of {seen[value]!r}"
+                    raise ValueError(f"callers[{i}].{field} {what}")
+                seen[value] = caller.name
 
-    def with_caller(self, name: str, token: str, *roles: Role) -> Self:
-        """Return the rules with one more caller; raises ValueError if the name is taken."""
-        caller = Caller(name=name, token_sha256=digest(token), roles=roles)
-        return type(self)(callers=(*self.callers, caller))
+    def with_callers(self, *more: Caller) -> Self:
+        """Return the rules with more callers; raises ValueError if a name is taken."""
+        return type(self)(callers=(*self.callers, *more))
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What came with a call: the authorization header, and the names in the certificate of its connection."""
+
+    authorization: str | None = None
+    certificate_names: tuple[str, ...] = ()
 
 
 def read_rules(path: Path) -> AccessRules:
@@ -113,22 +157,36 @@ def service_of(method: str) -> str:
     return method.removeprefix("/").partition("/")[0]
 
 
-def authorise(rules: AccessRules, authorization: str | None, required: tuple[Role, ...]) -> str:
-    """Return the name of the caller who sends this header and has one of the required roles.
+def internal_only(_: str) -> tuple[Role, ...]:
+    """Return the role of which callers of a shard need one, whatever they call."""
+    return (Role.INTERNAL,)
 
-    Raises `Unauthenticated` for no, a malformed or an unknown token and `PermissionDenied` for a caller
-    without such a role; neither says anything of the token.
+
+def authorise(rules: AccessRules, shown: Shown, required: tuple[Role, ...]) -> Caller:
+    """Return the caller who shows this and has one of the required roles; a token counts first.
+
+    Raises `Unauthenticated` for who cannot be told, by a malformed or unknown token above all, and
+    `PermissionDenied` for a caller without such a role; neither says anything of the token.
     """
-    caller = _caller(rules, authorization)
+    caller = _caller(rules, shown)
     if not set(caller.roles) & set(required):
         needed = " or ".join(repr(role.value) for role in required) or "that nobody has"
         raise PermissionDenied(f"caller {caller.name!r} lacks the role {needed}")
-    return caller.name
+    return caller
 
 
-def _caller(rules: AccessRules, authorization: str | None) -> Caller:
-    if authorization is None:
+def _caller(rules: AccessRules, shown: Shown) -> Caller:
+    if shown.authorization is not None:
+        return _by_token(rules, shown.authorization)
+    if not shown.certificate_names:
         raise Unauthenticated("no token came with the call; send the metadata 'authorization: Bearer …'")
+    for caller in rules.callers:
+        if caller.certificate and caller.certificate in shown.certificate_names:
+            return caller
+    raise Unauthenticated(f"the rules know nobody by the certificate of {shown.certificate_names[0]!r}")
+
+
+def _by_token(rules: AccessRules, authorization: str) -> Caller:
     bearer = _BEARER.fullmatch(authorization)
     if bearer is None:
         raise Unauthenticated("the authorization is not 'Bearer' and a token")

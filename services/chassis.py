@@ -15,15 +15,17 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
-from services.access import AccessRules
+from services.access import Role, roles_for
 from services.access_interceptor import AccessInterceptor
 from services.error_interceptor import ErrorInterceptor
+from services.followed_rules import RulesSource
 from shards.errors import Unavailable
 
 Register = Callable[[grpc.aio.Server], None]
 """Adds a servicer or generic handlers to a server."""
 
 MAX_MESSAGE_BYTES = 16 * 2**20
+MAX_METADATA_BYTES = 16 * 2**10
 KEEPALIVE_S = 20.0
 CONTROL_DEADLINE_S = 30.0
 STAGE_DEADLINE_S = 2.0
@@ -45,6 +47,7 @@ class ChassisOptions:
 
     Of the calls that have come and that this process had no time to look at yet, gRPC turns the more away
     (CANCELLED) the more there are over `max_pending`, and all over four times as many; 0 is gRPC's own limit.
+    A call whose metadata is larger than `max_metadata_bytes` is refused by gRPC (RESOURCE_EXHAUSTED).
     """
 
     max_message_bytes: int = MAX_MESSAGE_BYTES
@@ -55,9 +58,17 @@ class ChassisOptions:
     max_pending: int = 0
     max_connection_age_s: float = 0.0
     max_connection_age_grace_s: float = 30.0
+    max_metadata_bytes: int = MAX_METADATA_BYTES
+    reflection: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.max_message_bytes, self.keepalive_s, self.default_deadline_s) <= 0 or self.grace_s < 0:
+        positive = (
+            self.max_message_bytes,
+            self.max_metadata_bytes,
+            self.keepalive_s,
+            self.default_deadline_s,
+        )
+        if min(positive) <= 0 or self.grace_s < 0:
             raise ValueError("sizes and times of a server must be positive")
         if min(self.max_pending, self.max_connection_age_s) < 0 or self.max_connection_age_grace_s <= 0:
             raise ValueError("max_pending, max_connection_age_s must not be negative, its grace be positive")
@@ -95,28 +106,31 @@ async def serve(
     service_names: Sequence[str],
     options: ChassisOptions = ChassisOptions(),
     serving: bool = True,
-    access: AccessRules | None = None,
+    access: RulesSource | None = None,
+    roles: Callable[[str], tuple[Role, ...]] = roles_for,
     first: Sequence[grpc.aio.ServerInterceptor] = (),
+    tls: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[Server]:
     """Serve on HOST:PORT (port 0 for any) until the block ends, then stop gracefully.
 
     `service_names` are full names ("headrace.v1.SearchService"), for health and reflection. Health
-    starts as `serving`; `set_serving` changes it. With `access` only callers whom the rules allow a
-    method may call it; health, reflection and channelz stay open. Calls pass the `first` interceptors before
-    anything else looks at them.
+    starts as `serving`; `set_serving` changes it. With `access` only callers who have one of the `roles` of a
+    method may call it; health stays open. Calls pass the `first` interceptors before
+    anything else looks at them. With `tls` the port speaks nothing else.
     Raises `Unavailable` when the address is taken.
     """
     interceptors: list[grpc.aio.ServerInterceptor] = [*first, ErrorInterceptor(options.default_deadline_s)]
     if access is not None:
-        interceptors.append(AccessInterceptor(access, _STANDARD_SERVICES))
+        interceptors.append(AccessInterceptor(access, roles=roles, certificates=tls is not None))
     server = grpc.aio.server(interceptors=interceptors, options=_server_options(options))
     checks = health.aio.HealthServicer()
     add_HealthServicer_to_server(checks, server)
     channelz.add_channelz_servicer(server)
-    reflection.enable_server_reflection((*service_names, *_STANDARD_SERVICES), server)
+    if options.reflection:
+        reflection.enable_server_reflection((*service_names, *_STANDARD_SERVICES), server)
     for add in register:
         add(server)
-    port = _bind(server, address)
+    port = _bind(server, address, tls)
     running = Server(f"{address.rpartition(':')[0]}:{port}", port, server, checks)
     for name in ("", *service_names):
         await running.set_serving(name, serving)
@@ -128,9 +142,9 @@ async def serve(
         await asyncio.shield(running.stop(options.grace_s))
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _bind(server: grpc.aio.Server, address: str, tls: grpc.ServerCredentials | None) -> int:
     try:
-        return server.add_insecure_port(address)
+        return server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
     except RuntimeError as error:
         raise Unavailable(f"cannot listen on {address}") from error
 
@@ -138,6 +152,8 @@ def _bind(server: grpc.aio.Server, address: str) -> int:
 def _server_options(options: ChassisOptions) -> list[tuple[str, int]]:
     return [
         *_message_limits(options.max_message_bytes),
+        ("grpc.max_metadata_size", options.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.so_reuseport", int(options.reuse_port)),
         ("grpc.enable_channelz", 1),
         ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),

@@ -12,6 +12,7 @@ from typing import Self
 from services.bundle_catalogue import BundleCatalogue
 from services.change_waiters import ChangeWaiters
 from services.controller_effects import ControllerEffects
+from services.dialling import PLAINLY, Dialling
 from services.placement_store import PlacementStore
 from services.shard_host import ShardHost
 from services.shard_link import ShardLink
@@ -72,10 +73,12 @@ class ControllerDriver:
         host: ShardHost,
         catalogue: BundleCatalogue,
         leads: Callable[[], bool] = lambda: True,
+        shown: Dialling = PLAINLY,
     ) -> None:
         self._config = config
         self._store = store
         self._host = host
+        self._shown = shown
         self._catalogue = catalogue
         self._effects = ControllerEffects(store, host, catalogue, leads)
         self.commit_failures = 0
@@ -227,7 +230,7 @@ class ControllerDriver:
             return
         self._links = {s: link for s, link in self._links.items() if s in shards}
         for shard_id in shards.keys() - self._links.keys():
-            link = ShardLink(shard_id, shards[shard_id].address, self._host)
+            link = ShardLink(shard_id, shards[shard_id].address, self._host, self._shown)
             self._links[shard_id] = link
             self._run(self._follow(link, shard_id))
 

@@ -65,7 +65,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             bound = asyncio.timeout(bound_s)
             try:
                 async with bound:
-                    answer = inner(_read(payload, parse), context)
+                    answer = inner(read_request(payload, parse), context)
                     return await answer if inspect.isawaitable(answer) else answer
             except Exception as error:
                 late = isinstance(error, TimeoutError) and bound.expired()
@@ -78,7 +78,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _guard_stream(self, inner: Any, method: str, parse: _Parse) -> Any:
         async def guarded(payload: bytes, context: _Context) -> AsyncIterator[Any]:
             try:
-                responses = inner(_read(payload, parse), context)
+                responses = inner(read_request(payload, parse), context)
                 if inspect.isawaitable(responses):
                     await responses  # A handler that writes to the context, as grpc's own health check does.
                     return
@@ -91,7 +91,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return guarded
 
 
-def _read(payload: bytes, parse: _Parse) -> Any:
+def read_request(payload: bytes, parse: _Parse) -> Any:
     """Return the request; here, because gRPC itself would answer UNKNOWN with the parser's own words."""
     try:
         return parse(payload) if parse else payload

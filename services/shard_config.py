@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.access import AccessRules
 from services.telemetry_settings import SILENT, Telemetry
 from shards.live_quality import QualitySettings
 
@@ -33,6 +34,13 @@ class ShardConfig:
     port: int = 0
     advertise_host: str = ""
     node: str = ""
+    tls_path: str = ""
+    """Folder of certificates, as on the node where the shard runs; empty for none."""
+    access: AccessRules | None = None
+    """Whom the shard answers; None for everybody."""
+    access_path: str = ""
+    """The operator's file, from which a change of them is read where the node has it."""
+    reflection: bool = True
     device: str = "cpu"
     workers: int = 1
     threads: int = 1

@@ -11,6 +11,7 @@ from protos.headrace.v1 import shard_service_pb2 as pb
 from protos.headrace.v1 import shard_service_pb2_grpc
 from services.chassis import channel_options
 from services.codec import duration_to_proto, model_version_to_proto, replica_from_proto
+from services.dialling import PLAINLY, Dialling
 from services.shard_host import ShardHost
 from services.status import from_rpc_error
 from shards.cluster_events import (
@@ -35,9 +36,10 @@ class ShardLink:
     nothing of the shard's id answers there.
     """
 
-    def __init__(self, shard_id: str, address: str, host: ShardHost) -> None:
+    def __init__(self, shard_id: str, address: str, host: ShardHost, shown: Dialling = PLAINLY) -> None:
         self._shard_id = shard_id
         self._host = host
+        self._shown = shown
         self._address = address
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._changing = asyncio.Lock()
@@ -69,7 +71,9 @@ class ShardLink:
         )
         try:
             async with self._change():
-                response = await self._stub().LoadModel(request, timeout=CHANGE_TIMEOUT_S)
+                response = await self._stub().LoadModel(
+                    request, timeout=CHANGE_TIMEOUT_S, metadata=self._shown.metadata
+                )
             return LoadDone(shard_id=self._shard_id, replica=replica_from_proto(response.replica))
         except (grpc.aio.AioRpcError, HeadraceError) as error:
             known = from_rpc_error(error) if isinstance(error, grpc.aio.AioRpcError) else error
@@ -87,19 +91,26 @@ class ShardLink:
         )
         with contextlib.suppress(grpc.aio.AioRpcError, Unavailable):
             async with self._change():
-                await self._stub().UnloadModel(request, timeout=CHANGE_TIMEOUT_S)
+                await self._stub().UnloadModel(
+                    request, timeout=CHANGE_TIMEOUT_S, metadata=self._shown.metadata
+                )
         return UnloadDone(shard_id=self._shard_id, model=action.model)
 
     async def drain(self, timeout_s: float) -> None:
         """Have the shard finish what is in flight; one that cannot be asked has nothing in flight."""
         request = pb.DrainRequest(timeout=duration_to_proto(timeout_s))
         with contextlib.suppress(grpc.aio.AioRpcError, Unavailable):
-            await self._stub().Drain(request, timeout=timeout_s + LOOK_TIMEOUT_S)
+            await self._stub().Drain(
+                request, timeout=timeout_s + LOOK_TIMEOUT_S, metadata=self._shown.metadata
+            )
 
     async def _look(self) -> ShardSeen | ShardSilent:
         try:
             self._address = self._address or await self._host.address(self._shard_id)
-            response = await self._stub().GetShard(pb.GetShardRequest(), timeout=LOOK_TIMEOUT_S)
+            asked = self._stub().GetShard
+            response = await asked(
+                pb.GetShardRequest(), timeout=LOOK_TIMEOUT_S, metadata=self._shown.metadata
+            )
         except grpc.aio.AioRpcError as error:
             refused = error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
             if refused:
@@ -141,9 +152,7 @@ class ShardLink:
         if not self._address:
             raise Unavailable(f"{self._shard_id} does not run")
         if self._address not in self._channels:
-            self._channels[self._address] = grpc.aio.insecure_channel(
-                self._address, options=channel_options()
-            )
+            self._channels[self._address] = self._shown.channel(self._address, channel_options())
         return shard_service_pb2_grpc.ShardServiceStub(self._channels[self._address])
 
     async def _forget_address(self) -> None:

@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Never
 
+from services.access import AccessRules
 from services.grpc_waiting import wait_on_the_asking_thread
 from services.priority import session_steps_back, step_back
 from services.process_log import log_to
@@ -38,6 +39,7 @@ from services.shard_record import read_record
 from services.telemetry_settings import Telemetry
 from shards.errors import CorruptRecord
 from shards.garbage import set_aside_what_stays
+from shards.json_codec import from_json, to_json
 from shards.live_quality import QualitySettings
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ _PR_SET_PDEATHSIG = 1
 
 def command(config: ShardConfig) -> list[str]:
     """Return the command line of a shard's warm process, which dies with the thread that starts it."""
-    argument = json.dumps(asdict(config) | {"state_dir": str(config.state_dir)})
+    told = {"state_dir": str(config.state_dir), "access": config.access and to_json(config.access)}
+    argument = json.dumps(asdict(config) | told)
     return [sys.executable, "-m", "services.shard_process", str(os.getpid()), argument]
 
 
@@ -80,6 +83,7 @@ def config_of(argument: str) -> ShardConfig:
     fields = json.loads(argument)
     read = {
         "state_dir": Path(fields["state_dir"]),
+        "access": from_json(AccessRules, fields["access"]) if fields["access"] else None,
         "telemetry": Telemetry.of(fields["telemetry"]),
         "quality": QualitySettings(**fields["quality"]),
     }

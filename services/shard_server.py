@@ -6,12 +6,14 @@ import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Self
 
 import faiss
 import torch
 
-from services import chassis, shard_servicer, stages
+from services import chassis, shard_access, shard_servicer, stages
+from services.access import internal_only
 from services.holdings import Holdings
 from services.live_watch import LiveWatch
 from services.metrics_port import metrics_port
@@ -23,6 +25,7 @@ from services.shard_servicer import Shard
 from services.stage_observer import StageObserver
 from services.stage_runner import StageRunner
 from services.telemetry_settings import SHARD, TARGETS, ProcessTelemetry
+from services.tls import Certificates, Party, TlsFiles
 from services.tracing import running_tracing
 from services.worker_pool import WorkerPool
 from shards.errors import Unavailable
@@ -160,14 +163,23 @@ async def _listen(
 ) -> chassis.Server:
     """Serve on the configured port, or on the one before, where routers still look, or on any."""
 
+    files = TlsFiles.in_folder(Path(config.tls_path), Party.SHARD.word) if config.tls_path else None
+    certificates = Certificates(files) if files else None
+    access = shard_access.followed(config)
+
     def serve(port: int) -> AbstractAsyncContextManager[chassis.Server]:
         return chassis.serve(
             f"{config.host}:{port}",
             register=[stages.register(shard.runner), shard_servicer.register(shard, loader)],
             service_names=[*stages.SERVICE_NAMES, shard_servicer.SERVICE_NAME],
             options=chassis.ChassisOptions(
-                grace_s=config.grace_s, max_message_bytes=config.max_message_bytes
+                grace_s=config.grace_s,
+                max_message_bytes=config.max_message_bytes,
+                reflection=config.reflection,
             ),
+            access=access,
+            roles=internal_only,
+            tls=certificates.server_credentials(mutual=True) if certificates else None,
         )
 
     if not config.port and shard.holdings.port:

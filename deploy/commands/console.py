@@ -8,9 +8,10 @@ import typer
 from deploy import foreground
 from deploy.commands import options
 from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
-from deploy.console.console_settings import LOOPBACK_NAMES, ConsoleSettings, is_loopback
+from deploy.console.console_settings import LOOPBACK_NAMES, ConsoleSettings
 from deploy.console.server import Door, serve_console
-from deploy.settings import ClusterSettings
+from deploy.ports import is_loopback
+from deploy.settings import ClusterSettings, caller_credentials
 from deploy.workspace import Workspace
 
 DEFAULT_PORT = 8600
@@ -50,6 +51,7 @@ def console(
         # Another cluster's releases and metrics are not those of this folder.
         workspace=None if controller else folders.root,
         gate_report=gate_report or folders.gate_report_path,
+        tls=caller_credentials().tls,
     )
     cluster = ClusterSettings(workspace=str(folders.root.absolute()), supervised=False, process="console")
     foreground.log_to_stderr(cluster, "console")

@@ -36,6 +36,9 @@ def controller(
     consul_cert: options.ConsulCertOption = None,
     consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
+    tls: options.TlsOption = None,
+    reflection: options.ReflectionOption = True,
+    insecure: options.InsecureOption = False,
     planning: options.PlanningOption = None,
     serving: options.ServingOption = None,
     telemetry: options.TelemetryOption = None,
@@ -52,12 +55,12 @@ def controller(
         controller_port=port,
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
-        access_path=options.absolute(access),
         planning_path=options.absolute(planning),
         serving_path=options.absolute(serving),
         telemetry_path=options.absolute(telemetry),
         supervised=False,
         **options.joined_ray(ray_address, shard_cpus, gpu_fraction, shard_label),
+        **options.security(access, tls, reflection=reflection, insecure=insecure),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr(settings, CONTROLLER)

@@ -30,7 +30,7 @@ from deploy.known_recipes import recipe_of
 from deploy.progress import query_progress
 from deploy.refreshing import run_of
 from deploy.replaying import Cluster, replay_online
-from deploy.settings import caller_token
+from deploy.settings import caller_credentials
 from deploy.workspace import Workspace, workspace_of
 from shards.bundle import read_manifest
 from shards.errors import FieldViolation, InvalidInput
@@ -83,7 +83,7 @@ def evaluate(
     )
     release = held_out.release(folders)
     data, judged = held_out.queries(release, folders)
-    options = OnlineOptions(concurrency=concurrency, token=caller_token())
+    options = OnlineOptions(concurrency=concurrency, credentials=caller_credentials())
     if refresh_days:
         offline, run = _replayed_split(folders, release, data, judged, refresh_days, online, options)
     else:

@@ -24,7 +24,7 @@ from deploy.known_recipes import dataset_of
 from deploy.next_table import EXCLUDED, KEPT, next_table
 from deploy.progress import query_progress
 from deploy.release_files import only_surface, read_release
-from deploy.settings import caller_token
+from deploy.settings import caller_credentials
 from deploy.workspace import Workspace
 from router.gate import decide
 from shards.errors import FieldViolation, InvalidInput
@@ -114,7 +114,7 @@ def _recommended(cascade: Cascade, asked: Sequence[NextItems], note: str = "") -
 def _browsed(target: str, release: Release, asked: Sequence[NextItems]) -> Lists:
     with query_progress(f"through {target}", len(asked)) as on_user:
         contexts = [user.context for user in asked]
-        options = OnlineOptions(token=caller_token())
+        options = OnlineOptions(credentials=caller_credentials())
         return asyncio.run(
             browse_online(target, release, contexts, options, page_size=DEPTH, on_page=on_user)
         )

@@ -9,7 +9,7 @@ import typer
 
 from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from deploy.event_lines import batches, moment_ms
-from deploy.settings import caller_token
+from deploy.settings import caller_credentials
 from deploy.workspace import Workspace
 from router.client import Event, HeadraceClient, RecordResult
 from services.user_history import MAX_EVENTS
@@ -67,7 +67,8 @@ def _one(told: dict[str, str], at: str) -> Event:
 
 async def _record(target: str, given: Iterable[list[Event]], timeout_s: float) -> RecordResult:
     recorded = duplicates = 0
-    async with HeadraceClient(target, caller_token(), timeout_s=timeout_s) as client:
+    shown = caller_credentials()
+    async with HeadraceClient(target, shown.token, tls=shown.tls, timeout_s=timeout_s) as client:
         for events in given:
             result = await client.record_events(events)
             recorded += result.recorded

@@ -67,6 +67,17 @@ KeptEventIdsOption = Annotated[
 AccessOption = Annotated[
     Path | None, typer.Option(help="JSON file of who may call; see docs/access.md. Default: everybody.")
 ]
+TlsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of certificates, from `headrace certs make`; see docs/access.md."),
+]
+RouterMtlsOption = Annotated[
+    bool, typer.Option(help="Ask callers of routers for certificates, or know them by tokens alone.")
+]
+ReflectionOption = Annotated[bool, typer.Option(help="Describe the methods to those who may ask.")]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Listen beyond this host without --tls, for everybody there.")
+]
 PlanningOption = Annotated[
     Path | None,
     typer.Option(help="JSON file of replicas, budgets, patience; see docs/planning.md. Default: built in."),
@@ -140,6 +151,19 @@ def consul_agent(
         "consul_ca_path": absolute(ca),
         "consul_cert_path": absolute(cert),
         "consul_key_path": absolute(key),
+    }
+
+
+def security(
+    access: Path | None, tls: Path | None, *, reflection: bool, insecure: bool, router_mtls: bool = True
+) -> dict[str, Any]:
+    """Return settings for who may call, and how it is known who does."""
+    return {
+        "access_path": absolute(access),
+        "tls_path": absolute(tls),
+        "router_mutual_tls": router_mtls,
+        "reflection": reflection,
+        "insecure": insecure,
     }
 
 

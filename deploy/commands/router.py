@@ -35,6 +35,10 @@ def router(
         typer.Option(help="Folder of bundles, for the models of gates; default: that of the workspace."),
     ] = None,
     access: options.AccessOption = None,
+    tls: options.TlsOption = None,
+    router_mtls: options.RouterMtlsOption = True,
+    reflection: options.ReflectionOption = True,
+    insecure: options.InsecureOption = False,
     serving: options.ServingOption = None,
     telemetry: options.TelemetryOption = None,
 ) -> None:
@@ -53,12 +57,12 @@ def router(
         host=host,
         router_port=port,
         controller_address=controller,
-        access_path=options.absolute(access),
         serving_path=options.absolute(serving),
         telemetry_path=options.absolute(telemetry),
         models_path=options.absolute(models),
         supervised=False,
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
+        **options.security(access, tls, reflection=reflection, insecure=insecure, router_mtls=router_mtls),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr(settings, ROUTER)

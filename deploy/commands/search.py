@@ -13,7 +13,7 @@ from rich.console import Console
 from deploy.commands.options import DEFAULT_WORKSPACE, JsonOption, ProjectOption, WorkspaceOption
 from deploy.release_files import only_surface
 from deploy.search_view import render
-from deploy.settings import caller_token
+from deploy.settings import caller_credentials
 from deploy.workspace import workspace_of
 from router.client import HeadraceClient
 from router.client_results import SearchResult
@@ -81,7 +81,8 @@ async def _search(
     timeout_s: float,
     traceparent: str,
 ) -> SearchResult:
-    async with HeadraceClient(target, caller_token(), timeout_s=timeout_s) as client:
+    shown = caller_credentials()
+    async with HeadraceClient(target, shown.token, tls=shown.tls, timeout_s=timeout_s) as client:
         return await client.search(
             surface,
             query,

@@ -68,6 +68,10 @@ def up(
         bool,
         typer.Option("--console-operate", help="Let the console change a cluster that has no --access."),
     ] = False,
+    tls: options.TlsOption = None,
+    router_mtls: options.RouterMtlsOption = True,
+    reflection: options.ReflectionOption = True,
+    insecure: options.InsecureOption = False,
     planning: options.PlanningOption = None,
     serving: options.ServingOption = None,
     telemetry: options.TelemetryOption = None,
@@ -89,7 +93,6 @@ def up(
         controller_port=controller_port,
         device=device,
         shard_memory_bytes=shard_memory_mb * 2**20,
-        access_path=options.absolute(access),
         console_port=console_port,
         console_operate=console_operate,
         planning_path=options.absolute(planning),
@@ -97,6 +100,7 @@ def up(
         telemetry_path=options.absolute(telemetry),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
+        **options.security(access, tls, reflection=reflection, insecure=insecure, router_mtls=router_mtls),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     own = project_of(settings.folders)

@@ -49,7 +49,8 @@ def cluster_of(request: Request) -> Cluster:
     """Return the cluster, as its visitor may see it."""
     settings: ConsoleSettings = request.app.state.settings
     visitor: Visitor = request.state.visitor
-    return Cluster(router=settings.router, controller=settings.controller, token=visitor.token)
+    credentials = Credentials(token=visitor.token, tls=settings.tls)
+    return Cluster(router=settings.router, controller=settings.controller, credentials=credentials)
 
 
 async def may_operate(request: Request) -> bool:

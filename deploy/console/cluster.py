@@ -1,13 +1,14 @@
 """A console's line to its cluster: the public services, with the token of whoever looks."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from deploy.controller_client import TIMEOUT_S, asked
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from router.client import Clause, HeadraceClient
 from router.client_results import SearchResult
+from router.credentials import Credentials
 from shards.errors import Unauthenticated
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
@@ -38,15 +39,17 @@ class Cluster:
 
     router: str
     controller: str
-    token: str | None
+    credentials: Credentials
 
     async def ask(self, question: "Callable[[ClusterServiceAsyncStub], Awaitable[T]]") -> T:
         """Return the controller's answer; raises the error that it answered with, or `Unavailable`."""
-        return await asked(self.controller, self.token, question)
+        return await asked(self.controller, self.credentials, question)
 
     async def search(self, search: Search, *, contributions: int) -> SearchResult:
         """Return an explained page, with what features add for the first items; raises `SearchError`."""
-        async with HeadraceClient(self.router, self.token, timeout_s=SEARCH_TIMEOUT_S) as client:
+        async with HeadraceClient(
+            self.router, self.credentials.token, tls=self.credentials.tls, timeout_s=SEARCH_TIMEOUT_S
+        ) as client:
             return await client.search(
                 search.surface,
                 search.query,
@@ -61,7 +64,8 @@ class Cluster:
         """Return whether the controller turns away who shows no token; raises `Unavailable`."""
         request = pb.ListOperationsRequest()
         try:
-            await asked(self.controller, None, lambda stub: stub.ListOperations(request, timeout=TIMEOUT_S))
+            nobody = replace(self.credentials, token=None)
+            await asked(self.controller, nobody, lambda stub: stub.ListOperations(request, timeout=TIMEOUT_S))
         except Unauthenticated:
             return True
         return False

@@ -1,8 +1,9 @@
 """What a console shows, and to whom."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
+
+from services.tls import TlsFiles
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -25,11 +26,5 @@ class ConsoleSettings:
     """Whether browsers reach it by TLS alone, so that they never send its cookie in the clear."""
     workspace: Path | None = None
     gate_report: Path | None = None
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what listens on the host."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    tls: TlsFiles | None = None
+    """What the console shows its cluster; whom that lets in, it lets in without a token."""

@@ -12,7 +12,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deploy.console.app import console
-from deploy.console.console_settings import ConsoleSettings, is_loopback
+from deploy.console.console_settings import ConsoleSettings
+from deploy.ports import is_loopback
 from shards.errors import FieldViolation, InvalidInput, Unavailable
 
 log = logging.getLogger(__name__)

@@ -120,7 +120,7 @@ def chaos_cluster(root: Path, *, shards: int, nodes: int, moves: int) -> Iterato
         ray.add(nodes, cpus=CPUS_PER_NODE)
         options = [
             *("--shards", str(shards), "--replicas", "2", "--routers", "2", "--controllers", "2"),
-            *("--ray-address", ray.address, "--consul", agent.address),
+            *("--ray-address", ray.address, "--insecure", "--consul", agent.address),
             *("--shard-memory-mb", str(_SHARD_MEMORY_MB)),
         ]
         up = exits.enter_context(running_cluster(workspace, *options))

@@ -51,7 +51,10 @@ def test_every_command_has_help(command: str) -> None:
         (["up", "--shards", "2", "--replicas", "3"], "settings: 3 replicas do not fit 2 shards"),
         (["up", "--shard-label", "disk=fast"], "shard-label: the cluster's own Ray has one node"),
         (["controller", "--shard-label", "fast"], "shard-label: "),
-        (["controller", "--ray-address", "127.0.0.1:1"], "cannot join Ray at 127.0.0.1:1"),
+        (["controller", "--ray-address", "127.0.0.1:1", "--insecure"], "cannot join Ray at 127.0.0.1:1"),
+        (["router", "--controller", "h:1", "--host", "0.0.0.0"], "settings: other hosts reach 0.0.0.0"),
+        (["up", "--ray-address", "h:1"], "give --tls (see docs/access.md), or --insecure"),
+        (["up", "--no-router-mtls"], "callers without certificates need --tls, and --access"),
         (["refresh", "shop"], "recipe: 'shop' is none of"),
         (["refresh", "movielens", "--until", "soon"], "until: 'soon' is no moment"),
         (["update", "shop"], "recipe: 'shop' is none of"),
@@ -89,3 +92,10 @@ def test_unknown_commands_and_options_are_usage_errors() -> None:
     assert run("fly").returncode == 2
     assert run("up", "--fast").returncode == 2
     assert run("up", "--router-port", "70000").returncode == 2
+
+
+def test_certificates_are_for_parties_that_there_are(tmp_path: Path) -> None:
+    made = run("certs", "make", str(tmp_path / "c"), "--party", "client", "--host", "search.example")
+    assert made.stdout == f"{tmp_path / 'c' / 'client.pem'}\n"
+    refused = run("certs", "make", str(tmp_path / "c"), "--party", "root")
+    assert "party: 'root' is none of router, controller" in refused.stderr

@@ -6,14 +6,17 @@ import grpc
 import pytest
 
 from deploy.caller_channel import caller_channel
-from deploy.cluster_access import ROUTER, SUPERVISOR, access_rules, issue_tokens, own_token
+from deploy.cluster_access import access_rules, issue_tokens, own_token
 from deploy.controller_client import ask, overview
 from deploy.settings import ClusterSettings, caller_token, child_environment
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
-from services.access import Role, authorise, digest
+from router.credentials import Credentials
+from services.access import Role, Shown, authorise, digest
+from services.shard_access import ROUTER, SUPERVISOR
+from services.tls import Party
 from shards.errors import InvalidInput, PermissionDenied, Unauthenticated
-from tests.services.callers import RULES
+from tests.services.callers import access
 from tests.services.in_process_shards import in_process_shards
 from tests.services.running_controller import running_controller
 
@@ -35,12 +38,12 @@ def test_the_clusters_own_callers_get_new_tokens_and_least_roles(tmp_path: Path)
     assert len({first, router, supervisor}) == 3
     rules = access_rules(settings)
     assert rules is not None
-    assert authorise(rules, "Bearer web", (Role.SEARCH,)) == "web"
-    assert authorise(rules, f"Bearer {router}", (Role.INTERNAL,)) == ROUTER
+    assert authorise(rules(), Shown("Bearer web"), (Role.SEARCH,)).name == "web"
+    assert authorise(rules(), Shown(f"Bearer {router}"), (Role.INTERNAL,)).name == ROUTER
     with pytest.raises(PermissionDenied):
-        authorise(rules, f"Bearer {router}", (Role.OPERATOR, Role.SEARCH))
+        authorise(rules(), Shown(f"Bearer {router}"), (Role.OPERATOR, Role.SEARCH))
     for role in (Role.OPERATOR, Role.SEARCH):
-        assert authorise(rules, f"Bearer {supervisor}", (role,)) == SUPERVISOR
+        assert authorise(rules(), Shown(f"Bearer {supervisor}"), (role,)).name == SUPERVISOR
     for name in (ROUTER, SUPERVISOR):
         assert settings.folders.caller_token_path(name).stat().st_mode & 0o777 == 0o600
 
@@ -78,7 +81,7 @@ def test_commands_show_their_token_to_the_controller(tmp_path: Path, monkeypatch
     async def main() -> None:
         async with (
             in_process_shards(tmp_path / "state") as shards,
-            running_controller(tmp_path, shards, access=RULES) as controller,
+            running_controller(tmp_path, shards, access=access) as controller,
         ):
             monkeypatch.setenv("HEADRACE_TOKEN", "operator-token")
             seen = await asyncio.to_thread(ask, controller.address, overview)
@@ -99,8 +102,10 @@ def test_a_channel_keeps_the_metadata_of_its_calls(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             in_process_shards(tmp_path / "state") as shards,
-            running_controller(tmp_path, shards, access=RULES) as controller,
-            caller_channel(controller.address, "search-token") as channel,
+            running_controller(tmp_path, shards, access=access) as controller,
+            caller_channel(
+                controller.address, Credentials(token="search-token"), Party.CONTROLLER
+            ) as channel,
         ):
             stub = ClusterServiceStub(channel)
             call = stub.ListShards(pb.ListShardsRequest(), timeout=10, metadata=(("x-request-id", "id-7"),))

@@ -91,7 +91,7 @@ def test_a_controller_and_a_router_of_their_own_serve_over_a_ray_that_runs(
 ) -> None:
     workspace = make_workspace(tmp_path / "w")
     release = workspace.releases_dir / f"{SURFACE}.json"
-    joined = ("--ray-address", nodes.address, "--join-ray", "--shard-cpus", "1")
+    joined = ("--ray-address", nodes.address, "--join-ray", "--shard-cpus", "1", "--insecure")
     before = nodes.alive()
     with foreground(workspace, "controller", *joined) as (controller, process):
         assert nodes.alive() == before + 1
@@ -102,7 +102,9 @@ def test_a_controller_and_a_router_of_their_own_serve_over_a_ray_that_runs(
             wait_until(lambda: is_healthy(router))
             assert found(router)
             assert {nodes.node_of("shard-0"), nodes.node_of("shard-1")}.isdisjoint({""})
-            second = run("controller", "--workspace", str(workspace.root), "--ray-address", nodes.address)
+            second = run(
+                "controller", "--workspace", str(workspace.root), "--ray-address", nodes.address, "--insecure"
+            )
             assert "runs in" in second.stderr
             known = pids(controller)
             process.terminate()
@@ -121,7 +123,9 @@ def test_a_controller_and_a_router_of_their_own_serve_over_a_ray_that_runs(
 def test_a_cluster_comes_up_over_a_ray_that_runs_and_leaves_it_alone(nodes: RayNodes, tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "w")
     before = nodes.alive()
-    with running_cluster(workspace, "--ray-address", nodes.address, "--routers", "1") as cluster:
+    with running_cluster(
+        workspace, "--ray-address", nodes.address, "--insecure", "--routers", "1"
+    ) as cluster:
         assert "ray" not in workspace.running().processes
         assert found(cluster.router)
         assert cluster.stop() == 0

@@ -16,6 +16,7 @@ from deploy.readiness import deploy_releases
 from deploy.release_files import read_release, read_release_file, write_release
 from deploy.workspace import Running, Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from router.credentials import NOTHING
 from services.codec import release_to_proto
 from services.controller_driver import ControllerDriver
 from shards.errors import Conflict, InvalidInput, NotFound, Refused
@@ -261,7 +262,7 @@ def test_up_brings_back_nothing_that_operators_left(cluster: Operated) -> None:
 
     def up(version: str, **changes: object) -> dict[str, str]:
         write_release(workspace, read_release_file(Path(cluster.release(version, **changes))))
-        asyncio.run(deploy_releases(cluster.address, workspace, said.append, None))
+        asyncio.run(deploy_releases(cluster.address, workspace, said.append, NOTHING))
         return cluster.roles()
 
     assert up("r1") == {"live": "r1"}

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from router.credentials import NOTHING, Credentials
+from services.access import AccessRules
 from services.shard_config import ShardConfig
 from services.shard_record import HeldBundle, ShardRecord, write_record
 from services.shard_server import ShardServer
@@ -39,23 +41,38 @@ class Models:
         holders = {str(model): list(addresses) for model in self.release.models()}
         return placed([self.release], holders, addresses)
 
-    async def ready(self, address: str) -> None:
+    async def ready(self, address: str, credentials: Credentials = NOTHING) -> None:
         """Return when the shard serves every bundle."""
-        async with connect(address) as client:
+        async with connect(address, credentials) as client:
             await client.wait_for(dict.fromkeys(self.release.models(), ReplicaState.READY))
 
 
 @asynccontextmanager
 async def real_shards(
-    models: Models, folder: Path, shard_ids: Iterable[str], telemetry: Telemetry = SILENT
+    models: Models,
+    folder: Path,
+    shard_ids: Iterable[str],
+    telemetry: Telemetry = SILENT,
+    *,
+    access: AccessRules | None = None,
+    access_path: str = "",
+    tls_path: str = "",
+    credentials: Credentials = NOTHING,
 ) -> AsyncIterator[dict[str, str]]:
     """Run shards that hold everything in this process; gives the address of each by its id."""
     async with AsyncExitStack() as stack:
         addresses = {}
         for shard_id in shard_ids:
-            config = models.recorded(ShardConfig(shard_id=shard_id, state_dir=folder, telemetry=telemetry))
-            server = await stack.enter_async_context(ShardServer(config))
-            await models.ready(server.address)
+            config = ShardConfig(
+                shard_id=shard_id,
+                state_dir=folder,
+                telemetry=telemetry,
+                access=access,
+                access_path=access_path,
+                tls_path=tls_path,
+            )
+            server = await stack.enter_async_context(ShardServer(models.recorded(config)))
+            await models.ready(server.address, credentials)
             addresses[shard_id] = server.address
         yield addresses
 

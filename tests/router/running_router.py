@@ -10,9 +10,10 @@ from router.placement_cache import write_cache
 from router.router_config import RouterConfig
 from router.router_server import Router
 from router.shard_calls import CallSettings
-from services.access import AccessRules
+from services.followed_rules import RulesSource
 from services.redis_settings import RedisSettings
 from services.telemetry_settings import ROUTER, ProcessTelemetry
+from services.tls import TlsFiles
 from services.user_store_settings import UserStoreSettings
 from shards.placement import Assignment, Placement
 from shards.release import ModelVersion, Release, Stage
@@ -48,12 +49,15 @@ async def running(
     max_in_flight: int = 256,
     max_recordings: int = 64,
     default_deadline_s: float = 5.0,
-    access: AccessRules | None = None,
+    access: RulesSource | None = None,
     telemetry: ProcessTelemetry = UNSEEN,
     bundle_root: Path | None = None,
     calls: CallSettings = shard_calls.DEFAULTS,
     outcomes: OutcomeSettings = OutcomeSettings(),  # noqa: B008 (frozen)
     outcomes_dir: Path | None = None,
+    tls: TlsFiles | None = None,
+    mutual_tls: bool = True,
+    shard_token: str | None = None,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
     config = RouterConfig(
@@ -69,6 +73,9 @@ async def running(
         bundle_root=bundle_root,
         outcomes=outcomes,
         outcomes_dir=outcomes_dir,
+        tls=tls,
+        mutual_tls=mutual_tls,
+        shard_token=shard_token,
     )
     assert config.cache_path is not None
     await write_cache(config.cache_path, placement)

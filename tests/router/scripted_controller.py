@@ -11,7 +11,7 @@ import grpc.aio
 
 from protos.headrace.v1 import cluster_service_pb2
 from services import chassis
-from services.access import AccessRules
+from services.followed_rules import RulesSource
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,7 +27,7 @@ class ScriptedController:
         self,
         *published: cluster_service_pb2.Placement,
         address: str = "127.0.0.1:0",
-        access: AccessRules | None = None,
+        access: RulesSource | None = None,
     ) -> None:
         self.address = address
         self.known_generations: list[int] = []

@@ -9,17 +9,17 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from router.bearer import bearer
 from router.client import Event, HeadraceClient, RecordError, RecordResult, SearchError
 from router.router_config import RouterConfig
 from router.router_server import Router
 from router.stage_client import PRE_RANK, RANK, RETRIEVE
+from services.bearer import bearer
 from services.codec import placement_to_proto
 from tests.router.bad_requests import items, pre_rank, rank, retrieve
 from tests.router.real_shards import Models, real_shards
 from tests.router.running_router import running
 from tests.router.scripted_controller import ScriptedController
-from tests.services.callers import RULES, showing
+from tests.services.callers import access, showing
 from tests.shards.bundles import SURFACE
 
 NO_TOKENS = [None, "", "wrong-token"]
@@ -38,7 +38,7 @@ def test_searches_ask_for_the_role_search(models: Models, tmp_path: Path) -> Non
     async def main() -> None:
         async with (
             real_shards(models, tmp_path, ["s1"]) as addresses,
-            running(models.placed_on(addresses), tmp_path, access=RULES) as router,
+            running(models.placed_on(addresses), tmp_path, access=access) as router,
         ):
             for token in NO_TOKENS:
                 assert (await refusal(router.address, token)).code is UNKNOWN
@@ -64,7 +64,7 @@ def test_events_ask_for_the_role_events(models: Models, tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             real_shards(models, tmp_path, ["s1"]) as addresses,
-            running(models.placed_on(addresses), tmp_path, access=RULES) as router,
+            running(models.placed_on(addresses), tmp_path, access=access) as router,
         ):
             refused = [(None, UNKNOWN), ("wrong-token", UNKNOWN)]
             refused += [(f"{role}-token", DENIED) for role in ("search", "operator", "internal")]
@@ -89,7 +89,7 @@ def test_stage_proxies_ask_for_the_role_search(models: Models, tmp_path: Path) -
     async def main() -> None:
         async with (
             real_shards(models, tmp_path, ["s1"]) as addresses,
-            running(models.placed_on(addresses), tmp_path, access=RULES) as router,
+            running(models.placed_on(addresses), tmp_path, access=access) as router,
             grpc.aio.insecure_channel(router.address) as channel,
         ):
             for path, request in calls:
@@ -121,7 +121,7 @@ def test_without_rules_nobody_is_asked_for_a_token(models: Models, tmp_path: Pat
 def test_a_router_shows_its_token_to_the_controller(models: Models) -> None:
     async def main() -> None:
         placement = placement_to_proto(models.placed_on({}))
-        async with ScriptedController(placement, access=RULES) as controller:
+        async with ScriptedController(placement, access=access) as controller:
             config = RouterConfig(
                 controller=controller.address, grace_s=0.0, controller_token="internal-token"
             )

@@ -193,11 +193,10 @@ def test_the_last_report_is_sent_when_the_router_stops() -> None:
 
 def test_reports_need_the_role_of_the_clusters_own() -> None:
     async def main() -> None:
-        access = AccessRules(
-            callers=(Caller(name="router", token_sha256=digest("secret"), roles=(Role.INTERNAL,)),)
-        )
+        router = Caller(name="router", token_sha256=digest("secret"), roles=(Role.INTERNAL,))
+        rules = AccessRules(callers=(router,))
         report = ShadowReport(surface="gifts", version="2", searches=1)
-        async with ScriptedController(access=access) as controller:
+        async with ScriptedController(access=lambda: rules) as controller:
             for token, heard in ((None, 0), ("secret", 1)):
                 reporter = ShadowReporter(controller.address, token, interval_s=60.0)
                 reporter.add(report)

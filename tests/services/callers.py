@@ -9,6 +9,11 @@ RULES = AccessRules(
 )
 
 
+def access() -> AccessRules:
+    """Return the rules, as a source of them that never changes."""
+    return RULES
+
+
 def showing(token: str | None) -> tuple[tuple[str, str], ...]:
     """Return the metadata of a call with this token, or without one."""
     return () if token is None else (("authorization", f"Bearer {token}"),)

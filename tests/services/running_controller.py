@@ -15,11 +15,11 @@ from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
 from services import chassis, cluster_servicer
-from services.access import AccessRules
 from services.bundle_catalogue import BundleCatalogue
 from services.codec import placement_from_proto, release_to_proto
 from services.codec.changes import policy_to_proto
 from services.controller_driver import ControllerDriver, DriverConfig
+from services.followed_rules import RulesSource
 from services.placement_store import FilePlacementStore
 from services.shard_host import ShardHost
 from shards.changes import ModelPolicy
@@ -81,7 +81,7 @@ async def running_controller(
     root: Path,
     host: ShardHost,
     shard_ids: tuple[str, ...] = SHARDS,
-    access: AccessRules | None = None,
+    access: RulesSource | None = None,
     *,
     limits: Limits = _LIMITS,
     shard_capacity_bytes: int = 2**30,

@@ -10,13 +10,16 @@ from typing import Any
 
 import grpc
 
+from deploy.caller_channel import caller_channel
 from protos.headrace.v1 import shard_service_pb2 as pb
 from protos.headrace.v1.cascade_service_pb2_grpc import CascadeServiceStub
 from protos.headrace.v1.pre_ranking_service_pb2_grpc import PreRankingServiceStub
 from protos.headrace.v1.ranking_service_pb2_grpc import RankingServiceStub
 from protos.headrace.v1.retrieval_service_pb2_grpc import RetrievalServiceStub
 from protos.headrace.v1.shard_service_pb2_grpc import ShardServiceStub
-from services import chassis, codec, status
+from router.credentials import NOTHING, Credentials
+from services import codec, status
+from services.tls import Party
 from shards.cascade import CascadeCall
 from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
@@ -124,7 +127,7 @@ async def _ours(call: Any) -> Any:
 
 
 @asynccontextmanager
-async def connect(address: str) -> AsyncIterator[ShardClient]:
+async def connect(address: str, credentials: Credentials = NOTHING) -> AsyncIterator[ShardClient]:
     """Give a client of the shard at this address."""
-    async with grpc.aio.insecure_channel(address, options=chassis.channel_options()) as channel:
+    async with caller_channel(address, credentials, Party.SHARD) as channel:
         yield ShardClient(channel)

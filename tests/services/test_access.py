@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from protos.headrace.v1 import (
     search_service_pb2,
     shard_service_pb2,
 )
-from services.access import AccessRules, Caller, Role, authorise, digest, read_rules, roles_for
+from services.access import AccessRules, Caller, Role, Shown, authorise, digest, read_rules, roles_for
 from shards.errors import InvalidInput, PermissionDenied, Unauthenticated
 from tests.services.callers import RULES
 
@@ -67,8 +68,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_caller_in_the_role_passes_by_name() -> None:
-    assert authorise(RULES, "Bearer search-token", (Role.SEARCH,)) == "search"
-    assert authorise(RULES, "bearer  operator-token", (Role.INTERNAL, Role.OPERATOR)) == "operator"
+    assert authorise(RULES, Shown("Bearer search-token"), (Role.SEARCH,)).name == "search"
+    required = (Role.INTERNAL, Role.OPERATOR)
+    assert authorise(RULES, Shown("bearer  operator-token"), required).name == "operator"
+
+
+def test_a_caller_is_known_by_its_certificate_unless_it_shows_a_token() -> None:
+    rules = RULES.with_callers(Caller(name="web", certificate="web.example", roles=(Role.SEARCH,)))
+    names = ("10.0.0.1", "web.example")
+    assert authorise(rules, Shown(certificate_names=names), (Role.SEARCH,)).name == "web"
+    assert authorise(rules, Shown("Bearer search-token", names), (Role.SEARCH,)).name == "search"
+    with pytest.raises(Unauthenticated, match="token is not known"):
+        authorise(rules, Shown("Bearer other", names), (Role.SEARCH,))
+    with pytest.raises(Unauthenticated, match=r"nobody by the certificate of 'other\.example'"):
+        authorise(rules, Shown(certificate_names=("other.example",)), (Role.SEARCH,))
+    with pytest.raises(PermissionDenied, match="caller 'web' lacks the role 'operator'"):
+        authorise(rules, Shown(certificate_names=names), (Role.OPERATOR,))
 
 
 @pytest.mark.parametrize(
@@ -89,26 +104,27 @@ def test_a_caller_in_the_role_passes_by_name() -> None:
 )
 def test_without_a_known_token_nobody_passes_and_none_is_repeated(header: str | None, problem: str) -> None:
     with pytest.raises(Unauthenticated, match=problem) as caught:
-        authorise(RULES, header, (Role.SEARCH,))
+        authorise(RULES, Shown(header), (Role.SEARCH,))
     assert "search-toke" not in str(caught.value)
 
 
 def test_the_missing_role_is_named() -> None:
     with pytest.raises(PermissionDenied, match="caller 'search' lacks the role 'operator' or 'internal'"):
-        authorise(RULES, "Bearer search-token", (Role.OPERATOR, Role.INTERNAL))
+        authorise(RULES, Shown("Bearer search-token"), (Role.OPERATOR, Role.INTERNAL))
 
 
 def test_what_no_role_opens_is_closed() -> None:
     assert roles_for("/other.v1.Service/Method") == ()
     with pytest.raises(PermissionDenied):
-        authorise(RULES, "Bearer operator-token", ())
+        authorise(RULES, Shown("Bearer operator-token"), ())
 
 
 def test_one_more_caller_must_have_a_name_of_its_own() -> None:
-    rules = RULES.with_caller("router", "secret", Role.INTERNAL)
-    assert authorise(rules, "Bearer secret", (Role.INTERNAL,)) == "router"
+    router = Caller(name="router", token_sha256=digest("secret"), roles=(Role.INTERNAL,))
+    rules = RULES.with_callers(router)
+    assert authorise(rules, Shown("Bearer secret"), (Role.INTERNAL,)) is router
     with pytest.raises(ValueError, match="'router' is there twice"):
-        rules.with_caller("router", "other", Role.INTERNAL)
+        rules.with_callers(replace(router, token_sha256=digest("other")))
 
 
 def test_every_method_of_the_contract_has_roles() -> None:

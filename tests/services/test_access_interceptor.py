@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
-from tests.services.callers import RULES, showing
+from tests.services.callers import access, showing
 from tests.services.in_process_shards import in_process_shards
 from tests.services.running_controller import RunningController, running_controller
 
@@ -28,7 +28,7 @@ def check(root: Path, main: Callable[[RunningController], Awaitable[None]]) -> N
         (root / "models").mkdir()
         async with (
             in_process_shards(root / "state") as shards,
-            running_controller(root, shards, access=RULES) as controller,
+            running_controller(root, shards, access=access) as controller,
         ):
             await main(controller)
 
@@ -107,17 +107,27 @@ def test_two_tokens_are_none(tmp_path: Path) -> None:
     check(tmp_path, main)
 
 
-def test_health_reflection_and_channelz_are_everybodys(tmp_path: Path) -> None:
+def test_health_is_everybodys_and_reflection_and_channelz_are_operators(tmp_path: Path) -> None:
     async def main(controller: RunningController) -> None:
         async with grpc.aio.insecure_channel(controller.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-                iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10
-            )
-            assert [answer async for answer in call]
-            servers = channelz_pb2_grpc.ChannelzStub(channel)
-            assert (await servers.GetServers(channelz_pb2.GetServersRequest(), timeout=10)).server
+            for token, outcome_of in (
+                (None, UNKNOWN),
+                ("search-token", DENIED),
+                ("operator-token", ANSWERED),
+            ):
+                call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                    iter([reflection_pb2.ServerReflectionRequest(list_services="")]),
+                    timeout=10,
+                    metadata=showing(token),
+                )
+                assert await outcome(first(call)) == outcome_of
+                servers = channelz_pb2_grpc.ChannelzStub(channel)
+                asked = servers.GetServers(
+                    channelz_pb2.GetServersRequest(), timeout=10, metadata=showing(token)
+                )
+                assert await outcome(asked) == outcome_of
 
     check(tmp_path, main)

@@ -1,0 +1,156 @@
+"""`headrace up` with certificates and rules of access, from end to end: real processes and a real Ray."""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+
+from deploy.caller_channel import caller_channel
+from deploy.settings import PROJECT_ROOT
+from deploy.workspace import Workspace
+from protos.headrace.v1 import cluster_service_pb2 as pb
+from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
+from router.client import HeadraceClient, SearchError
+from router.credentials import Credentials
+from services.access import digest
+from services.tls import Party
+from shards.errors import HeadraceError, Unauthenticated
+from tests.deploy.running_cluster import RunningCluster, headrace, make_workspace, running_cluster, wait_until
+from tests.services import certified
+from tests.services.shard_client import connect
+from tests.shards.bundles import SURFACE
+
+pytestmark = pytest.mark.cluster
+
+WEB_TOKEN, NEXT_TOKEN = "web-token-1a2b3c4d5e", "next-token-6f7a8b9c0d"
+
+
+class Secured(NamedTuple):
+    """A cluster with certificates, and the file that says who may call it."""
+
+    cluster: RunningCluster
+    access_path: Path
+
+
+def write_rules(path: Path, web_token: str) -> None:
+    callers = [
+        {"name": "web", "token_sha256": digest(web_token), "roles": ["search"]},
+        {"name": "oncall", "certificate": Party.OPERATOR.value, "roles": ["operator", "search"]},
+    ]
+    path.write_text(json.dumps({"callers": callers}))
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    root = tmp_path_factory.mktemp("secured")
+    access = root / "access.json"
+    write_rules(access, WEB_TOKEN)
+    workspace = make_workspace(root / "w")
+    options = ("--tls", str(certified.folder()), "--access", str(access), "--routers", "1", "--shards", "1")
+    with running_cluster(workspace, *options) as cluster:
+        yield Secured(cluster, access)
+
+
+def command(workspace: Workspace, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        headrace(*arguments, "--workspace", str(workspace.root)),
+        cwd=PROJECT_ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def code_of(cluster: RunningCluster, token: str | None, party: Party) -> grpc.StatusCode | None:
+    """Return what a search is refused with, None for one that is answered."""
+
+    async def searched() -> grpc.StatusCode | None:
+        files = certified.files(party)
+        async with HeadraceClient(cluster.router, token, tls=files, timeout_s=20.0) as client:
+            try:
+                assert (await client.search(SURFACE, "red mug")).items
+            except SearchError as error:
+                return error.code
+            return None
+
+    return asyncio.run(searched())
+
+
+def shard_addresses(cluster: RunningCluster) -> list[str]:
+    """Return where shards are, which only the cluster's own and operators are told."""
+    files = certified.files(Party.OPERATOR)
+
+    async def asked() -> list[str]:
+        async with caller_channel(cluster.controller, Credentials(tls=files), Party.CONTROLLER) as channel:
+            stub = ClusterServiceStub(channel)
+            return [s.address for s in (await stub.ListShards(pb.ListShardsRequest(), timeout=20)).shards]
+
+    return asyncio.run(asked())
+
+
+def test_commands_show_certificates_and_tokens(secured: Secured) -> None:
+    workspace, folder = secured.cluster.workspace, str(certified.folder())
+    shown = command(workspace, "status", HEADRACE_TLS=folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "shard-0" in shown.stdout
+    found = command(workspace, "search", "red mug", HEADRACE_TLS=folder)
+    assert found.returncode == 0, found.stderr
+    refused = command(workspace, "status", HEADRACE_TLS=folder, HEADRACE_TLS_IDENTITY="client")
+    assert "nobody by the certificate of 'client.headrace'" in refused.stderr
+    assert command(workspace, "status").returncode == 1
+
+
+def test_routers_and_shards_turn_wrong_callers_away(secured: Secured) -> None:
+    cluster = secured.cluster
+    assert code_of(cluster, WEB_TOKEN, Party.CLIENT) is None
+    assert code_of(cluster, None, Party.OPERATOR) is None
+    assert code_of(cluster, None, Party.CLIENT) is grpc.StatusCode.UNAUTHENTICATED
+    assert code_of(cluster, "guess", Party.CLIENT) is grpc.StatusCode.UNAUTHENTICATED
+    addresses = shard_addresses(cluster)
+    assert addresses
+
+    async def called(credentials: Credentials) -> None:
+        async with connect(addresses[0], credentials) as client:
+            await client.shard()
+
+    asyncio.run(called(Credentials(tls=certified.files(Party.CONTROLLER))))
+    for party, token in ((Party.OPERATOR, None), (Party.CLIENT, WEB_TOKEN)):
+        with pytest.raises(Unauthenticated):
+            asyncio.run(called(Credentials(token=token, tls=certified.files(party))))
+    with pytest.raises(HeadraceError):
+        asyncio.run(called(Credentials()))
+
+
+def test_a_token_is_replaced_while_the_cluster_runs(secured: Secured) -> None:
+    write_rules(secured.access_path, NEXT_TOKEN)
+    wait_until(lambda: code_of(secured.cluster, NEXT_TOKEN, Party.CLIENT) is None, within_s=30)
+    assert code_of(secured.cluster, WEB_TOKEN, Party.CLIENT) is grpc.StatusCode.UNAUTHENTICATED
+    secured.access_path.write_text('{"callers": []}')
+    log = secured.cluster.workspace.logs_dir / "router-0.log"
+
+    def told() -> bool:
+        assert code_of(secured.cluster, NEXT_TOKEN, Party.CLIENT) is None
+        return "the rules of access from before stay in force" in log.read_text()
+
+    wait_until(told, within_s=30)
+
+
+def test_nothing_that_was_written_holds_a_secret(secured: Secured) -> None:
+    workspace = secured.cluster.workspace
+    kept = [path for path in workspace.state_dir.glob("*-token") if path.is_file()]
+    assert len(kept) >= 4
+    secrets = [WEB_TOKEN, NEXT_TOKEN, *(path.read_text() for path in kept)]
+    written = [p for p in workspace.root.rglob("*") if p.is_file() and p not in kept]
+    assert workspace.logs_dir / "router-0.log" in written
+    key = (certified.folder() / "router-key.pem").read_text().splitlines()[1]
+    for path in written:
+        content = path.read_bytes()
+        assert not [secret for secret in (*secrets, key) if secret.encode() in content], path

@@ -1,0 +1,173 @@
+"""Routers and shards that ask who calls, over real connections: a search passes, wrong callers do not."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+
+from router.client import HeadraceClient, SearchError, TlsFiles
+from router.credentials import NOTHING, Credentials
+from services.access import AccessRules, Caller, Role, digest
+from services.followed_rules import RulesSource
+from services.shard_access import SHARD_CALLER, cluster_callers
+from services.tls import Party
+from shards.errors import HeadraceError, Unauthenticated, Unavailable
+from tests.router.real_shards import Models, real_shards
+from tests.router.running_router import running
+from tests.services import certified
+from tests.services.shard_client import connect
+from tests.shards.bundles import SURFACE
+
+SHARD_TOKEN = "shard-token"
+INTERNAL = AccessRules(callers=cluster_callers(digest(SHARD_TOKEN), (), certificates=False))
+CERTIFIED = AccessRules(callers=cluster_callers("", (), certificates=True))
+
+
+def callers_by_certificate() -> AccessRules:
+    roles = {Party.CLIENT: Role.SEARCH, Party.OPERATOR: Role.OPERATOR}
+    return AccessRules(
+        callers=tuple(
+            Caller(name=party.word, certificate=party.value, roles=(role,)) for party, role in roles.items()
+        )
+    )
+
+
+def showing(party: Party) -> Credentials:
+    return Credentials(tls=certified.files(party))
+
+
+async def refused(address: str, credentials: Credentials) -> list[type[HeadraceError]]:
+    """Return what each kind of call of a shard is refused with."""
+    kinds = []
+    async with connect(address, credentials) as client:
+        for call in (client.shard(), client.drain()):
+            with pytest.raises(HeadraceError) as caught:
+                await call
+            kinds.append(type(caught.value))
+    return kinds
+
+
+async def search(address: str, token: str | None = None, tls: TlsFiles | None = None) -> object:
+    """Return whether a search was answered whole, or the code that it was refused with."""
+    async with HeadraceClient(address, token, tls=tls, timeout_s=5.0, max_attempts=1) as client:
+        try:
+            return (await client.search(SURFACE, "red mug")).complete
+        except SearchError as error:
+            return error.code
+
+
+def test_a_search_over_mutual_tls_and_callers_by_their_certificates(models: Models, tmp_path: Path) -> None:
+    async def main() -> None:
+        tls_path = str(certified.folder())
+        router_only = showing(Party.ROUTER)
+        async with (
+            real_shards(
+                models, tmp_path, ["s1"], access=CERTIFIED, tls_path=tls_path, credentials=router_only
+            ) as shards,
+            running(
+                models.placed_on(shards),
+                tmp_path,
+                tls=certified.files(Party.ROUTER),
+                access=callers_by_certificate,
+            ) as router,
+        ):
+            assert await search(router.address, tls=certified.files(Party.CLIENT)) is True
+            denied = await search(router.address, tls=certified.files(Party.OPERATOR))
+            assert denied is grpc.StatusCode.PERMISSION_DENIED
+            unknown = await search(router.address, tls=certified.files(Party.SHARD))
+            assert unknown is grpc.StatusCode.UNAUTHENTICATED
+            assert await search(router.address) is grpc.StatusCode.UNAVAILABLE
+            stranger = certified.files(Party.CLIENT, "strangers")
+            assert await search(router.address, tls=stranger) is grpc.StatusCode.UNAVAILABLE
+
+            for party in (Party.CLIENT, Party.OPERATOR, Party.SHARD):
+                assert await refused(shards["s1"], showing(party)) == [Unauthenticated] * 2
+            assert await refused(shards["s1"], NOTHING) == [Unavailable] * 2
+            async with connect(shards["s1"], showing(Party.CONTROLLER)) as controller:
+                assert (await controller.shard()).shard_id == "s1"
+
+    asyncio.run(main())
+
+
+def test_shards_answer_the_clusters_token_and_no_other(models: Models, tmp_path: Path) -> None:
+    async def main() -> None:
+        shown = Credentials(token=SHARD_TOKEN)
+        async with real_shards(models, tmp_path, ["s1"], access=INTERNAL, credentials=shown) as shards:
+            placement = models.placed_on(shards)
+            async with running(placement, tmp_path, shard_token=SHARD_TOKEN) as router:
+                assert await search(router.address) is True
+            async with running(placement, tmp_path) as stranger:
+                assert await search(stranger.address) is not True
+            assert await refused(shards["s1"], NOTHING) == [Unauthenticated] * 2
+            assert await refused(shards["s1"], Credentials(token="other")) == [Unauthenticated] * 2
+
+    asyncio.run(main())
+
+
+def test_a_shard_follows_the_operators_file_and_lets_nobody_else_in(models: Models, tmp_path: Path) -> None:
+    path = tmp_path / "access.json"
+
+    def write(**tokens: str) -> RulesSource:
+        callers = [
+            {"name": f"router-{role}", "token_sha256": digest(token), "roles": [role]}
+            for role, token in tokens.items()
+        ]
+        path.write_text(json.dumps({"callers": callers}))
+        return lambda: INTERNAL
+
+    async def main() -> None:
+        write(internal="first")
+        async with real_shards(
+            models,
+            tmp_path,
+            ["s1"],
+            access=INTERNAL,
+            access_path=str(path),
+            credentials=Credentials(token="first"),
+        ) as shards:
+            write(internal="second", operator="boss")
+            async with connect(shards["s1"], Credentials(token="second")) as client, asyncio.timeout(10):
+                while True:
+                    try:
+                        assert (await client.shard()).shard_id == "s1"
+                        break
+                    except Unauthenticated:
+                        await asyncio.sleep(0.05)
+            assert await refused(shards["s1"], Credentials(token="first")) == [Unauthenticated] * 2
+            assert await refused(shards["s1"], Credentials(token="boss")) == [Unauthenticated] * 2
+            async with connect(shards["s1"], Credentials(token=SHARD_TOKEN)) as own:
+                assert (await own.shard()).shard_id == "s1"
+
+    asyncio.run(main())
+
+
+def test_without_mutual_tls_a_token_over_an_encrypted_line_is_enough(models: Models, tmp_path: Path) -> None:
+    rules = AccessRules(callers=(Caller(name="web", token_sha256=digest("web-token"), roles=(Role.SEARCH,)),))
+
+    async def main() -> None:
+        nameless = TlsFiles(ca_path=certified.files(Party.CLIENT).ca_path)
+        async with (
+            real_shards(models, tmp_path, ["s1"]) as shards,
+            running(
+                models.placed_on({}),
+                tmp_path,
+                tls=certified.files(Party.ROUTER),
+                mutual_tls=False,
+                access=lambda: rules,
+            ) as router,
+        ):
+            assert shards
+            found = await search(router.address, "web-token", nameless)
+            assert found is grpc.StatusCode.UNAVAILABLE, "let in, but no shard holds anything"
+            assert await search(router.address, "other", nameless) is grpc.StatusCode.UNAUTHENTICATED
+            assert await search(router.address, None, nameless) is grpc.StatusCode.UNAUTHENTICATED
+
+    asyncio.run(main())
+
+
+def test_the_clusters_names_are_its_own() -> None:
+    caller = Caller(name=SHARD_CALLER, token_sha256=digest("x"), roles=(Role.INTERNAL,))
+    with pytest.raises(ValueError, match="'shard' is there twice"):
+        AccessRules(callers=cluster_callers(digest(SHARD_TOKEN), (caller,), certificates=False))
