@@ -17,6 +17,7 @@ from deploy.console.rendering import render
 from deploy.console.visits import Visitor, same_secret
 from deploy.operation_watch import HasOperation
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from router.credentials import Credentials
 
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub

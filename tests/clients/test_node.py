@@ -91,7 +91,7 @@ def test_finds_services_by_reflection_searches_and_records(
 def test_shows_its_token(programs: Path, tmp_path: Path) -> None:
     async def main() -> None:
         rules = AccessRules(callers=(Caller(name="web", token_sha256=digest("word"), roles=(Role.EVENTS,)),))
-        async with running(placed([LIVE], {}, {}), tmp_path, access=rules) as router:
+        async with running(placed([LIVE], {}, {}), tmp_path, access=lambda: rules) as router:
             event = [router.address, "u1", "item-001", "click", "event-1"]
             code, refused = await told(programs / "record.mjs", *event)
             assert (code, refused["code"]) == (1, grpc.StatusCode.UNAUTHENTICATED.value[0])

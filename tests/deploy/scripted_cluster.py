@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from services import chassis
-from services.access import AccessRules
+from services.followed_rules import RulesSource
 from tests.deploy.background import in_background
 
 SERVICE = "headrace.v1.ClusterService"
@@ -60,7 +60,7 @@ class ScriptedCluster:
 
 
 @asynccontextmanager
-async def _serving(access: AccessRules | None) -> AsyncIterator[ScriptedCluster]:
+async def _serving(access: RulesSource | None) -> AsyncIterator[ScriptedCluster]:
     cluster = ScriptedCluster()
 
     def register(server: grpc.aio.Server) -> None:
@@ -76,6 +76,6 @@ async def _serving(access: AccessRules | None) -> AsyncIterator[ScriptedCluster]
         yield cluster
 
 
-def scripted_cluster(access: AccessRules | None = None) -> AbstractContextManager[ScriptedCluster]:
+def scripted_cluster(access: RulesSource | None = None) -> AbstractContextManager[ScriptedCluster]:
     """Serve a scripted cluster in the background, to whom the rules allow it where there are any."""
     return in_background(_serving(access))

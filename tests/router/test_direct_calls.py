@@ -216,8 +216,8 @@ def test_who_may_not_watch_the_placement_asks_the_router(tmp_path: Path) -> None
         rules = AccessRules(callers=(Caller(name="web", token_sha256=digest("word"), roles=(Role.SEARCH,)),))
         async with (
             ScriptedShard("s2", dict(ALL)) as shard,
-            ScriptedController(access=rules) as controller,
-            running(known_to_routers(shard), tmp_path, access=rules) as router,
+            ScriptedController(access=lambda: rules) as controller,
+            running(known_to_routers(shard), tmp_path, access=lambda: rules) as router,
             HeadraceClient(router.address, "word", controller=controller.address, timeout_s=10.0) as client,
         ):
             return await client.retrieve("tower", SEARCH, k=1)

@@ -1,6 +1,5 @@
 """Logging in with a token of the cluster, and out."""
 
-from router.bearer import bearer
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -8,6 +7,7 @@ from starlette.routing import Route
 from deploy.console.changes import form_of, refused
 from deploy.console.problems import Problem
 from deploy.console.rendering import cookie_name, keep_cookie, render
+from services.bearer import bearer
 
 
 async def _form(request: Request) -> Response:

@@ -10,7 +10,7 @@ import grpc.aio
 from protos.headrace.v1 import search_service_pb2 as pb
 from protos.headrace.v1 import types_pb2
 from services import chassis
-from services.access import AccessRules
+from services.followed_rules import RulesSource
 from tests.deploy.background import in_background
 
 SERVICE = "headrace.v1.SearchService"
@@ -85,7 +85,7 @@ class ScriptedRouter:
 
 
 @asynccontextmanager
-async def _serving(access: AccessRules | None) -> AsyncIterator[ScriptedRouter]:
+async def _serving(access: RulesSource | None) -> AsyncIterator[ScriptedRouter]:
     router = ScriptedRouter()
 
     def register(server: grpc.aio.Server) -> None:
@@ -105,6 +105,6 @@ async def _serving(access: AccessRules | None) -> AsyncIterator[ScriptedRouter]:
         yield router
 
 
-def scripted_router(access: AccessRules | None = None) -> AbstractContextManager[ScriptedRouter]:
+def scripted_router(access: RulesSource | None = None) -> AbstractContextManager[ScriptedRouter]:
     """Serve a scripted router in the background."""
     return in_background(_serving(access))

@@ -12,6 +12,7 @@ from deploy.controller_client import TIMEOUT_S, asked
 from deploy.release_files import read_release
 from deploy.settings import PROJECT_ROOT
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from router.credentials import NOTHING
 from services.codec import release_to_proto
 from tests.deploy.console.browser import Browser, Keys, browsing
 from tests.deploy.running_cluster import (
@@ -49,7 +50,7 @@ def holder_of(cluster: RunningCluster, model: str) -> str:
 
     async def listed() -> pb.ListModelsResponse:
         request = pb.ListModelsRequest()
-        return await asked(cluster.controller, None, lambda s: s.ListModels(request, timeout=TIMEOUT_S))
+        return await asked(cluster.controller, NOTHING, lambda s: s.ListModels(request, timeout=TIMEOUT_S))
 
     found = next(m for m in asyncio.run(listed()).models if m.model.model == model)
     return found.shard_ids[0]

@@ -9,7 +9,7 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from shards.errors import InvalidInput
 from tests.deploy.console.test_pages import RUNNING
 from tests.deploy.console.visit import visiting
-from tests.services.callers import RULES
+from tests.services.callers import access
 
 
 def test_without_operate_an_open_cluster_is_only_looked_at() -> None:
@@ -25,7 +25,7 @@ def test_without_operate_an_open_cluster_is_only_looked_at() -> None:
 
 
 def test_the_role_of_the_token_decides_on_a_cluster_with_rules() -> None:
-    with visiting(access=RULES) as visit:
+    with visiting(access=access) as visit:
         visit.cluster.states = [RUNNING]
         assert "no token came with the call" in visit.page("/shards", 401)
         assert visit.send("/login", token="search-token").headers["location"] == "/shards"
@@ -42,7 +42,7 @@ def test_the_role_of_the_token_decides_on_a_cluster_with_rules() -> None:
 
 
 def test_the_cookie_holds_no_token_and_changes_with_a_login() -> None:
-    with visiting(access=RULES) as visit:
+    with visiting(access=access) as visit:
         first = visit.browser.get("/login").headers["set-cookie"]
         assert "HttpOnly" in first
         assert "SameSite=strict" in first

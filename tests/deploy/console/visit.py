@@ -13,8 +13,8 @@ from deploy.console.app import console
 from deploy.console.console_settings import ConsoleSettings
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from protos.headrace.v1 import shard_service_pb2, types_pb2
-from services.access import AccessRules
 from services.codec import release_to_proto
+from services.followed_rules import RulesSource
 from tests.deploy.console.scripted_router import ScriptedRouter, scripted_router
 from tests.deploy.scripted_cluster import ScriptedCluster, scripted_cluster
 from tests.shards.bundles import RELEASE
@@ -47,7 +47,7 @@ class Visit:
 
 @contextmanager
 def visiting(
-    *, operate: bool = False, access: AccessRules | None = None, workspace: Path | None = None
+    *, operate: bool = False, access: RulesSource | None = None, workspace: Path | None = None
 ) -> Iterator[Visit]:
     """Look at a cluster of two shards, one surface and no operations."""
     with scripted_cluster(access) as cluster, scripted_router(access) as router:
