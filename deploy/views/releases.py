@@ -15,9 +15,8 @@ def releases_table(surfaces: Iterable[pb.SurfaceReleases]) -> Table:
     table = new_table("Releases", *headings, numeric=("share",), long=("pins",))
     for surface in surfaces:
         for role, share, release in roles_of(surface):
-            table.add_row(
-                surface.surface, state_text(role), share, release.version, pins_of(surface, release)
-            )
+            pins = ", ".join(pins_of(surface, release))
+            table.add_row(surface.surface, state_text(role), share, release.version, pins)
     return table
 
 
@@ -35,15 +34,15 @@ def roles_of(surface: pb.SurfaceReleases) -> Iterator[tuple[str, str, pb.Release
         yield "previous", "", traffic.previous
 
 
-def pins_of(surface: pb.SurfaceReleases, release: pb.Release) -> str:
+def pins_of(surface: pb.SurfaceReleases, release: pb.Release) -> list[str]:
     """Return what a release pins; of one beside the live release only what differs from that."""
     pinned = _pinned(release)
     if release is surface.live:
-        return ", ".join(pinned)
+        return pinned
     live = _pinned(surface.live)
     others = [*(f"+ {name}" for name in pinned if name not in live)]
     others += [f"- {name}" for name in live if name not in pinned]
-    return ", ".join(others) or "as live"
+    return others or ["as live"]
 
 
 def _pinned(release: pb.Release) -> list[str]:

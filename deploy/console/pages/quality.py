@@ -44,6 +44,12 @@ def is_watched(models: Iterable[pb.Model]) -> bool:
     return any(held.replica.HasField("quality") for model in models for held in model.replicas)
 
 
+def note_watched(request: Request, models: Iterable[pb.Model]) -> None:
+    """Have the menu name this page from now on, where there is anything on it."""
+    if is_watched(models):
+        request.app.state.watched = True
+
+
 def recall_rows(models: Iterable[pb.Model]) -> list[RecallRow]:
     """Return the replicas whose answers were compared with exact ones, alarms first."""
     rows = []
@@ -112,6 +118,7 @@ async def _known(request: Request) -> dict[str, object]:
     )
     if isinstance(found, Problem):
         return {"problem": found, "recalls": [], "drifts": []}
+    note_watched(request, found.models)
     return {
         "problem": None,
         "recalls": recall_rows(found.models),

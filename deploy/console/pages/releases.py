@@ -34,7 +34,7 @@ class LoadedRelease:
     role: str
     share: str
     release: pb.Release
-    pins: str
+    pins: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

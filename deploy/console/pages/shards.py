@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from deploy.console.bars import Part, stacked
 from deploy.console.changes import Form, change, cluster_of, may_operate
-from deploy.console.pages.quality import is_watched
+from deploy.console.pages.quality import note_watched
 from deploy.console.problems import Problem, tried
 from deploy.console.rendering import fragment, render
 from deploy.controller_client import Overview, overview
@@ -116,8 +116,8 @@ def model_rows(models: Iterable[pb.Model], shards: Sequence[pb.Shard]) -> list[M
 
 async def _page(request: Request) -> Response:
     seen = await tried(cluster_of(request).ask(overview))
-    if not isinstance(seen, Problem) and is_watched(seen.models):
-        request.app.state.watched = True
+    if not isinstance(seen, Problem):
+        note_watched(request, seen.models)
     operates = not isinstance(seen, Problem) and await may_operate(request)
     status = seen.status if isinstance(seen, Problem) else 200
     return render(request, "shards.html", status=status, operates=operates, **_known(seen))
