@@ -26,7 +26,7 @@ from shards.release import ModelVersion
 from shards.search_context import SearchContext
 from shards.stages import Scorer
 from tests.bench.large_shop import RANKER_MODEL, LargeShop, write_scorers
-from tests.bench.ranker_blocks import BLOCKS
+from tests.bench.ranker_blocks import BLOCKS, with_block
 from tests.bench.result import Check, at_most, publish
 from tests.bench.spread import quantiles_ms
 from training.recipe import Recipe
@@ -46,13 +46,13 @@ class Block:
     events: int = 50
 
 
-DIN, SIM = "MMoE, DIN", "MMoE, SIM (hard), 5,000 events"
-SIM_SOFT = "MMoE, SIM (soft)"
+DIN, SIM = "DIN", "SIM (hard), 5,000 events"
+SIM_SOFT = "SIM (soft)"
 TIMED = {
     **{name: Block(changes=changes) for name, changes in BLOCKS.items() if name != SIM_SOFT},
     SIM: Block(changes={"history": "search"}, events=LONG),
     f"{SIM_SOFT}, 5,000 events": Block(changes={"history": "search", "search": "soft"}, events=LONG),
-    "MMoE, FiBiNET, a matrix for each pair": Block(
+    "FiBiNET, Hadamard, a matrix for each pair": Block(
         changes={"field_crosses": "both", "field_matrices": "pair"}
     ),
 }
@@ -99,7 +99,7 @@ def recipe_of(block: Block) -> Recipe:
     return replace(
         ONLINE_RETAIL,
         pre_ranker=None,
-        ranker=replace(ONLINE_RETAIL.ranker, model=replace(ONLINE_RETAIL.ranker.model, **block.changes)),
+        ranker=replace(ONLINE_RETAIL.ranker, model=with_block(ONLINE_RETAIL.ranker.model, block.changes)),
         features=replace(ONLINE_RETAIL.features, ranking=features + searched * hard),
     )
 

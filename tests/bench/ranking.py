@@ -1,8 +1,10 @@
 """Rankers beside LightGBM and logistic regression: `make bench-ranking` writes `build/bench/ranking.json`.
 
-All see the same candidates of the same split with the same features; figures are means over seeds on queries
-of the test split. Trees and regressions are fitted to all candidates, ours to samples of them, so that
-probabilities are calibrated alike before they are judged: by Platt's scaling on the held-out queries.
+All see the same candidates of the same queries with the same features: the newest `--queries` before the test
+train and stop, `--tested` of the test, evenly spread, judge; figures are means over seeds. Trees and
+regressions are fitted to all candidates, ours to samples of them, so that probabilities are calibrated alike
+before they are judged, as recipes do it: by a scale and a shift fitted to the queries held out. How far that
+holds is measured on those, each half calibrated by the other, and on the test, which is later.
 `--only MODEL` takes some; --quick takes 2,000 queries and one seed, to see that it runs.
 """
 
@@ -10,31 +12,35 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
 
 from deploy.folders import cache_dir
 from tests.bench.data_dir import data_dir
 from tests.bench.ranking_data import RankingData, ranking_data
-from tests.bench.ranking_models import Compared, Floats, Scorer, compared
+from tests.bench.ranking_models import PEER, Compared, Scorer, compared
 from tests.bench.result import Check, at_least, at_most, publish
 from tests.bench.spread import spread_of_each
+from training import task_serving
 from training.datasets import sources
 from training.evaluation import metrics
+from training.models.task_links import probabilities
 from training.ranking import RankingSet, ndcg_at_10
+from training.recipe import Recipe
 from training.recipes import RECIPES
+from training.tasks import Task
 
 TASKS = ("online_retail", "completejourney", "movielens_small")
 """Recipes with a ranker whose first task is compared on."""
-PEER = "LightGBM LambdaMART"
-_QUICK_QUERIES = 2_000
-_CALLS, _CANDIDATES = 200, 200
+_QUERIES, _TESTED, _QUICK_QUERIES = 6_000, 3_000, 2_000
+_CALLS, _CANDIDATES = 100, 200
 
 Figures = dict[str, Any]
 
@@ -53,33 +59,45 @@ def figures_of(model: Compared, data: RankingData, seed: int) -> dict[str, float
     started = time.perf_counter()
     score = model.fit(data, seed)
     fit_s = time.perf_counter() - started
-    raw_QC = score(data.test)
+    raw_QC, held_out_QC = (torch.from_numpy(score(part)) for part in (data.test, data.held_out))
+    probability_QC = calibrated(held_out_QC, data.held_out)(raw_QC)
     present_QC = data.test.present_QC.numpy()
     label_N = data.test.label_QCT[..., 0].numpy()[present_QC] > 0
-    raw_N = raw_QC[present_QC]
-    probability_N = calibrated(score(data.held_out), data.held_out, raw_N)
+    raw_N, probability_N = (values.numpy()[present_QC] for values in (raw_QC, probability_QC))
     return {
-        "ndcg_10": ndcg_at_10(torch.from_numpy(raw_QC), data.test),
+        "ndcg_10": ndcg_at_10(raw_QC, data.test),
         "auc": metrics.auc(label_N, raw_N),
         "gauc": metrics.gauc(label_N, raw_N, np.nonzero(present_QC)[0]),
         "log_loss": metrics.log_loss(label_N, probability_N),
         "ece": metrics.expected_calibration_error(label_N, probability_N),
-        "predicted_over_taken": float(probability_N.sum() / label_N.sum()),
+        "predicted_over_taken": predicted_over_taken(probability_QC, data.test),
+        "predicted_over_taken_then": within_its_time(held_out_QC, data.held_out),
         "fit_s": fit_s,
         **latency_of(score, data.test),
     }
 
 
-def calibrated(held_out_QC: Floats, held_out: RankingSet, raw_N: Floats) -> NDArray[np.float64]:
-    """Return probabilities by a scale and a shift of the log-odds that suit the held-out requests.
+def calibrated(raw_QC: Tensor, judged: RankingSet) -> Callable[[Tensor], Tensor]:
+    """Return what makes probabilities of log-odds [Q, C], by those of judged requests."""
+    task = Task(name="first", target_only=True)
+    links = task_serving.calibrated(probabilities(1), (task,), raw_QC.unsqueeze(-1), judged)
+    return lambda log_odds: links(log_odds.unsqueeze(-1)).squeeze(-1)
 
-    Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
-    """
-    present_QC = held_out.present_QC.numpy()
-    label_N = held_out.label_QCT[..., 0].numpy()[present_QC] > 0
-    platt = LogisticRegression(C=1e6).fit(held_out_QC[present_QC][:, None], label_N)
-    probability_N: NDArray[np.float64] = platt.predict_proba(raw_N[:, None])[:, 1]
-    return probability_N
+
+def within_its_time(raw_QC: Tensor, judged: RankingSet) -> float:
+    """Return predicted over taken of each half of the requests, calibrated by the other half: their mean."""
+    halves = [torch.arange(half, len(judged), 2) for half in (0, 1)]
+    ratios = []
+    for fitted, asked in (halves, reversed(halves)):
+        probability_QC = calibrated(raw_QC[fitted], judged[fitted])(raw_QC[asked])
+        ratios.append(predicted_over_taken(probability_QC, judged[asked]))
+    return float(np.mean(ratios))
+
+
+def predicted_over_taken(probability_QC: Tensor, judged: RankingSet) -> float:
+    """Return how many candidates should be taken over how many were."""
+    taken_QC = judged.label_QCT[..., 0] > 0
+    return float(probability_QC[judged.present_QC].sum() / taken_QC[judged.present_QC].sum())
 
 
 def latency_of(score: Scorer, examples: RankingSet) -> dict[str, float]:
@@ -111,34 +129,59 @@ def checks_of(task: str, figures: Figures) -> list[Check]:
     return checks
 
 
+def table_of(task: str, figures: Figures) -> Table:
+    """Return the figures of a recipe for people."""
+    names = [name for name in next(iter(figures.values())) if name != "ours"]
+    table = Table("model", *(name.replace("_", " ") for name in names), title=task, title_justify="left")
+    for model, found in figures.items():
+        cells = [f"{found[name]['mean']:.4g} ± {found[name]['deviation']:.1g}" for name in names]
+        table.add_row(model, *cells)
+    return table
+
+
+def chosen_models(recipe: Recipe, only: Sequence[str]) -> Mapping[str, Compared]:
+    """Return the models of these names, all where there is none; ValueError for a name that is none."""
+    assert recipe.ranker is not None, "there is a ranker to compare"
+    models = compared(recipe.ranker)
+    if unknown := sorted(set(only) - models.keys()):
+        raise ValueError(f"there is no model {unknown[0]!r}; there are {', '.join(models)}")
+    return {name: model for name, model in models.items() if name in (only or models)}
+
+
+def measure_recipe(recipe: Recipe, folder: Path, settings: argparse.Namespace) -> Figures:
+    """Return the figures of the models of a recipe, as `measure` does."""
+    dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=folder)
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
+        data = ranking_data(recipe, dataset, Path(scratch), queries=settings.queries, tested=settings.tested)
+    return measure(data, chosen_models(recipe, settings.only), settings.seeds)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 where a figure misses its aim."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", help="a model's name; repeatable")
+    parser.add_argument("--only", action="append", default=[], help="a model's name; repeatable")
     parser.add_argument("--recipes", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--queries", type=int, default=0, help="to train on and to test; 0: all")
-    parser.add_argument("--quick", action="store_true", help="2,000 queries, one seed")
-    parser.add_argument("--seeds", type=int, default=0, help="0: three, or one with --quick")
+    parser.add_argument("--queries", type=int, default=_QUERIES, help="to train on and to hold out; 0: all")
+    parser.add_argument("--tested", type=int, default=_TESTED, help="of the test; 0: all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="2,000 queries each, one seed")
     options = parser.parse_args(arguments)
-    folder, seeds = data_dir(parser), options.seeds or (1 if options.quick else 3)
+    if options.quick:
+        options.queries = options.tested = _QUICK_QUERIES
+        options.seeds = 1
+    folder = data_dir(parser)
     torch.set_num_threads(1)
     figures: Figures = {}
     checks: list[Check] = []
+    try:
+        chosen_models(RECIPES[TASKS[0]], options.only)
+    except ValueError as error:
+        parser.error(str(error))
     for task in options.recipes:
-        recipe = RECIPES[task]
-        assert recipe.ranker is not None
-        models = compared(tuple(each.name for each in recipe.tasks), recipe.ranker.training)
-        if unknown := sorted(set(options.only or ()) - models.keys()):
-            parser.error(f"there is no model {unknown[0]!r}; there are {', '.join(models)}")
-        dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=folder)
-        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
-            queries = _QUICK_QUERIES if options.quick else options.queries
-            data = ranking_data(recipe, dataset, Path(scratch), queries=queries)
-        chosen = {name: model for name, model in models.items() if name in (options.only or models)}
-        figures[task] = measure(data, chosen, seeds)
+        figures[task] = measure_recipe(RECIPES[task], folder, options)
+        Console(width=200).print(table_of(task, figures[task]))
         checks += checks_of(task, figures[task])
-    settings = {"seeds": seeds, **vars(options)}
-    publish("ranking", settings=settings, figures=figures, checks=checks)
+        publish("ranking", settings=vars(options), figures=figures, checks=checks)
     return 0 if all(check.ok for check in checks) else 1
 
 

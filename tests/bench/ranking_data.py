@@ -49,8 +49,13 @@ class RankingData:
     tasks: FittedTasks
 
 
-def ranking_data(recipe: Recipe, dataset: Dataset, folder: Path, *, queries: int = 0) -> RankingData:
-    """Return the data of a recipe; `queries` bounds those to train on and those of the test, 0: all."""
+def ranking_data(
+    recipe: Recipe, dataset: Dataset, folder: Path, *, queries: int = 0, tested: int = 0
+) -> RankingData:
+    """Return the data of a recipe, from the newest `queries` before the test and `tested` of it; 0: all.
+
+    Those tested are at most so many, evenly spread over its time.
+    """
     if queries:
         recipe = replace(recipe, ranking_queries=queries)
     run = Run(recipe=recipe, dataset=dataset, seed=_SEED, gate=partial(opens, recipe.gate))
@@ -66,10 +71,10 @@ def ranking_data(recipe: Recipe, dataset: Dataset, folder: Path, *, queries: int
     judged = _judgements(run, early, tokenizer, embedding, learnt, folder / "early")
     late = run.snapshot(test_ms)
     embedding = trained_embedding(run, late, tokenizer, run.requests_until(test_ms), early=embedding)
-    tested = _judgements(run, late, tokenizer, embedding, asked[: queries or None], folder / "late")
-    labels = task_labels(dataset, tested.requests, recipe.tasks, until_ms=end_ms)
-    tested = replace(tested, labels=labels)
-    return _sets(run, early, tokenizer, judged, tested)
+    asked = asked[:: -(-len(asked) // tested)] if tested else asked
+    judged_late = _judgements(run, late, tokenizer, embedding, asked, folder / "late")
+    labels = task_labels(dataset, asked, recipe.tasks, until_ms=end_ms)
+    return _sets(run, early, tokenizer, judged, replace(judged_late, labels=labels))
 
 
 def _judgements(

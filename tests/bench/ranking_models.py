@@ -16,10 +16,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.bench.ranker_blocks import BLOCKS
+from tests.bench.ranker_blocks import BLOCKS, with_block
 from tests.bench.ranking_data import RankingData
 from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.ranking import RankingSet, RankingTraining, ndcg_at_10, predict, train_ranker
+from training.recipe import RankerRecipe
 from training.trainer import Seeded
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,8 @@ _TREES = {
     "verbose": -1,
 }
 _ROUNDS, _PATIENCE = 500, 30
+_STOPPING = 1_000
+"""Requests held out, evenly drawn, by which training of ours stops early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +54,21 @@ class Compared:
     fit: Fit
 
 
-def compared(tasks: tuple[str, ...], training: RankingTraining) -> Mapping[str, Compared]:
-    """Return all models by name; ours are trained as the recipe says."""
+OWN = "the recipe's ranker"
+PEER = "LightGBM LambdaMART"
+
+
+def compared(ranker: RankerRecipe[MultiTaskRankerConfig]) -> Mapping[str, Compared]:
+    """Return all models by name: peers, and the recipe's ranker as it is and with each block in turn."""
+    configs = {OWN: ranker.model}
+    configs |= {name: with_block(ranker.model, changes) for name, changes in BLOCKS.items()}
     return {
         "logistic regression": Compared(ours=False, fit=_logistic),
-        "LightGBM LambdaMART": Compared(ours=False, fit=_trees("lambdarank")),
+        PEER: Compared(ours=False, fit=_trees("lambdarank")),
         "LightGBM, binary": Compared(ours=False, fit=_trees("binary")),
         **{
-            name: Compared(ours=True, fit=_ranker(MultiTaskRankerConfig(tasks=tasks, **changes), training))
-            for name, changes in BLOCKS.items()
+            name: Compared(ours=True, fit=_ranker(config, ranker.training))
+            for name, config in configs.items()
         },
     }
 
@@ -69,8 +78,10 @@ def _ranker(config: MultiTaskRankerConfig, training: RankingTraining) -> Fit:
         generator = Seeded(seed=seed, threads=_THREADS).apply()
         model = MultiTaskRanker(config, data.inputs)
 
+        stopping = data.held_out[torch.arange(0, len(data.held_out), -(-len(data.held_out) // _STOPPING))]
+
         def evaluate() -> float:
-            return ndcg_at_10(predict(model, data.held_out)[..., 0], data.held_out)
+            return ndcg_at_10(predict(model, stopping)[..., 0], stopping)
 
         train_ranker("ranker", model, training, data.train, data.tasks, generator, evaluate=evaluate)
         model.eval()

@@ -7,14 +7,15 @@ from tests.bench.ranking import checks_of, figures_of, measure
 from tests.bench.ranking_data import RankingData, ranking_data
 from tests.bench.ranking_models import Compared, compared
 from tests.training.shop_dataset import shop_dataset
-from tests.training.shop_recipe import RECIPE, STAGE, TASKS
+from tests.training.shop_recipe import RECIPE
 
-MODELS = compared(TASKS, STAGE)
+assert RECIPE.ranker is not None
+MODELS = compared(RECIPE.ranker)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> RankingData:
-    return ranking_data(RECIPE, shop_dataset(), tmp_path_factory.mktemp("bench"), queries=150)
+    return ranking_data(RECIPE, shop_dataset(), tmp_path_factory.mktemp("bench"), queries=150, tested=150)
 
 
 def test_every_kind_of_model_learns_the_shop(data: RankingData) -> None:

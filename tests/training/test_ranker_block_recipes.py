@@ -1,6 +1,5 @@
 """Each published ranker trained on a slice of the grocer's trips, exported, and asked of a real shard."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import numpy as np
 import pytest
 
 from shards.candidates import Candidates
+from tests.training.grocer_slice import grocer
 from tests.training.shard_answers import ranked
 from training.channels import Destination
-from training.datasets import completejourney
 from training.datasets.tables import Dataset
 from training.evaluation.offline import open_cascade
 from training.evaluation.tasks import held_out
@@ -27,10 +26,7 @@ _FIT = FitConfig(epochs=1, batch_size=64, learning_rate=2e-3)
 
 @pytest.fixture(scope="module")
 def trips() -> Dataset:
-    folder = os.environ.get("HEADRACE_DATA_DIR")
-    if not folder:
-        pytest.skip("HEADRACE_DATA_DIR is not set")
-    return completejourney.load(Path(folder))
+    return grocer(150)
 
 
 def in_small(recipe: Recipe) -> Recipe:
@@ -41,7 +37,7 @@ def in_small(recipe: Recipe) -> Recipe:
         recipe,
         tasks=recipe.tasks[:1],
         channels=tuple(c for c in recipe.channels if c.source in ("own", "popular")),
-        ranking_queries=400,
+        ranking_queries=200,
         ranker=replace(
             ranker,
             model=replace(ranker.model, tasks=(recipe.tasks[0].name,)),

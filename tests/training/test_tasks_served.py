@@ -11,9 +11,10 @@ import pytest
 from shards.bundle import read_manifest
 from shards.candidates import Candidates
 from shards.release import Release
+from tests.training.grocer_slice import grocer
 from tests.training.shard_answers import ranked
 from training.channels import Destination
-from training.datasets import completejourney, movielens_small
+from training.datasets import movielens_small
 from training.datasets.tables import Dataset
 from training.evaluation.offline import open_cascade
 from training.evaluation.tasks import Predicted, held_out, predicted
@@ -82,16 +83,16 @@ def data_dir() -> Path:
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Served:
     recipe = RECIPES["movielens_small"]
-    small = quick("movielens_small", recipe.tasks, queries=3000)
-    return served(small, movielens_small.load(data_dir()), tmp_path_factory.mktemp("films"), requests=1500)
+    small = quick("movielens_small", recipe.tasks, queries=1500)
+    return served(small, movielens_small.load(data_dir()), tmp_path_factory.mktemp("films"), requests=500)
 
 
 @pytest.fixture(scope="module")
 def trips(tmp_path_factory: pytest.TempPathFactory) -> Served:
     by_name = {task.name: task for task in RECIPES["completejourney"].tasks}
     plain = Task(name="amount_regressed", kind="regression", value="amount")
-    recipe = quick("completejourney", (by_name["purchase"], by_name["amount"], plain), queries=5000)
-    return served(recipe, completejourney.load(data_dir()), tmp_path_factory.mktemp("trips"), requests=1500)
+    recipe = quick("completejourney", (by_name["purchase"], by_name["amount"], plain), queries=2000)
+    return served(recipe, grocer(800), tmp_path_factory.mktemp("trips"), requests=500)
 
 
 def test_a_shard_answers_with_every_task_as_evaluated(films: Served, tmp_path: Path) -> None:
