@@ -77,7 +77,7 @@ def open_encoder(bundle: Bundle, items: ForwardIndex) -> RequestEncoder:
         names = tuple(name for name in names if name in items.names)
     try:
         columns = items.columns(names)
-        return RequestEncoder(bundle.spec, bundle.tokenizer, items.rows, columns)
+        return RequestEncoder(bundle.spec, bundle.tokenizer, items.lookup, columns)
     except ValueError as error:
         raise MismatchedBundle(FEATURES_FILE, str(error)) from error
 

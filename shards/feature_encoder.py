@@ -28,6 +28,7 @@ from shards.feature_kinds import (
 )
 from shards.features import Feature, FeatureSpec
 from shards.history_rows import HistoryRows, history_rows
+from shards.row_lookup import RowLookup
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 
@@ -47,10 +48,10 @@ class RequestEncoder:
         self,
         spec: FeatureSpec,
         tokenizer: Tokenizer | None,
-        item_rows: Mapping[str, int],
+        item_rows: Mapping[str, int] | RowLookup,
         item_columns: Columns | None = None,
     ) -> None:
-        self._item_rows = item_rows
+        self._known = item_rows if isinstance(item_rows, RowLookup) else RowLookup(item_rows)
         self._request_values = _column_encoders(spec.on("request"), tokenizer)
         self._item_values = _column_encoders(spec.on("item"), tokenizer)
         self._histories = [feature for feature in spec.on("request") if isinstance(feature, HistoryKind)]
@@ -107,7 +108,7 @@ class RequestEncoder:
         last = self._last
         if last is not None and last[0] is context:
             return last[1]
-        history = history_rows(context, self._item_rows)
+        history = history_rows(context, self._known)
         self._last = context, history
         return history
 
@@ -122,11 +123,11 @@ class RequestEncoder:
         }
         if self._item_id_names:
             ids = texts(_column(columns, ITEM_ID_COLUMN))
-            id_N = np.array([self._item_rows.get(item, -1) + 1 for item in ids], dtype=np.int64)
+            id_N = self._known.of(ids) + 1
             arrays |= dict.fromkeys(self._item_id_names, id_N)
         for feature in self._item_lists:
             lists = _column(columns, feature.source.removeprefix("item."))
-            arrays[feature.name] = encode_lists(lists, self._item_rows, feature.max_len, first=1)
+            arrays[feature.name] = encode_lists(lists, self._known.by_id, feature.max_len, first=1)
         return arrays
 
     def encode_cross(self, context: SearchContext, rows: Ids, candidates: Candidates) -> Floats:

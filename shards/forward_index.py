@@ -4,7 +4,6 @@ Legend: N = items, C = candidates.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,12 @@ from numpy.typing import NDArray
 from shards.column_encoder import text_of
 from shards.errors import CorruptBundle, FieldViolation, InvalidInput
 from shards.feature_kinds import ITEM_ID_COLUMN
-from shards.id_rows import IdRows
+from shards.row_lookup import RowLookup
 from shards.search_context import Filter, FilterClause
 
 ITEMS_FILE = "items.parquet"
 
 Mask = NDArray[np.bool_]
-
-_MANY, _LARGE = 2_000, 20_000
-"""Candidates and items from which on a table of all ids is faster than a dictionary."""
 
 
 class ForwardIndex:
@@ -37,9 +33,9 @@ class ForwardIndex:
         self.names = tuple(table.column_names)
         """The names of the columns."""
         self.rows: Mapping[str, int] = {item: row for row, item in enumerate(self.item_ids)}
+        self.lookup = RowLookup(self.rows)
         self.catalogue_rows: NDArray[np.int64] | None = None
         """Where each item stands in the whole catalogue [N], where these are a partition of one."""
-        self._id_rows: IdRows | None = None
         self._texts: dict[str, list[str]] = {}
         self._postings: dict[str, dict[str, NDArray[np.int64]]] = {}
 
@@ -65,22 +61,7 @@ class ForwardIndex:
 
     def rows_of(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the row of each item [C]; -1 where it is not known."""
-        if len(item_ids) >= _MANY and len(self) >= _LARGE:
-            rows_C = self._rows_at_once(item_ids)
-            if rows_C is not None:
-                return rows_C
-        # Without a Python step for each item.
-        return np.fromiter(map(self.rows.get, item_ids, repeat(-1)), np.int64, len(item_ids))
-
-    def _rows_at_once(self, item_ids: Sequence[str]) -> NDArray[np.int64] | None:
-        """Return the rows by a table that is made when first asked for; None where an id holds a NUL."""
-        if self._id_rows is None:
-            try:
-                # Two threads may both make it; they make the same.
-                self._id_rows = IdRows(self.item_ids)
-            except ValueError:
-                return None
-        return self._id_rows.of(item_ids)
+        return self.lookup.of(item_ids)
 
     def ids_at(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
         """Return the ids of the items at `rows` [C]."""

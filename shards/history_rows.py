@@ -3,14 +3,14 @@
 Legend: H = events on known items, C = candidates, L = length of the encoded history.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress, repeat
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.row_lookup import RowLookup
 from shards.search_context import SearchContext
 
 MS_PER_DAY = 86_400_000
@@ -96,13 +96,13 @@ def _occurrences(sorted_H: NDArray[np.int64], row_C: NDArray[np.int64]) -> NDArr
     return np.searchsorted(sorted_H, row_C, side="right") - np.searchsorted(sorted_H, row_C, side="left")
 
 
-def history_rows(context: SearchContext, item_rows: Mapping[str, int]) -> HistoryRows:
+def history_rows(context: SearchContext, known: RowLookup) -> HistoryRows:
     """Return the history of `context` on known items; events from the future have age 0."""
     history, actions = context.user.history, context.user.history.actions
-    rows = np.fromiter(map(item_rows.get, history.item_ids, repeat(-1)), np.int64, len(history.item_ids))
+    rows = known.of(history.item_ids)
     time_H = np.fromiter(history.timestamps_ms, np.int64, len(history.timestamps_ms))
     ages_days = np.maximum(context.now_ms - time_H, 0) / MS_PER_DAY
-    known = rows >= 0
-    if not known.all():
-        rows, ages_days, actions = rows[known], ages_days[known], tuple(compress(actions, known.tolist()))
+    there = rows >= 0
+    if not there.all():
+        rows, ages_days, actions = rows[there], ages_days[there], tuple(compress(actions, there.tolist()))
     return HistoryRows(rows=rows, ages_days=ages_days, actions=actions)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_MIX, _LAST_MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
 _FOLD = np.uint64(32)
 _WORD_BYTES = 8
 
@@ -59,6 +59,9 @@ class IdRows:
         for word_X in words_XW.T:
             mixed_X = (mixed_X ^ word_X) * _MIX
             mixed_X ^= mixed_X >> _FOLD
+        # Ids that count up differ in few bits; spread no further, they lie in rows that many steps go along.
+        mixed_X *= _LAST_MIX
+        mixed_X ^= mixed_X >> _FOLD
         return (mixed_X & np.uint64(self._slots - 1)).astype(np.int64)
 
 

@@ -78,7 +78,7 @@ class ItemVectors:
 
     def asking(self, context: SearchContext) -> Rows:
         """Return the rows of the items that ask [H]."""
-        history = history_rows(context, self.items.rows).of(self.params.actions)
+        history = history_rows(context, self.items.lookup).of(self.params.actions)
         if self.params.interests is None:
             return newest_distinct(history.rows, self.params.newest)
         interests = interests_of(history, self.ann.vectors_at, self.params.interests)

@@ -119,7 +119,7 @@ def judged(engine: ItemVectors, user: NextItems) -> Judged | None:
     """Return what the lists are worth; None for a user who met nothing within the window."""
     params = engine.params.interests
     assert params is not None
-    history = history_rows(user.context, engine.items.rows)
+    history = history_rows(user.context, engine.items.lookup)
     interests = interests_of(history, engine.ann.vectors_at, params)
     relevant_R = engine.items.rows_of(sorted(user.relevant))
     relevant_R = relevant_R[relevant_R >= 0]
@@ -149,7 +149,7 @@ def judged(engine: ItemVectors, user: NextItems) -> Judged | None:
 
 def average_of(engine: ItemVectors, context: SearchContext) -> Floats:
     """Return one vector [1, D]: the mean of what was met, fading as the importance of clusters does."""
-    params, history = engine.params.interests, history_rows(context, engine.items.rows)
+    params, history = engine.params.interests, history_rows(context, engine.items.lookup)
     assert params is not None
     recent_H = history.ages_days <= params.window_days
     weight_H = np.exp(-params.decay_per_day * history.ages_days[recent_H])

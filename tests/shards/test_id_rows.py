@@ -32,3 +32,11 @@ def test_a_nul_is_left_to_others() -> None:
 
 def test_an_id_of_ones_is_not_one_that_is_too_long() -> None:
     assert IdRows(["abc"]).of(["x" * 100]) == np.array([-1])
+
+
+@pytest.mark.parametrize(
+    "ids", [[f"{row:07d}" for row in range(20_000)], [str(row) for row in range(20_000)]]
+)
+def test_ids_that_count_up_lie_apart(ids: list[str]) -> None:
+    free = np.flatnonzero(IdRows(ids)._row_S < 0)
+    assert np.diff(free).max() < 40, "a look-up goes along the filled slots"
