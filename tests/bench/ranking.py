@@ -39,7 +39,7 @@ from training.tasks import Task
 
 TASKS = ("online_retail", "completejourney", "movielens_small")
 """Recipes with a ranker whose first task is compared on."""
-_QUERIES, _TESTED, _QUICK_QUERIES = 6_000, 3_000, 2_000
+_QUERIES, _TESTED, _QUICK_QUERIES = 3_000, 2_500, 2_000
 _CALLS, _CANDIDATES = 100, 200
 
 Figures = dict[str, Any]

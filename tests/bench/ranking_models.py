@@ -59,9 +59,10 @@ PEER = "LightGBM LambdaMART"
 
 
 def compared(ranker: RankerRecipe[MultiTaskRankerConfig]) -> Mapping[str, Compared]:
-    """Return all models by name: peers, and the recipe's ranker as it is and with each block in turn."""
+    """Return all models by name: peers, and the recipe's ranker as it is and with each other block."""
     configs = {OWN: ranker.model}
-    configs |= {name: with_block(ranker.model, changes) for name, changes in BLOCKS.items()}
+    blocks = {name: with_block(ranker.model, changes) for name, changes in BLOCKS.items()}
+    configs |= {name: config for name, config in blocks.items() if config != ranker.model}
     return {
         "logistic regression": Compared(ours=False, fit=_logistic),
         PEER: Compared(ours=False, fit=_trees("lambdarank")),

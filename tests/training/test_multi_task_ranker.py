@@ -46,6 +46,7 @@ BLOCKS = {
     "fibinet": replace(PLAIN, field_crosses="both", field_matrices="pair"),
     "inner": replace(PLAIN, field_crosses="bilinear", field_product="inner", field_matrices="each"),
     "ppnet": replace(PLAIN, user_gates=True),
+    "one wide task": replace(PLAIN, wide_tasks=("watch",)),
     "all": replace(PLAIN, history="search", found=3, cross_layers=1, field_crosses="both", user_gates=True),
 }
 every_block = pytest.mark.parametrize("config", BLOCKS.values(), ids=BLOCKS.keys())
@@ -84,11 +85,23 @@ def test_every_parameter_gets_a_gradient(config: MultiTaskRankerConfig, history:
         ({"found": 0}, "found must be at least 1"),
         ({"tasks": ()}, "tasks of a ranker are missing"),
         ({"cross_experts": 2}, "cross_experts need a cross_rank"),
+        ({"wide_tasks": ("buy",)}, "'buy' is no task; there are like, watch"),
     ],
 )
 def test_a_bad_config_is_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         replace(PLAIN, **change)
+
+
+def test_the_wide_line_reaches_the_tasks_that_it_is_for() -> None:
+    model = ranker(replace(PLAIN, wide_tasks=("watch",))).eval()
+    rows, cross, _ = candidate_batch(2, 5)
+    before = model(request_batch(2), item_batch(), rows, cross)
+    assert model.wide is not None
+    with torch.no_grad():
+        model.wide.line.bias += 1.0
+    after: Tensor = model(request_batch(2), item_batch(), rows, cross)
+    torch.testing.assert_close(after - before, torch.tensor([0.0, 1.0]).expand(2, 5, 2))
 
 
 def test_a_hard_search_without_categories_is_refused() -> None:

@@ -40,7 +40,7 @@ def in_small(recipe: Recipe) -> Recipe:
         ranking_queries=200,
         ranker=replace(
             ranker,
-            model=replace(ranker.model, tasks=(recipe.tasks[0].name,)),
+            model=replace(ranker.model, tasks=(recipe.tasks[0].name,), wide_tasks=()),
             training=replace(ranker.training, fit=_FIT),
         ),
     )

@@ -64,7 +64,13 @@ def quick(name: str, tasks: tuple[Task, ...], *, queries: int) -> Recipe:
         ),
         ranker=replace(
             recipe.ranker,
-            model=replace(recipe.ranker.model, tasks=tuple(t.name for t in tasks), width=8, dropout=0.0),
+            model=replace(
+                recipe.ranker.model,
+                tasks=tuple(t.name for t in tasks),
+                wide_tasks=tuple(t.name for t in tasks if t.kind == "binary"),
+                width=8,
+                dropout=0.0,
+            ),
             training=replace(
                 recipe.ranker.training, fit=FitConfig(epochs=5, batch_size=64, learning_rate=5e-3, patience=5)
             ),

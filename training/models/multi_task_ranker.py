@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.models.activation_pool import ActivationPool
 from training.models.cross_network import CrossNetwork
@@ -61,6 +62,8 @@ class MultiTaskRankerConfig:
     wide: bool = True
     """Whether cross features also reach each task's logit by a line of their own (Cheng et al., "Wide & Deep
     Learning for Recommender Systems", 2016, arXiv 1606.07792): it learns what is plain from few examples."""
+    wide_tasks: tuple[str, ...] = ()
+    """The tasks that it reaches; empty for all. Watch time is exp(logit), so that a rare number explodes."""
     user_gates: bool = False
     """Whether the user gates the input and what each task reads."""
 
@@ -72,6 +75,8 @@ class MultiTaskRankerConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.cross_experts > 1 and not self.cross_rank:
             raise ValueError("cross_experts need a cross_rank")
+        if unknown := sorted(set(self.wide_tasks) - set(self.tasks)):
+            raise ValueError(f"wide_tasks: {unknown[0]!r} is no task; there are {', '.join(self.tasks)}")
 
 
 class MultiTaskRanker(nn.Module):
@@ -99,7 +104,7 @@ class MultiTaskRanker(nn.Module):
             else None
         )
         self.cross_scale = FeatureScale(len(inputs.cross))
-        self.wide = nn.Linear(len(inputs.cross), len(config.tasks)) if config.wide and inputs.cross else None
+        self.wide = WideLine(config, len(inputs.cross)) if config.wide and inputs.cross else None
         self.shared = _shared(config, in_width)
         gated = (in_width, config.expert_width) if config.user_gates else ()
         self.user_gates = nn.ModuleList(UserGate(width, config.hidden, each) for each in gated)
@@ -145,6 +150,20 @@ class MultiTaskRanker(nn.Module):
     ) -> Tensor:
         """Return the logits [B, C, T] of the candidates at rows [B, C] of the items [N, …]."""
         return self.score(request, self.encode_item(item)[row_BC], cross_BCK)
+
+
+class WideLine(nn.Module):
+    """A line of the cross features for each task that it reaches, 0 for the others."""
+
+    def __init__(self, config: MultiTaskRankerConfig, features: int) -> None:
+        super().__init__()
+        reached = [config.tasks.index(task) for task in config.wide_tasks or config.tasks]
+        self.line = nn.Linear(features, len(reached))
+        self.columns = [reached.index(t) if t in reached else len(reached) for t in range(len(config.tasks))]
+
+    def forward(self, cross_BCK: Tensor) -> Tensor:
+        """Return what is added to the logits [B, C, T]."""
+        return F.pad(self.line(cross_BCK), (0, 1))[..., self.columns]
 
 
 class HistoryInterest(nn.Module):

@@ -66,8 +66,7 @@ COMPLETEJOURNEY = Recipe(
         model=MultiTaskRankerConfig(
             width=16,
             sharing="bottom",
-            # Watch time is exp(logit): a line of its own would let rare numbers explode.
-            wide=False,
+            wide_tasks=tuple(task.name for task in COMPLETEJOURNEY_TASKS if task.kind == "binary"),
             tasks=tuple(task.name for task in COMPLETEJOURNEY_TASKS),
         ),
         training=RankingTraining(
