@@ -99,7 +99,7 @@ def test_the_wide_line_reaches_the_tasks_that_it_is_for() -> None:
     before = model(request_batch(2), item_batch(), rows, cross)
     assert model.wide is not None
     with torch.no_grad():
-        model.wide.line.bias += 1.0
+        model.wide.line.bias.add_(1.0)
     after: Tensor = model(request_batch(2), item_batch(), rows, cross)
     torch.testing.assert_close(after - before, torch.tensor([0.0, 1.0]).expand(2, 5, 2))
 

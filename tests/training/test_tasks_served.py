@@ -67,7 +67,7 @@ def quick(name: str, tasks: tuple[Task, ...], *, queries: int) -> Recipe:
             model=replace(
                 recipe.ranker.model,
                 tasks=tuple(t.name for t in tasks),
-                wide_tasks=tuple(t.name for t in tasks if t.kind == "binary"),
+                wide_tasks=tuple(t.name for t in tasks if t.name in recipe.ranker.model.wide_tasks),
                 width=8,
                 dropout=0.0,
             ),
