@@ -26,7 +26,7 @@ def batches(lines: Iterable[str], size: int) -> Iterator[list[Event]]:
             continue
         try:
             batch.append(_event(json.loads(line)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(FieldViolation(f"line {number}", str(error))) from error
         if len(batch) == size:
             yield batch

@@ -67,7 +67,7 @@ def read_record(path: Path) -> ShardRecord:
         return ShardRecord(port=int(raw["port"]), bundles=bundles)
     except FileNotFoundError:
         return ShardRecord()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptRecord(_STORE, str(path), f"{type(error).__name__}: {error}") from error
 
 

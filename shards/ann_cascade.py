@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from shards.ann_index import AnnIndex
 from shards.candidates import Floats
-from shards.errors import CorruptBundle, MismatchedBundle
+from shards.errors import MismatchedBundle
 from shards.forward_index import Mask
+from shards.npy import read_array
 
 SECOND_FILE = "second_vectors.npy"
 """The second model's item vectors: float32 [N, E], in the order of the items."""
@@ -61,10 +62,7 @@ class AnnCascade:
 
 def open_cascade(index: AnnIndex, path: Path, first: int) -> AnnCascade:
     """Read the second model's vectors; BundleError where they cannot be read or do not fit the index."""
-    try:
-        second_NE = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    second_NE = read_array(path)
     if second_NE.ndim != 2 or second_NE.dtype != np.float32 or len(second_NE) != len(index):
         raise MismatchedBundle(path.name, f"is no float32 vector of each of {len(index)} items")
     return AnnCascade(index=index, second_NE=second_NE, first=first)

@@ -21,6 +21,7 @@ from shards.forward_index import ITEMS_FILE, ForwardIndex
 from shards.gathering import CATALOGUE_ROW, row_keys
 from shards.json_codec import from_json
 from shards.manifest import MANIFEST_FILE
+from shards.npy import read_array
 from shards.search_context import Filter
 
 Rows = NDArray[np.int64]
@@ -45,25 +46,19 @@ def open_items(bundle: Bundle) -> ForwardIndex:
 def read_catalogue_rows(bundle: Bundle, item_count: int) -> Rows:
     """Return where the items of a partition stand in the catalogue [N]; BundleError where it is wrong."""
     path = bundle.file(CATALOGUE_ROWS_FILE)
-    try:
-        rows_N = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    rows_N = read_array(path)
     if rows_N.shape != (item_count,) or rows_N.dtype != np.int64 or (np.diff(rows_N) <= 0).any():
         raise MismatchedBundle(path.name, f"is no rising row of each of {item_count} items")
-    return rows_N  # type: ignore[no-any-return]
+    return rows_N
 
 
 def read_item_vectors(path: Path, item_count: int) -> Floats:
     """Return cached item vectors [N, D]; BundleError where the file is none or not of these items."""
-    try:
-        vectors_ND = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CorruptBundle(path.name, f"cannot be read: {error}") from error
+    vectors_ND = read_array(path)
     if vectors_ND.ndim != 2 or len(vectors_ND) != item_count or vectors_ND.dtype.kind != "f":
         problem = f"is {vectors_ND.dtype} {vectors_ND.shape}, not a vector for each of {item_count} items"
         raise MismatchedBundle(path.name, problem)
-    return vectors_ND  # type: ignore[no-any-return]
+    return vectors_ND
 
 
 def open_encoder(bundle: Bundle, items: ForwardIndex) -> RequestEncoder:

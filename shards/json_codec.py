@@ -25,7 +25,10 @@ def render(document: object) -> bytes:
 
 def parse(data: bytes) -> Any:
     """Return the document in `data`; ValueError where it is not UTF-8 JSON or has NaN or a key twice."""
-    return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def to_json(value: object) -> Any:

@@ -125,5 +125,5 @@ def read_reference(path: Path) -> Reference:
     """Return the reference at `path`; CorruptBundle names the file where it is none."""
     try:
         return from_json(Reference, parse(path.read_bytes()), "reference")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CorruptBundle(path.name, f"cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Every decoder of what comes from outside, asked with what nobody meant to send."""
