@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.processes import processes
+from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from tests.chaos import workload
 from tests.chaos.full_strength import Sight
@@ -111,19 +112,31 @@ class ChaosCluster:
 
 
 @contextmanager
-def chaos_cluster(root: Path, *, shards: int, nodes: int, moves: int) -> Iterator[ChaosCluster]:
-    """Run a cluster of two routers, two controllers and these shards, each bundle on two of them."""
+def chaos_cluster(
+    root: Path,
+    *,
+    shards: int,
+    nodes: int,
+    moves: int,
+    options: Sequence[str] = (),
+    prepare: Callable[[Workspace], None] = lambda _: None,
+) -> Iterator[ChaosCluster]:
+    """Run a cluster of two routers, two controllers and these shards, each bundle on two of them.
+
+    More `options` are those of `headrace up`; `prepare` adds to its workspace.
+    """
     workspace = workload.make_workspace(root / "workspace")
+    prepare(workspace)
     with ExitStack() as exits:
         agent = exits.enter_context(ConsulAgent(root / "consul", data=root / "consul" / "data"))
         ray = exits.enter_context(ray_nodes())
         ray.add(nodes, cpus=CPUS_PER_NODE)
-        options = [
+        every = [
             *("--shards", str(shards), "--replicas", "2", "--routers", "2", "--controllers", "2"),
             *("--ray-address", ray.address, "--insecure", "--consul", agent.address),
             *("--shard-memory-mb", str(_SHARD_MEMORY_MB)),
         ]
-        up = exits.enter_context(running_cluster(workspace, *options))
+        up = exits.enter_context(running_cluster(workspace, *every, *options))
         desk = OperatorDesk(up.controller)
         exits.callback(desk.close)
         yield ChaosCluster(up=up, nodes=ray, agent=agent, desk=desk, root=root, shards=shards, moves=moves)

@@ -152,8 +152,8 @@ def run(rounds: Rounds, say: Say) -> Report:
 
 @contextmanager
 def _under_load(rounds: Rounds, say: Say) -> Iterator[tuple[ChaosCluster, Timeline]]:
-    size = {"shards": rounds.shards, "nodes": rounds.nodes, "moves": rounds.moves}
-    with chaos_cluster(rounds.folder, **size) as cluster:
+    running = chaos_cluster(rounds.folder, shards=rounds.shards, nodes=rounds.nodes, moves=rounds.moves)
+    with running as cluster:
         cluster.whole(_WHOLE_S)
         questions = rounds.folder / "questions.json"
         workload.write_questions(questions, workload.questions(measured_answers(cluster.up.router)))

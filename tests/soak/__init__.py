@@ -1,0 +1,1 @@
+"""Everything at once, for long: searches, events, moves, flips, kills, abuse and bad releases."""
