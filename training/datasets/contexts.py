@@ -6,7 +6,9 @@ evaluation and the running cluster encode the same request.
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from shards.search_context import History, RawValue, SearchContext, UserState
 from training.datasets.tables import Dataset, timestamps_ms
@@ -18,26 +20,38 @@ class Histories:
     """Every user's events, oldest first, to be cut at any moment."""
 
     def __init__(self, events: pa.Table) -> None:
-        grouped: dict[str, tuple[list[str], list[str], list[int]]] = {}
         ordered = events.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
-        columns = (ordered.column(name).to_pylist() for name in ("user_id", "item_id", "action"))
-        for user_id, item_id, action, time_ms in zip(*columns, timestamps_ms(ordered).tolist(), strict=True):
-            item_ids, actions, times_ms = grouped.setdefault(user_id, ([], [], []))
-            item_ids.append(item_id)
-            actions.append(action)
-            times_ms.append(time_ms)
-        self._by_user = {
-            user: History(tuple(item_ids), tuple(actions), tuple(times_ms))
-            for user, (item_ids, actions, times_ms) in grouped.items()
-        }
+        users = ordered.column("user_id").combine_chunks().dictionary_encode()
+        user_E = users.indices.to_numpy()
+        by_user_E = np.argsort(user_E, kind="stable")
+        ends = np.cumsum(np.bincount(user_E, minlength=len(users.dictionary))).tolist()
+        self._spans = dict(
+            zip(users.dictionary.to_pylist(), zip([0, *ends], ends, strict=False), strict=True)
+        )
+        self._item_ids, self._actions = (
+            _shared_texts(ordered.column(name))[by_user_E].tolist() for name in ("item_id", "action")
+        )
+        self._times_ms = timestamps_ms(ordered)[by_user_E].tolist()
 
     def of(self, user_id: str) -> History:
         """Return everything the user did; empty for an unknown one."""
-        return self._by_user.get(user_id, NO_HISTORY)
+        start, end = self._spans.get(user_id, (0, 0))
+        if start == end:
+            return NO_HISTORY
+        columns = (self._item_ids, self._actions, self._times_ms)
+        return History(*(tuple(column[start:end]) for column in columns))
 
     def before(self, user_id: str, now_ms: int, *, limit: int) -> History:
         """Return the user's newest `limit` events strictly before `now_ms`."""
         return self.of(user_id).before(now_ms, limit=limit)
+
+
+def _shared_texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    """Return the texts as Python's, equal ones as one object: there are far fewer of them than rows."""
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    found: NDArray[np.object_] = texts[encoded.indices.fill_null(len(texts) - 1).to_numpy()]
+    return found
 
 
 def raw_features(table: pa.Table, key: str) -> dict[str, dict[str, RawValue]]:
