@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from training.keyed_table import Best, best_of, keyed_table
-from training.sparse_rows import Floats, SparseRows
+from training.sparse_rows import Floats, Ints, SparseRows
 
 
 def item_cf(
@@ -27,11 +27,9 @@ def item_cf(
     wanted_UN = target_UN or like_UN
     norm_N, wanted_norm_N = liked_by.norms(), wanted_UN.transposed().norms()
 
-    def similar(item: int) -> Floats:
-        users, like = liked_by.row(item)
-        norms_N = np.maximum(norm_N[item] * wanted_norm_N + shrink, 1e-12)
-        found: Floats = wanted_UN.weighted_sum(users, like) / norms_N
-        return found
+    def similar(item: int) -> tuple[Ints, Floats]:
+        rows_M, total_M = wanted_UN.weighted_entries(*liked_by.row(item))
+        return rows_M, total_M / np.maximum(norm_N[item] * wanted_norm_N[rows_M] + shrink, 1e-12)
 
     return _neighbours(items, similar, top=top)
 
@@ -62,26 +60,28 @@ def swing(
         width=like_UN.width,
     )
 
-    def similar(item: int) -> Floats:
+    def similar(item: int) -> tuple[Ints, Floats]:
         users, like = liked_by.row(item)
         users = users[np.argsort(-like, kind="stable")[:most_users]]
         if len(users) < 2:
-            return np.zeros(like_UN.width)
+            return np.zeros(0, np.int64), np.zeros(0)
         both_UN = likes_UN.dense(users)
         pair_UU = weight_U[users][:, None] * weight_U[users] / (alpha + both_UN @ both_UN.T)
         np.fill_diagonal(pair_UU, 0.0)
         # Every pair is there twice, as (u, v) and as (v, u).
-        found: Floats = ((pair_UU.astype(np.float32) @ both_UN) * both_UN).sum(axis=0) / 2
-        return found
+        score_N = ((pair_UU.astype(np.float32) @ both_UN) * both_UN).sum(axis=0) / 2
+        rows_M = np.flatnonzero(score_N)
+        return rows_M, score_N[rows_M]
 
     return _neighbours(items, similar, top=top)
 
 
-def _neighbours(items: pa.Table, similar: Callable[[int], Floats], *, top: int) -> pa.Table:
+def _neighbours(items: pa.Table, similar: Callable[[int], tuple[Ints, Floats]], *, top: int) -> pa.Table:
+    """Return the table of what `similar` finds for each item, which is rows and their scores."""
     item_ids = items.column("item_id").to_pylist()
     found: dict[str, Best] = {}
     for item, item_id in enumerate(item_ids):
-        score_N = similar(item)
-        score_N[item] = 0.0
-        found[item_id] = best_of(score_N, top)
+        rows_M, score_M = similar(item)
+        best, scores = best_of(np.where(rows_M == item, 0.0, score_M), top)
+        found[item_id] = rows_M[best], scores
     return keyed_table(items, found)

@@ -13,6 +13,9 @@ from shards.grouped_rows import entries_of
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_FEW = 8
+"""One entry in so many columns, or fewer, are sorted sooner than all columns are counted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SparseRows:
@@ -45,6 +48,17 @@ class SparseRows:
         at, counts = entries_of(self.starts, rows)
         values = self.value_E[at] * np.repeat(weights, counts)
         return np.bincount(self.column_E[at], weights=values, minlength=self.width).astype(np.float64)
+
+    def weighted_entries(self, rows: Ints, weights: Floats) -> tuple[Ints, Floats]:
+        """Return where the sum of some rows, each times its weight, has entries, rising, and their values."""
+        at, counts = entries_of(self.starts, rows)
+        column_E, values = self.column_E[at], self.value_E[at] * np.repeat(weights, counts)
+        if len(at) * _FEW > self.width:
+            total_W = np.bincount(column_E, weights=values, minlength=self.width).astype(np.float64)
+            met_M = np.flatnonzero(np.bincount(column_E, minlength=self.width))
+            return met_M, total_W[met_M]
+        met_M, place_E = np.unique(column_E, return_inverse=True)
+        return met_M, np.bincount(place_E, weights=values, minlength=len(met_M)).astype(np.float64)
 
     def dense(self, rows: Ints) -> NDArray[np.float32]:
         """Return some rows in full [len(rows), W]."""

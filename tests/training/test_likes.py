@@ -62,6 +62,11 @@ def test_sums_of_rows_are_those_of_the_full_matrix(
     matrix = sparse_rows(at[:, 0], at[:, 1], np.array(list(found.values())), rows=5, width=4)
     rows, weights = np.array([r for r, _ in asked], np.int64), np.array([w for _, w in asked])
     assert matrix.weighted_sum(rows, weights).tolist() == pytest.approx((weights @ full[rows]).tolist())
+    met, values = matrix.weighted_entries(rows, weights)
+    sparse = np.zeros(4)
+    sparse[met] = values
+    assert sparse.tolist() == pytest.approx((weights @ full[rows]).tolist())
+    assert np.all(np.diff(met) > 0)
     assert matrix.dense(rows).tolist() == full[rows].tolist()
     assert matrix.transposed().dense(np.arange(4)).tolist() == full.T.tolist()
     assert matrix.norms().tolist() == pytest.approx(np.sqrt((full**2).sum(axis=1)).tolist())
