@@ -57,9 +57,9 @@ threads = 1
 
 # Any setting of it, as `headrace train --set` takes them.
 [recipe.set]
-# two_tower.fit.epochs = 6
-# two_tower_queries = 60000
-# ranking_queries = 5000
+# two_tower.fit.epochs = 3
+# two_tower_queries = 50000
+# ranking_queries = 4000
 # ranker.candidates = 150
 """
 

@@ -48,7 +48,7 @@ class OwnShop:
     def _items(self, kind_N: Ints, maker_N: Ints, random: np.random.Generator) -> pa.Table:
         nouns, makers = _words(KINDS * 2, random), _words(_MAKERS, random)
         colours = np.array(_words(_COLOURS, random))[random.integers(0, _COLOURS, self.items)]
-        departments = [f"{word} department" for word in _words(_DEPARTMENTS, random)]
+        departments = _words(_DEPARTMENTS, random)
         price_N = np.exp(random.normal(2.5, 0.8, KINDS)[kind_N] + random.normal(0, 0.3, self.items))
         numbers = random.integers(1, 1000, self.items).tolist()
         parts = zip(maker_N.tolist(), colours.tolist(), kind_N.tolist(), numbers, strict=True)

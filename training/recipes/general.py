@@ -80,7 +80,7 @@ def general_recipe(
 ) -> Recipe:
     """Return the recipe of a surface over such columns; raises ValueError for what does not fit together."""
     request, item = _request(columns), _item(columns)
-    fit = FitConfig(epochs=6, batch_size=64, learning_rate=2e-3, last_rate=0.1, patience=2)
+    fit = FitConfig(epochs=4, batch_size=64, learning_rate=2e-3, last_rate=0.1, patience=1)
     return Recipe(
         name=surface,
         surface=surface,
@@ -92,7 +92,7 @@ def general_recipe(
             token_sources=columns.words,
         ),
         two_tower=TwoTowerTraining(
-            fit=FitConfig(epochs=6, batch_size=1024, learning_rate=6e-3, patience=1), negatives=1024
+            fit=FitConfig(epochs=3, batch_size=1024, learning_rate=6e-3, patience=1), negatives=1024
         ),
         pre_ranker=RankerRecipe(
             model=ThreeTowerConfig(tasks=(_TASK,)),
@@ -107,8 +107,8 @@ def general_recipe(
         gate=gate,
         gate_model=GateTraining() if gate.learned else None,
         attributes=columns.shown,
-        ranking_queries=5_000,
-        two_tower_queries=60_000,
+        ranking_queries=4_000,
+        two_tower_queries=50_000,
     )
 
 
