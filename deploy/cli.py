@@ -28,6 +28,7 @@ _COMMANDS = {
     "controller": _Command("controller", "controller", "Run one controller over a Ray that runs already."),
     "router": _Command("router", "router", "Run one router."),
     "console": _Command("console", "console", "Serve a web page over a cluster."),
+    "audit": _Command("audit", "audit", "Show what operators did to a cluster."),
     "certs": _Command("certs", "app", "Make certificates to try TLS with."),
     "down": _Command("down", "down", "Stop the cluster of a workspace."),
     "status": _Command("status", "status", "Show processes, shards, models and releases."),

@@ -20,6 +20,7 @@ from deploy.serving_rules import serving_rules, told
 from deploy.settings import ClusterSettings, consul_settings, process_certificates
 from deploy.telemetry import process_telemetry, telemetry
 from services import chassis, cluster_servicer
+from services.audit_log import AuditLog
 from services.bearer import bearer
 from services.bundle_catalogue import BundleCatalogue
 from services.consul_leadership import Leadership, run_terms
@@ -98,6 +99,7 @@ async def _lead(
             service_names=[cluster_servicer.SERVICE_NAME],
             options=chassis.ChassisOptions(grace_s=_GRACE_S, reflection=settings.reflection),
             access=access_rules(settings),
+            audit=AuditLog(settings.folders.audit_path),
             tls=certificates.server_credentials(mutual=True) if certificates else None,
         ) as server,
         listed(settings, lambda: _members(driver, server.address)),

@@ -130,6 +130,11 @@ class Workspace:
         """Return the secret that Ray asks of whoever joins it."""
         return self.state_dir / "ray-token"
 
+    @property
+    def audit_path(self) -> Path:
+        """Return the log of what operators did."""
+        return self.state_dir / "audit.jsonl"
+
     def caller_token_path(self, name: str) -> Path:
         """Return the secret by which a process of the cluster calls others, where access is ruled."""
         return self.state_dir / f"{name}-token"

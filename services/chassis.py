@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from services.access import Role, roles_for
 from services.access_interceptor import AccessInterceptor
+from services.audit_interceptor import AuditInterceptor
+from services.audit_log import AuditLog
 from services.error_interceptor import ErrorInterceptor
 from services.followed_rules import RulesSource
 from shards.errors import Unavailable
@@ -110,6 +112,7 @@ async def serve(
     roles: Callable[[str], tuple[Role, ...]] = roles_for,
     first: Sequence[grpc.aio.ServerInterceptor] = (),
     tls: grpc.ServerCredentials | None = None,
+    audit: AuditLog | None = None,
 ) -> AsyncIterator[Server]:
     """Serve on HOST:PORT (port 0 for any) until the block ends, then stop gracefully.
 
@@ -117,9 +120,12 @@ async def serve(
     starts as `serving`; `set_serving` changes it. With `access` only callers who have one of the `roles` of a
     method may call it; health stays open. Calls pass the `first` interceptors before
     anything else looks at them. With `tls` the port speaks nothing else.
+    Calls that change a cluster go into the `audit`.
     Raises `Unavailable` when the address is taken.
     """
     interceptors: list[grpc.aio.ServerInterceptor] = [*first, ErrorInterceptor(options.default_deadline_s)]
+    if audit is not None:
+        interceptors.append(AuditInterceptor(audit))
     if access is not None:
         interceptors.append(AccessInterceptor(access, roles=roles, certificates=tls is not None))
     server = grpc.aio.server(interceptors=interceptors, options=_server_options(options))

@@ -15,6 +15,7 @@ from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceStub
 if TYPE_CHECKING:  # The stub of an aio channel exists for the type checker only.
     from protos.headrace.v1.cluster_service_pb2_grpc import ClusterServiceAsyncStub
 from services import chassis, cluster_servicer
+from services.audit_log import AuditLog
 from services.bundle_catalogue import BundleCatalogue
 from services.codec import placement_from_proto, release_to_proto
 from services.codec.changes import policy_to_proto
@@ -82,6 +83,7 @@ async def running_controller(
     host: ShardHost,
     shard_ids: tuple[str, ...] = SHARDS,
     access: RulesSource | None = None,
+    audit: AuditLog | None = None,
     *,
     limits: Limits = _LIMITS,
     shard_capacity_bytes: int = 2**30,
@@ -104,6 +106,7 @@ async def running_controller(
             service_names=[cluster_servicer.SERVICE_NAME],
             options=chassis.ChassisOptions(grace_s=0),
             access=access,
+            audit=audit,
         ) as server,
         grpc.aio.insecure_channel(server.address, options=chassis.channel_options()) as channel,
     ):
