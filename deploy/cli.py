@@ -29,6 +29,8 @@ _COMMANDS = {
     "router": _Command("router", "router", "Run one router."),
     "console": _Command("console", "console", "Serve a web page over a cluster."),
     "audit": _Command("audit", "audit", "Show what operators did to a cluster."),
+    "bundle": _Command("bundle", "app", "Sign bundles, and check their signatures."),
+    "keys": _Command("keys", "app", "Make keys that sign bundles."),
     "certs": _Command("certs", "app", "Make certificates to try TLS with."),
     "down": _Command("down", "down", "Stop the cluster of a workspace."),
     "status": _Command("status", "status", "Show processes, shards, models and releases."),

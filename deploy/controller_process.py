@@ -17,7 +17,7 @@ from deploy.planning_rules import controller_settings
 from deploy.ports import claim_port
 from deploy.ray_node import check_reachable
 from deploy.serving_rules import serving_rules, told
-from deploy.settings import ClusterSettings, consul_settings, process_certificates
+from deploy.settings import ClusterSettings, consul_settings, process_certificates, trusted_keys
 from deploy.telemetry import process_telemetry, telemetry
 from services import chassis, cluster_servicer
 from services.audit_log import AuditLog
@@ -129,7 +129,7 @@ def _driver(
         DriverConfig(shard_ids=settings.shard_ids, settings=controller_settings(settings)),
         store,
         RayShardHost(partial(_shard_config, settings, telemetry(settings)), _shard_resources(settings)),
-        BundleCatalogue(settings.folders.models_dir),
+        BundleCatalogue(settings.folders.models_dir, trusted_keys(settings)),
         leads,
         Dialling(certificates=certificates, metadata=bearer(shard_token(settings))),
     )
@@ -144,6 +144,7 @@ def _shard_config(settings: ClusterSettings, seen: Telemetry, shard_id: str) -> 
         tls_path=settings.tls_path,
         access=shard_rules(settings),
         access_path=settings.access_path,
+        trusted_keys=trusted_keys(settings),
         reflection=settings.reflection,
         memory_bytes=settings.shard_capacity_bytes,
         telemetry=seen,

@@ -8,7 +8,13 @@ from deploy import child
 from deploy.cluster_access import access_rules, own_token, shard_token
 from deploy.consul import Member, listed
 from deploy.serving_rules import serving_rules, told
-from deploy.settings import ClusterSettings, consul_settings, process_certificates, user_store_settings
+from deploy.settings import (
+    ClusterSettings,
+    consul_settings,
+    process_certificates,
+    trusted_keys,
+    user_store_settings,
+)
 from deploy.telemetry import process_telemetry
 from router.router_config import RouterConfig
 from router.router_server import Router
@@ -34,6 +40,7 @@ async def serve(settings: ClusterSettings, announce: Callable[[str], None]) -> N
         access=access_rules(settings),
         controller_token=own_token(settings, ROUTER),
         shard_token=shard_token(settings),
+        trusted_keys=trusted_keys(settings),
         tls=process_certificates(settings, Party.ROUTER),
         mutual_tls=settings.router_mutual_tls,
         reflection=settings.reflection,

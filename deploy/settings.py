@@ -18,6 +18,7 @@ from services.user_history import KEPT_EVENT_IDS, KEPT_EVENTS, EventLimits
 from services.user_store_settings import UserStoreSettings
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json, parse, render, to_json
+from shards.signature import read_trusted_keys
 
 _MEMORY_SHARE = 0.7
 """Of this host's memory, what bundles may use; the rest is for processes, page cache and Ray."""
@@ -88,6 +89,8 @@ class ClusterSettings:
     """Port of the console on this machine's loopback; None for no console."""
     console_operate: bool = False
     """Whether the console may change a cluster that asks nobody for a token."""
+    trusted_keys_path: str = ""
+    """File of public keys of which one must have signed a bundle; empty trusts all bundles."""
     tls_path: str = ""
     """Folder of certificates, as `headrace certs make` writes it; empty for no encryption."""
     router_mutual_tls: bool = True
@@ -232,6 +235,12 @@ def caller_credentials() -> Credentials:
     folder = os.environ.get(_TLS_VARIABLE, "")
     word = os.environ.get(_IDENTITY_VARIABLE, "") or Party.OPERATOR.word
     return Credentials(token=caller_token(), tls=TlsFiles.in_folder(Path(folder), word) if folder else None)
+
+
+def trusted_keys(settings: ClusterSettings) -> tuple[str, ...]:
+    """Return the keys whose bundles are opened, none for all; raises `InvalidInput` for a wrong file."""
+    path = settings.trusted_keys_path
+    return read_trusted_keys(Path(path)) if path else ()
 
 
 def process_certificates(settings: ClusterSettings, party: Party) -> TlsFiles | None:

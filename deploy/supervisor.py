@@ -26,7 +26,7 @@ from deploy.ports import claim_port
 from deploy.processes import adopt_orphans, end_children
 from deploy.readiness import deploy_releases, wait_until_searchable
 from deploy.secret_file import write_secret
-from deploy.settings import ClusterSettings
+from deploy.settings import ClusterSettings, trusted_keys
 from deploy.telemetry import telemetry
 from deploy.workspace import Running
 from services.process_log import log_to
@@ -67,6 +67,7 @@ def run_cluster(settings: ClusterSettings, while_up: WhileUp, say: Say) -> None:
             settings.folders.forget_metrics()
         write_secret(settings.folders.ray_token_path)
         issue_tokens(settings)
+        trusted_keys(settings)
         controller_settings(settings)
         settings = replace(
             settings,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from shards.errors import BundleError
@@ -25,8 +25,9 @@ class GateModels:
     rules alone.
     """
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, trusted: Collection[str] = ()) -> None:
         self._root = root
+        self._trusted = trusted
         self._held: Mapping[ModelVersion, GateModel] = NO_GATES
 
     async def read(self, placement: Placement) -> Mapping[ModelVersion, GateModel]:
@@ -46,7 +47,7 @@ class GateModels:
         path = self._root / model.model / model.version
         try:
             async with asyncio.timeout(_READ_S):
-                return await asyncio.to_thread(open_gate, path, model)
+                return await asyncio.to_thread(open_gate, path, model, self._trusted)
         except (BundleError, OSError, TimeoutError) as error:
             log.error("gate %s goes by its rules alone: %s", model, error or "it was not read in time")
             return None

@@ -68,6 +68,8 @@ class RouterConfig:
     mutual_tls: bool = True
     """Whether callers must show a certificate too."""
     controller_token: str | None = field(default=None, repr=False)
+    trusted_keys: tuple[str, ...] = ()
+    """Public keys of which one must have signed the models of gates; none trusts all."""
     shard_token: str | None = field(default=None, repr=False)
     max_metadata_bytes: int = chassis.MAX_METADATA_BYTES
     reflection: bool = True

@@ -85,7 +85,7 @@ class Router:
             rng=random.Random(),
             source=ConsulPlacementSource(config.consul, random.Random()) if config.consul else None,
             token=config.controller_token,
-            gates=GateModels(config.bundle_root),
+            gates=GateModels(config.bundle_root, config.trusted_keys),
             certificates=certificates,
         )
         self._calls = ShardCalls(

@@ -1,5 +1,6 @@
 """The folder of bundles as the controller sees it: what each manifest says, without opening the rest."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from shards.cluster_state import BundleFacts
@@ -7,25 +8,32 @@ from shards.errors import CorruptBundle, FieldViolation, InvalidInput, NotFound
 from shards.gate_model import open_gate
 from shards.manifest import MANIFEST_FILE, parse_manifest
 from shards.release import ModelVersion, Release, Stage
+from shards.signature import check_signature
 
 
 class BundleCatalogue:
-    """Finds `<root>/<model>/<version>` and reads its manifest; shards must see the same folder."""
+    """Finds `<root>/<model>/<version>` and reads its manifest; shards must see the same folder.
 
-    def __init__(self, root: Path) -> None:
+    With `trusted` keys, bundles that none of them has signed are refused here already.
+    """
+
+    def __init__(self, root: Path, trusted: Collection[str] = ()) -> None:
         self._root = root
+        self._trusted = trusted
 
     def path(self, model: ModelVersion) -> Path:
         """Return the folder of a bundle, whether it exists or not."""
         return self._root / model.model / model.version
 
     def describe(self, model: ModelVersion) -> BundleFacts:
-        """Return what a bundle's manifest says; raises `NotFound` or `CorruptBundle`."""
+        """Return what a bundle's manifest says; raises `NotFound`, `CorruptBundle` or `UntrustedBundle`."""
         names = (model.model, model.version)
         if any(Path(name).name != name for name in names):
             raise NotFound("bundle", str(model))
         try:
-            manifest = parse_manifest((self.path(model) / MANIFEST_FILE).read_bytes())
+            described = (self.path(model) / MANIFEST_FILE).read_bytes()
+            check_signature(self.path(model), described, self._trusted)
+            manifest = parse_manifest(described)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound("bundle", str(model)) from error
         except (OSError, ValueError) as error:
@@ -68,4 +76,4 @@ class BundleCatalogue:
         if stage is not Stage.GATE:
             problem = f"pins {model} for its gate, but it serves {stage.value}"
             raise InvalidInput(FieldViolation("release", problem))
-        open_gate(self.path(model), model)
+        open_gate(self.path(model), model, self._trusted)

@@ -41,6 +41,8 @@ class ShardConfig:
     access_path: str = ""
     """The operator's file, from which a change of them is read where the node has it."""
     reflection: bool = True
+    trusted_keys: tuple[str, ...] = ()
+    """Public keys of which one must have signed a bundle; none trusts all."""
     device: str = "cpu"
     workers: int = 1
     threads: int = 1

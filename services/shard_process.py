@@ -84,6 +84,7 @@ def config_of(argument: str) -> ShardConfig:
     read = {
         "state_dir": Path(fields["state_dir"]),
         "access": from_json(AccessRules, fields["access"]) if fields["access"] else None,
+        "trusted_keys": tuple(fields["trusted_keys"]),
         "telemetry": Telemetry.of(fields["telemetry"]),
         "quality": QualitySettings(**fields["quality"]),
     }

@@ -63,7 +63,9 @@ async def _serving(config: ShardConfig) -> AsyncIterator[str]:
     torch.set_num_threads(config.threads)
     faiss.omp_set_num_threads(config.threads)
     set_aside_what_stays()
-    residency = Residency(device=config.device, limits=_limits(config), attempts=_attempts(config))
+    residency = Residency(
+        device=config.device, limits=_limits(config), attempts=_attempts(config), trusted=config.trusted_keys
+    )
     holdings = Holdings(residency, config.record_path)
     holdings.restore_on_demand()
     telemetry = ProcessTelemetry(

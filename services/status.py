@@ -36,6 +36,7 @@ from shards.errors import (
     StoreFull,
     Unauthenticated,
     Unavailable,
+    UntrustedBundle,
 )
 
 DOMAIN = "headrace.dev"
@@ -66,6 +67,7 @@ _CODES: Mapping[type[HeadraceError], tuple[grpc.StatusCode, str]] = {
     CorruptRecord: (grpc.StatusCode.DATA_LOSS, "CORRUPT_RECORD"),
     CorruptBundle: (grpc.StatusCode.DATA_LOSS, "CORRUPT_BUNDLE"),
     MismatchedBundle: (grpc.StatusCode.FAILED_PRECONDITION, "MISMATCHED_BUNDLE"),
+    UntrustedBundle: (grpc.StatusCode.FAILED_PRECONDITION, "UNTRUSTED_BUNDLE"),
     OversizedBundle: (grpc.StatusCode.FAILED_PRECONDITION, "OVERSIZED_BUNDLE"),
 }
 
@@ -111,7 +113,7 @@ def _metadata(error: HeadraceError) -> dict[str, str]:
             found = {"kind": error.kind, "name": error.name}
         case NotOwner():
             found = {"model": error.model, "owner": error.owner, "generation": str(error.generation)}
-        case CorruptBundle() | MismatchedBundle() | OversizedBundle():
+        case CorruptBundle() | MismatchedBundle() | OversizedBundle() | UntrustedBundle():
             found = {"file": error.file, "problem": error.problem}
         case CorruptRecord():
             found = {"store": error.store, "key": error.key, "problem": error.problem}
@@ -245,6 +247,7 @@ _BY_REASON: Mapping[str, _Build] = {
     "FAILED_MODEL": lambda message, _: FailedModel(message),
     "STILL_LOADING": lambda message, _: StillLoading(message),
     "MISMATCHED_BUNDLE": lambda _, d: MismatchedBundle(d.said("file"), d.said("problem")),
+    "UNTRUSTED_BUNDLE": lambda _, d: UntrustedBundle(d.said("file"), d.said("problem")),
     "OVERSIZED_BUNDLE": lambda _, d: OversizedBundle(d.said("file"), d.said("problem")),
     "CORRUPT_BUNDLE": lambda _, d: CorruptBundle(d.said("file"), d.said("problem")),
     "CORRUPT_RECORD": lambda _, d: CorruptRecord(d.said("store"), d.said("key"), d.said("problem")),

@@ -2,6 +2,7 @@
 
     <root>/<name>/<version>/
       manifest.json   `shards.manifest`; lists every other file with its size and sha256
+      signature.json  who vouches for the manifest, where somebody does: `shards.signature`
       features.json   the FeatureSpec, where the engine encodes features
       tokenizer.json  the tokeniser, where a feature reads tokens
       …               programs, indexes, items.parquet, golden.npz: the engine's own
@@ -14,16 +15,25 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import CorruptBundle, MismatchedBundle
 from shards.features import FEATURES_FILE, FeatureSpec
-from shards.manifest import MANIFEST_FILE, FileDigest, Manifest, ProgramSpec, parse_manifest, render_manifest
+from shards.manifest import (
+    MANIFEST_FILE,
+    SIGNATURE_FILE,
+    FileDigest,
+    Manifest,
+    ProgramSpec,
+    parse_manifest,
+    render_manifest,
+)
 from shards.pace import no_rest
 from shards.release import ModelVersion
+from shards.signature import check_signature
 from shards.tokenizer import TOKENIZER_FILE, Tokenizer
 
 if TYPE_CHECKING:  # Bundles are also read where there is no torch.
@@ -83,13 +93,16 @@ def write_bundle(root: Path, manifest: Manifest, fill: Callable[[Path], None]) -
     return path
 
 
-def open_bundle(path: Path, expect: ModelVersion | None = None) -> Bundle:
+def open_bundle(path: Path, expect: ModelVersion | None = None, trusted: Collection[str] = ()) -> Bundle:
     """Return the bundle at `path` after checking every byte of it.
 
     CorruptBundle names a file that is missing, unlisted, truncated, altered or no plain file;
-    MismatchedBundle says where the bundle is not `expect` or its features are not the manifest's.
+    MismatchedBundle says where the bundle is not `expect` or its features are not the manifest's, and
+    UntrustedBundle that none of the `trusted` keys has signed it.
     """
-    manifest = read_manifest(path)
+    described = _manifest_bytes(path)
+    check_signature(path, described, trusted)
+    manifest = _parsed(described)
     if expect is not None and manifest.model_version != expect:
         raise MismatchedBundle(MANIFEST_FILE, f"describes {manifest.model_version}, not {expect}")
     _check_files(path, manifest.files)
@@ -102,10 +115,19 @@ def open_bundle(path: Path, expect: ModelVersion | None = None) -> Bundle:
 
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest of the bundle at `path`, no other file checked; CorruptBundle where it is none."""
+    return _parsed(_manifest_bytes(path))
+
+
+def _manifest_bytes(path: Path) -> bytes:
     try:
-        return parse_manifest((path / MANIFEST_FILE).read_bytes())
+        return (path / MANIFEST_FILE).read_bytes()
     except OSError as error:
         raise CorruptBundle(MANIFEST_FILE, f"cannot be read: {error.strerror} ({path})") from error
+
+
+def _parsed(described: bytes) -> Manifest:
+    try:
+        return parse_manifest(described)
     except ValueError as error:
         raise CorruptBundle(MANIFEST_FILE, str(error)) from error
 
@@ -154,13 +176,13 @@ def _check_files(path: Path, files: Mapping[str, FileDigest]) -> None:
 
 
 def _list_files(folder: Path) -> list[str]:
-    """Return the files below `folder`, except the manifest; links and special files are CorruptBundle."""
+    """Return the files but the manifest and its signature; links and special files are CorruptBundle."""
     names = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise CorruptBundle(name, "is not a plain file")
-        if path.is_file() and name != MANIFEST_FILE:
+        if path.is_file() and name not in (MANIFEST_FILE, SIGNATURE_FILE):
             names.append(name)
     return names
 

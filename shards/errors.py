@@ -19,6 +19,7 @@ HeadraceError
 └── BundleError           a bundle that must not be served
     ├── CorruptBundle     truncated, altered or unreadable                DATA_LOSS
     ├── MismatchedBundle  whole, but not what was asked for               FAILED_PRECONDITION
+    ├── UntrustedBundle   not signed by a key that is trusted             FAILED_PRECONDITION
     └── OversizedBundle   whole, but more than the shard has room for     FAILED_PRECONDITION
 
 `services.status` maps each of them to its gRPC code, and nothing else does.
@@ -143,6 +144,10 @@ class CorruptBundle(BundleError):
 
 class MismatchedBundle(BundleError):
     """The bundle is whole, but not what was asked for or not what its parts say."""
+
+
+class UntrustedBundle(BundleError):
+    """No key that is trusted has signed the bundle as it is."""
 
 
 class OversizedBundle(BundleError):

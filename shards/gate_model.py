@@ -6,7 +6,7 @@ Legend: F = features, D = hidden width.
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,9 +146,9 @@ class GateModel:
         return Candidates(item_ids=("before", "after"), columns={SCORE: np.array(gains, np.float32)})
 
 
-def open_gate(path: Path, expect: ModelVersion) -> GateModel:
+def open_gate(path: Path, expect: ModelVersion, trusted: Collection[str] = ()) -> GateModel:
     """Verify a gate's bundle, open it and replay its goldens; BundleError says what is wrong."""
-    bundle = open_bundle(path, expect=expect)
+    bundle = open_bundle(path, expect, trusted)
     manifest = bundle.manifest
     if manifest.stage is not Stage.GATE or manifest.engine != ENGINE:
         raise MismatchedBundle(

@@ -4,7 +4,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +47,7 @@ def load_bundle(
     device: str,
     read_program: ProgramReader = prepare_program,
     rest: Callable[[], None] = no_rest,
+    trusted: Collection[str] = (),
 ) -> LoadedBundle:
     """Return a bundle ready to serve; BundleError or whatever its libraries raise where it is not.
 
@@ -54,26 +55,31 @@ def load_bundle(
     its steps, where others serve meanwhile.
     """
     modules = len(sys.modules)
-    loaded = _load(model, path, device, read_program, rest)
+    loaded = _load(model, path, device, read_program, rest, trusted)
     if len(sys.modules) > modules:
         # The first of its engine: libraries imported what they need, a hundred times what a bundle takes.
         # That stays, is no bundle's, and need not be looked through at every collection from now on.
         del loaded
         set_aside_what_stays()
-        loaded = _load(model, path, device, read_program, rest)
+        loaded = _load(model, path, device, read_program, rest, trusted)
     # Nor need the bundle itself: engines hold no rings of references, so that it goes when it is let go.
     gc.freeze()
     return loaded
 
 
 def _load(
-    model: ModelVersion, path: Path, device: str, read_program: ProgramReader, rest: Callable[[], None]
+    model: ModelVersion,
+    path: Path,
+    device: str,
+    read_program: ProgramReader,
+    rest: Callable[[], None],
+    trusted: Collection[str],
 ) -> LoadedBundle:
     started = time.monotonic()
     # Garbage of earlier work must not count, neither for nor against the bundle.
     gc.collect()
     before = memory_in_use(device)
-    bundle = replace(open_bundle(path, model), read_program=read_program, rest=rest)
+    bundle = replace(open_bundle(path, model, trusted), read_program=read_program, rest=rest)
     rest()
     servable = open_servable(bundle, device)
     rest()

@@ -11,6 +11,8 @@ from shards.json_codec import from_json, parse, render, to_json
 from shards.release import ModelVersion, Stage
 
 MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "signature.json"
+"""Beside the manifest where somebody has signed it: `shards.signature`."""
 FORMAT_VERSION = 1
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -139,7 +141,7 @@ def check_file_name(name: str) -> None:
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:
         raise ValueError(f"file name {name!r} is not a plain path inside the bundle")
-    if PurePosixPath(name).is_absolute() or name == MANIFEST_FILE:
+    if PurePosixPath(name).is_absolute() or name in (MANIFEST_FILE, SIGNATURE_FILE):
         raise ValueError(f"file name {name!r} is not allowed")
 
 

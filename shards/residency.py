@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,7 +49,10 @@ class _Owner:
 
 
 class Residency:
-    """Thread-safe; one bundle loads at a time, so that its memory can be told from that of others."""
+    """Thread-safe; one bundle loads at a time, so that its memory can be told from that of others.
+
+    With `trusted` keys only bundles that one of them has signed are opened.
+    """
 
     def __init__(
         self,
@@ -58,11 +61,13 @@ class Residency:
         limits: EvictionLimits = _LIMITS,
         attempts: AttemptLimits = _ATTEMPTS,
         clock: Callable[[], float] = time.monotonic,
+        trusted: Collection[str] = (),
     ) -> None:
         self._device = device
         self._limits = limits
         self._attempts = attempts
         self._clock = clock
+        self._trusted = trusted
         self._read_program: ProgramReader = prepare_program
         self._gives_way = False
         self._pace = Pace(wanted=lambda: self._gives_way and self._serves())
@@ -196,7 +201,7 @@ class Residency:
 
     def _register(self, held: Holding) -> Replica:
         """Verify every byte now, so that a bundle which cannot serve is refused while someone looks."""
-        bundle = open_bundle(held.path, held.replica.model)
+        bundle = open_bundle(held.path, held.replica.model, self._trusted)
         need = MemoryUse(host_bytes=held.terms.memory_bytes or served_bytes(bundle.manifest, self._device))
         match choose_victims(self._clock(), (), need, self._limits):
             case NoRoom() as refused:
@@ -209,7 +214,9 @@ class Residency:
         self._pace.rest()
         self._make_room(held, self._estimate(held))
         self._pace.rest()
-        loaded = load_bundle(model, held.path, self._device, self._read_program, self._pace.rest)
+        loaded = load_bundle(
+            model, held.path, self._device, self._read_program, self._pace.rest, self._trusted
+        )
         held.memory, held.reload_s = loaded.memory, loaded.load_time_s
         try:
             self._make_room(held, loaded.memory)

@@ -37,6 +37,7 @@ def controller(
     consul_key: options.ConsulKeyOption = None,
     access: options.AccessOption = None,
     tls: options.TlsOption = None,
+    trusted_keys: options.TrustedKeysOption = None,
     reflection: options.ReflectionOption = True,
     insecure: options.InsecureOption = False,
     planning: options.PlanningOption = None,
@@ -60,7 +61,7 @@ def controller(
         telemetry_path=options.absolute(telemetry),
         supervised=False,
         **options.joined_ray(ray_address, shard_cpus, gpu_fraction, shard_label),
-        **options.security(access, tls, reflection=reflection, insecure=insecure),
+        **options.security(access, tls, trusted_keys, reflection=reflection, insecure=insecure),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr(settings, CONTROLLER)

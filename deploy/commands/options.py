@@ -74,6 +74,10 @@ TlsOption = Annotated[
 RouterMtlsOption = Annotated[
     bool, typer.Option(help="Ask callers of routers for certificates, or know them by tokens alone.")
 ]
+TrustedKeysOption = Annotated[
+    Path | None,
+    typer.Option(help="File of public keys; bundles that none of them has signed are refused."),
+]
 ReflectionOption = Annotated[bool, typer.Option(help="Describe the methods to those who may ask.")]
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Listen beyond this host without --tls, for everybody there.")
@@ -155,12 +159,19 @@ def consul_agent(
 
 
 def security(
-    access: Path | None, tls: Path | None, *, reflection: bool, insecure: bool, router_mtls: bool = True
+    access: Path | None,
+    tls: Path | None,
+    trusted_keys: Path | None,
+    *,
+    reflection: bool,
+    insecure: bool,
+    router_mtls: bool = True,
 ) -> dict[str, Any]:
     """Return settings for who may call, and how it is known who does."""
     return {
         "access_path": absolute(access),
         "tls_path": absolute(tls),
+        "trusted_keys_path": absolute(trusted_keys),
         "router_mutual_tls": router_mtls,
         "reflection": reflection,
         "insecure": insecure,

@@ -37,6 +37,7 @@ def router(
     access: options.AccessOption = None,
     tls: options.TlsOption = None,
     router_mtls: options.RouterMtlsOption = True,
+    trusted_keys: options.TrustedKeysOption = None,
     reflection: options.ReflectionOption = True,
     insecure: options.InsecureOption = False,
     serving: options.ServingOption = None,
@@ -62,7 +63,9 @@ def router(
         models_path=options.absolute(models),
         supervised=False,
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
-        **options.security(access, tls, reflection=reflection, insecure=insecure, router_mtls=router_mtls),
+        **options.security(
+            access, tls, trusted_keys, reflection=reflection, insecure=insecure, router_mtls=router_mtls
+        ),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     foreground.log_to_stderr(settings, ROUTER)

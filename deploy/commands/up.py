@@ -70,6 +70,7 @@ def up(
     ] = False,
     tls: options.TlsOption = None,
     router_mtls: options.RouterMtlsOption = True,
+    trusted_keys: options.TrustedKeysOption = None,
     reflection: options.ReflectionOption = True,
     insecure: options.InsecureOption = False,
     planning: options.PlanningOption = None,
@@ -100,7 +101,9 @@ def up(
         telemetry_path=options.absolute(telemetry),
         **_ray_settings(ray_address, shard_cpus, gpu_fraction, shard_label),
         **options.user_store(user_store, user_store_ca, kept_events, kept_event_ids),
-        **options.security(access, tls, reflection=reflection, insecure=insecure, router_mtls=router_mtls),
+        **options.security(
+            access, tls, trusted_keys, reflection=reflection, insecure=insecure, router_mtls=router_mtls
+        ),
         **options.consul_agent(consul, consul_prefix, consul_ca, consul_cert, consul_key),
     )
     own = project_of(settings.folders)

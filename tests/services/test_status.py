@@ -33,6 +33,7 @@ from shards.errors import (
     StoreFull,
     Unauthenticated,
     Unavailable,
+    UntrustedBundle,
 )
 from tests.services.failing_server import failing_server, raised_by
 
@@ -56,6 +57,11 @@ CASES: list[tuple[HeadraceError, grpc.StatusCode, str]] = [
     (CorruptRecord("user store", "u1", "short"), grpc.StatusCode.DATA_LOSS, "CORRUPT_RECORD"),
     (CorruptBundle("scorer.pt2", "is altered"), grpc.StatusCode.DATA_LOSS, "CORRUPT_BUNDLE"),
     (MismatchedBundle("golden.npz", "differs"), grpc.StatusCode.FAILED_PRECONDITION, "MISMATCHED_BUNDLE"),
+    (
+        UntrustedBundle("signature.json", "is missing"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "UNTRUSTED_BUNDLE",
+    ),
     (OversizedBundle("tower@1", "needs more"), grpc.StatusCode.FAILED_PRECONDITION, "OVERSIZED_BUNDLE"),
 ]
 

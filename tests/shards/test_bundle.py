@@ -196,7 +196,20 @@ def test_a_manifest_must_fit_the_schema(path: Path, field: str, value: object, p
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/etc/passwd", "a/../../b", "", ".", "a//b", "a\\b", "manifest.json", "a/", "x\0y"]
+    "name",
+    [
+        "../outside",
+        "/etc/passwd",
+        "a/../../b",
+        "",
+        ".",
+        "a//b",
+        "a\\b",
+        "manifest.json",
+        "signature.json",
+        "a/",
+        "x\0y",
+    ],
 )
 def test_names_that_leave_the_bundle_are_refused(path: Path, name: str) -> None:
     digest = {"sha256": "0", "size_bytes": 0}
