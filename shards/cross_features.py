@@ -22,16 +22,19 @@ from shards.cross_kinds import (
     HistoryRecency,
     HistoryShare,
     HistorySize,
+    HistoryWords,
     ItemNumber,
     NgramOverlap,
     QueryOverlap,
     QueryTakes,
     ReciprocalRank,
+    WordMatch,
 )
 from shards.history_rows import HistoryRows
 from shards.query_takes import takes_of
 from shards.search_context import SearchContext
 from shards.tokenizer import UNKNOWN, Tokenizer
+from shards.word_match import item_words
 from shards.words import encode_ngrams
 
 
@@ -93,8 +96,8 @@ def _kind_of(feature: CrossKind, position: int) -> Hashable:
             return ChannelColumn, feature.log1p
         case ReciprocalRank() | ItemNumber():
             return (type(feature),)
-        case QueryTakes():
-            return QueryTakes, feature.source
+        case QueryTakes() | WordMatch():
+            return type(feature), feature.source
         case _:
             return position
 
@@ -114,6 +117,11 @@ def _encoder(features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns
             return _gap_encoder(gap, columns)
         case QueryTakes() as takes:
             return _takes_encoder([f for f in features if isinstance(f, QueryTakes)], takes.source, columns)
+        case WordMatch() as match:
+            measured = [f for f in features if isinstance(f, WordMatch)]
+            return _match_encoder(measured, texts(columns[_column(match.source)]))
+        case HistoryWords() as named:
+            return _history_words_encoder(named, texts(columns[_column(named.source)]))
         case QueryOverlap() as overlap:
             return _query_overlap(overlap, tokenizer, texts(columns[_column(overlap.source)]))
         case NgramOverlap() as overlap:
@@ -199,6 +207,21 @@ def _takes_encoder(features: Sequence[QueryTakes], source: str, columns: Columns
         return np.stack([found[feature.of] for feature in features], axis=1)
 
     return encode
+
+
+def _match_encoder(features: Sequence[WordMatch], item_texts: list[str]) -> CrossEncoder:
+    held = item_words(item_texts)
+
+    def encode(request: CrossRequest) -> Floats:
+        found = held.measures(request.context.query, request.rows)
+        return np.stack([found[feature.of] for feature in features], axis=1)
+
+    return encode
+
+
+def _history_words_encoder(feature: HistoryWords, item_texts: list[str]) -> CrossEncoder:
+    held = item_words(item_texts)
+    return lambda request: held.named_by(request.history.of(feature.actions).rows, request.rows)
 
 
 def _query_overlap(feature: QueryOverlap, tokenizer: Tokenizer | None, item_texts: list[str]) -> CrossEncoder:

@@ -154,6 +154,51 @@ class QueryOverlap:
         check_positive("max_len", self.max_len)
 
 
+MATCH_MEASURES = (
+    *("query_share", "exact_share", "item_share", "item_words"),
+    *("commonest_place", "rarest_place", "query_words", "holders"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordMatch:
+    """How the words of the query and of an item's text agree; words of one or two letters are not read.
+
+    "query_share": the share of the query's words that the item names, spelt alike or a letter apart, and two
+    words joined as two; "exact_share": spelt alike. "item_share": the share of the item's words that the
+    query names; "item_words": the log of how many there are. "commonest_place" and "rarest_place": how many
+    of the item's words more items hold than the commonest, or the rarest, that the query names; all of them
+    where it names none. Alike for all items: "query_words", log(1 + words), and "holders", log(1 + items that
+    hold the rarest of them).
+    """
+
+    name: str
+    source: str
+    of: str
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        _check_measure(self.of, MATCH_MEASURES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryWords:
+    """How much of an item's text the user's history names, rare words telling more; 0 without a history.
+
+    For each of the item's words the share of the history's items that hold it, meant over the words by the
+    log of how few items do.
+    """
+
+    name: str
+    source: str
+    actions: tuple[str, ...] = ()
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NgramOverlap:
     """Share of the query's distinct character n-grams that an item's text holds; 0 for an empty query."""
@@ -208,7 +253,9 @@ CrossKind = (
     | HistoryShare
     | HistorySize
     | HistoryGap
+    | HistoryWords
     | QueryTakes
+    | WordMatch
     | QueryOverlap
     | NgramOverlap
     | ExactId

@@ -24,7 +24,7 @@ def readable(text: str) -> str:
     return text[:MAX_TEXT_CHARS].encode("utf-8", "ignore").decode()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=65_536)
 def words(text: str) -> tuple[str, ...]:
     """Return the lower-cased, accent-free words of `text`, letters and digits only."""
     if text.isascii():  # Nothing to fold but case, which takes a tenth of the time.

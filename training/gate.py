@@ -36,6 +36,8 @@ class GateTraining:
     label: Literal["recall", "page"] = "recall"
     """"recall": only gated channels find the item that was taken; "page": that, or the page that the rankers
     make is better with them, which takes a minute for each few thousand searches."""
+    searches: int = 0
+    """How many of the newest searches label "page" asks; 0: all."""
     depths: tuple[int, ...] = (10, 20, 50, 100)
     """Among how many items they find it."""
     channel: str = "lexical"

@@ -15,6 +15,7 @@ from shards.manifest import ProgramSpec, TensorSpec
 from shards.multi_task import SCORER
 from shards.three_tower import INTERACTION, USER_TOWER
 from shards.two_tower import ITEM_TOWER, QUERY_TOWER
+from training.models.averaged import Averaged
 from training.models.glmix import GLMix
 from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.task_links import TaskLinks
@@ -75,7 +76,7 @@ def interaction(model: ThreeTower, user: Tensor, item: Tensor, cross: Tensor) ->
 
 
 def scorer(
-    model: MultiTaskRanker | GLMix, links: TaskLinks, request: Tensors, item: Tensor, cross: Tensor
+    model: MultiTaskRanker | Averaged | GLMix, links: TaskLinks, request: Tensors, item: Tensor, cross: Tensor
 ) -> Program:
     """Return the ranker: request [1, …], "item" [C, D], "cross" [C, K] to predictions [C, T].
 

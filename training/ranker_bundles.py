@@ -26,6 +26,7 @@ from shards.release import Stage
 from shards.search_context import SearchContext
 from shards.tokenizer import TOKENIZER_FILE
 from training.channels import Destination
+from training.models.averaged import Averaged
 from training.models.multi_task_ranker import MultiTaskRanker
 from training.models.three_tower import ThreeTower
 from training.programs import Program, interaction, scorer, user_tower
@@ -125,7 +126,7 @@ def _write_pre_ranker(
 
 def _write_ranker(
     rankers: Rankers,
-    model: MultiTaskRanker,
+    model: MultiTaskRanker | Averaged,
     snapshot: Snapshot,
     item: Tensors,
     asked: Sequence[_Asked],
@@ -168,7 +169,7 @@ def _write_ranker(
     _write(manifest, rankers, snapshot, item_ND, programs, asked, columns, destination)
 
 
-def _item_vectors(model: ThreeTower | MultiTaskRanker, item: Tensors) -> Tensor:
+def _item_vectors(model: ThreeTower | MultiTaskRanker | Averaged, item: Tensors) -> Tensor:
     with torch.inference_mode():
         return model.encode_item(item)
 

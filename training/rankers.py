@@ -27,9 +27,10 @@ from training.feature_groups import (
 from training.features import FittingData, fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, ranks, rejected
 from training.judgements import Judgements, encoded
+from training.models.averaged import Averaged
 from training.models.fields import ModelInputs
 from training.models.group_gate import GroupGate
-from training.models.multi_task_ranker import MultiTaskRanker
+from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.models.task_links import TaskLinks
 from training.models.three_tower import ThreeTower, ThreeTowerConfig
 from training.ranking import (
@@ -52,7 +53,7 @@ class Rankers:
     """The trained models that the recipe has and what encodes their features."""
 
     pre_ranker: ThreeTower | None
-    ranker: MultiTaskRanker | None
+    ranker: MultiTaskRanker | Averaged | None
     spec: FeatureSpec
     tokenizer: Tokenizer
     tasks: tuple[str, ...]
@@ -94,7 +95,7 @@ def train_rankers(
         checkpoints=checkpoints or Checkpoints(),
     )
     first = _untrained(recipe.pre_ranker, spec, inputs, examples, course) if recipe.pre_ranker else None
-    ranker = MultiTaskRanker(recipe.ranker.model, inputs) if recipe.ranker else None
+    ranker: MultiTaskRanker | Averaged | None = None
     pre_ranker_ndcg = ranker_ndcg = float("nan")
     serving, links = TaskServing(), course.tasks.links()
     if first and recipe.pre_ranker:
@@ -102,10 +103,10 @@ def train_rankers(
         pre_ranker_ndcg = course.train("pre_ranker", first.model, recipe.pre_ranker.training, own, held)
     scored = first.of_all if first else None
     both = (examples, judged)
-    if ranker and recipe.ranker:
+    if recipe.ranker:
         training = recipe.ranker.training
         examples, judged = (_passed_on(scored, part, recipe.ranker.candidates) for part in both)
-        course.train("ranker", ranker, training, examples, judged)
+        ranker = _trained_ranker(recipe.ranker, inputs, examples, judged, course)
         with torch.inference_mode():
             logit_QCT = predict(ranker, judged)
         if training.calibrate:
@@ -124,6 +125,23 @@ def train_rankers(
         rejected_QR=_rejected(recipe, scored, ranker, both, course.generator),
         groups=first.groups if first else None,
     )
+
+
+def _trained_ranker(
+    config: RankerRecipe[MultiTaskRankerConfig],
+    inputs: ModelInputs,
+    examples: RankingSet,
+    judged: RankingSet,
+    course: "_Course",
+) -> MultiTaskRanker | Averaged:
+    """Return the ranker, or the mean of several, each trained by itself from a beginning of its own."""
+    members = []
+    for number in range(1, config.model.members + 1):
+        member = MultiTaskRanker(config.model, inputs)
+        name = "ranker" if number == 1 else f"ranker_{number}"
+        course.train(name, member, config.training, examples, judged)
+        members.append(member)
+    return members[0] if len(members) == 1 else Averaged(members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,13 @@ from shards.cross_kinds import (
     HistoryRecency,
     HistoryShare,
     HistorySize,
+    HistoryWords,
     ItemNumber,
     NgramOverlap,
     QueryOverlap,
     QueryTakes,
     ReciprocalRank,
+    WordMatch,
 )
 from shards.feature_encoder import RequestEncoder
 from shards.feature_kinds import (
@@ -108,6 +110,10 @@ SPEC = FeatureSpec(
         QueryTakes(name="item_share", source="item.takes", of="item_share"),
         QueryTakes(name="words_share", source="item.takes", of="words_share"),
         QueryTakes(name="rarest_share", source="item.takes", of="rarest_word_share"),
+        WordMatch(name="named", source="item.title", of="query_share"),
+        WordMatch(name="commonest", source="item.title", of="commonest_place"),
+        HistoryWords(name="own_words", source="item.title"),
+        HistoryWords(name="bought_words", source="item.title", actions=("purchase",)),
     )
 )
 ENCODER = RequestEncoder(SPEC, TOKENIZER, ROWS, COLUMNS)
@@ -327,11 +333,26 @@ def test_what_the_query_led_to_before() -> None:
     assert cross(unasked, "takes") == cross(unasked, "query_share") == [0.0] * 4
 
 
+def test_words_of_the_query_and_of_the_history() -> None:
+    # "red mug" is asked; two of four items hold "mug", one "red" and "blue" each.
+    assert cross(context(), "named") == [1.0, 0.5, 0.0, 0.0]
+    assert cross(context(), "commonest") == [0.0, 0.0, 0.0, 0.0]
+    mug, red = math.log(5 / 3), math.log(5 / 2)
+    # Of the items a1, b2 and c3 one holds "red", one "blue" and two "mug"; b2 was not bought.
+    either = round((mug * 2 / 3 + red / 3) / (mug + red), 6)
+    assert cross(context(), "own_words") == [either, either, 0.0, 0.0]
+    bought = [round(0.5, 6), round(mug / 2 / (mug + red), 6), 0.0, 0.0]
+    assert cross(context(), "bought_words") == bought
+    assert cross(SearchContext(now_ms=NOW_MS), "own_words") == [0.0] * 4
+
+
 def test_measures_that_there_are_not() -> None:
     with pytest.raises(ValueError, match="of 'minutes' is none of events, visits, idle_days"):
         HistorySize(name="size", of="minutes")
     with pytest.raises(ValueError, match="of 'minutes' is none of count"):
         QueryTakes(name="takes", source="item.takes", of="minutes")
+    with pytest.raises(ValueError, match="of 'minutes' is none of query_share"):
+        WordMatch(name="match", source="item.title", of="minutes")
 
 
 def test_overlap_of_query_and_title() -> None:

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from shards.candidates import Candidates
 from shards.cross_kinds import (
     HISTORY_MEASURES,
+    MATCH_MEASURES,
     TAKES_MEASURES,
     HistoryCount,
     HistoryGap,
     HistoryRecency,
     HistoryShare,
     HistorySize,
+    HistoryWords,
     ItemNumber,
     QueryTakes,
+    WordMatch,
 )
 from shards.feature_encoder import RequestEncoder
 from shards.features import Feature, FeatureSpec
@@ -59,6 +62,8 @@ CROSS: tuple[Feature, ...] = (
     HistoryShare(name="own_share"),
     *(HistorySize(name=of, of=of) for of in HISTORY_MEASURES),
     HistoryGap(name="price_gap", source="item.price_gbp", log1p=True),
+    *(WordMatch(name=f"match_{of}", source="item.title", of=of) for of in MATCH_MEASURES),
+    HistoryWords(name="own_words", source="item.title"),
 )
 GRAPH = ItemGraph(takes=20)
 RECIPE_OF_ALL = replace(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shards.search_context import History, RawValue, SearchContext, UserState
@@ -65,7 +66,8 @@ def raw_features(table: pa.Table, key: str) -> dict[str, dict[str, RawValue]]:
 
 def search_contexts(dataset: Dataset, queries: pa.Table, *, history_limit: int) -> Iterator[SearchContext]:
     """Yield one context for each query, in order, with the user's history strictly before it."""
-    histories = Histories(dataset.events)
+    asking = pc.is_in(dataset.events.column("user_id"), value_set=pc.unique(queries.column("user_id")))
+    histories = Histories(dataset.events.filter(asking))
     features = raw_features(dataset.users, "user_id")
     columns = (queries.column(name).to_pylist() for name in ("query", "user_id"))
     for query, user_id, now_ms in zip(*columns, timestamps_ms(queries).tolist(), strict=True):

@@ -66,11 +66,13 @@ class MultiTaskRankerConfig:
     """The tasks that it reaches; empty for all. Watch time is exp(logit), so that a rare number explodes."""
     user_gates: bool = False
     """Whether the user gates the input and what each task reads."""
+    members: int = 1
+    """Models, trained one after another, whose logits are averaged: `training.models.averaged`."""
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("tasks of a ranker are missing")
-        for name in ("width", "hidden", "experts", "expert_width", "found", "cross_experts"):
+        for name in ("width", "hidden", "experts", "expert_width", "found", "cross_experts", "members"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.cross_experts > 1 and not self.cross_rank:

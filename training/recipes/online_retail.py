@@ -2,6 +2,7 @@
 
 from shards.cross_kinds import (
     HISTORY_MEASURES,
+    MATCH_MEASURES,
     TAKES_MEASURES,
     ChannelColumn,
     ExactId,
@@ -10,11 +11,13 @@ from shards.cross_kinds import (
     HistoryRecency,
     HistoryShare,
     HistorySize,
+    HistoryWords,
     ItemNumber,
     NgramOverlap,
     QueryOverlap,
     QueryTakes,
     ReciprocalRank,
+    WordMatch,
 )
 from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ngrams, Number, Tokens
 from shards.features import Feature
@@ -47,7 +50,7 @@ _CHANNELS = (
     ChannelRecipe(name="memory", source="query_memory", k=100, quota=40, weight=1.5),
     ChannelRecipe(name="word_memory", source="token_memory", k=150, quota=40, weight=0.0),
     ChannelRecipe(name="title_popular", source="title_popularity", k=200, quota=60, weight=0.3),
-    ChannelRecipe(name="neighbours", source="item_cf", k=100, quota=10, weight=0.0, top=50),
+    ChannelRecipe(name="neighbours", source="item_cf", k=400, quota=10, weight=0.0, top=50),
     ChannelRecipe(name="own", source="own", k=100, quota=20, weight=1.5),
     ChannelRecipe(name="popular", source="popular", k=100, quota=10, weight=0.0),
 )
@@ -85,6 +88,8 @@ _CROSS: tuple[Feature, ...] = (
     HistoryGap(name="price_gap", source="item.price_gbp", log1p=True),
     HistoryGap(name="popularity_gap", source="item.popularity_30d", log1p=True),
     *(QueryTakes(name=f"takes_{of}", source="item.takes", of=of) for of in TAKES_MEASURES),
+    *(WordMatch(name=f"match_{of}", source="item.title", of=of) for of in MATCH_MEASURES),
+    HistoryWords(name="own_words", source="item.title"),
     QueryOverlap(name="token_overlap", source="item.title"),
     NgramOverlap(name="ngram_overlap", source="item.title"),
     NgramOverlap(name="code_overlap", source="item.item_id"),
@@ -115,7 +120,7 @@ ONLINE_RETAIL = Recipe(
             *_CROSS,
         ),
     ),
-    two_tower=TwoTowerTraining(fit=FitConfig(epochs=12, batch_size=1024, learning_rate=4e-3, patience=2)),
+    two_tower=TwoTowerTraining(fit=FitConfig(epochs=6, batch_size=1024, learning_rate=4e-3, patience=2)),
     pre_ranker=RankerRecipe(
         model=ThreeTowerConfig(tasks=("purchase", "basket")),
         training=RankingTraining(fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3)),
@@ -133,7 +138,7 @@ ONLINE_RETAIL = Recipe(
     item_graph=ItemGraph(takes=200, half_life_days=180),
     attributes=("title", "price_gbp"),
     history_limit=1000,
-    refresh_days=1.0,
+    refresh_days=2.0,
     search=SearchSpace(
         settings=(
             Searched(path="two_tower.fit.learning_rate", low=1e-3, high=1e-2, log=True),

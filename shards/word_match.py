@@ -1,0 +1,134 @@
+"""How the words of a query and of items' texts agree, whatever their order: the feature `WordMatch`.
+
+Words match where they are spelt alike, or one letter apart (one dropped, doubled, replaced, or swapped with
+its neighbour: Garbe's symmetric deletes, so that a look-up costs no comparison of words). A word that nobody
+knows and that is two known ones joined counts as those two.
+
+Legend: N = items, C = candidates, L = words of an item, V = words of all items, W = words of a query.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.column_encoder import Floats, Ids
+from shards.words import words
+
+_SHORTEST = 3
+"""Words of fewer letters tell little of an item and are not read."""
+_SHORTEST_MISSPELT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemWords:
+    """The distinct words of each item's text, and how common each of them is."""
+
+    id_of: Mapping[str, int]
+    """Words as numbers from 1."""
+    near: Mapping[str, frozenset[int]]
+    """What is left of a word without one letter, and of the word itself, to the words it may be."""
+    ids_NL: NDArray[np.int32]
+    """0 behind an item's last word."""
+    place_NL: NDArray[np.float32]
+    """How many of the item's words more items hold than this one."""
+    count_N: NDArray[np.float32]
+    holders_V: NDArray[np.float32]
+    """Items that hold each word, from word 1 on; nothing at 0."""
+
+    def measures(self, query: str, row_C: Ids) -> dict[str, Floats]:
+        """Return every measure [C] of `WordMatch`."""
+        asked = self._asked(query)
+        ids_CL = self.ids_NL.take(row_C, axis=0)
+        near_WV = np.zeros((max(len(asked), 1), len(self.holders_V)), np.float32)
+        exact_WV = np.zeros_like(near_WV)
+        for w, word in enumerate(asked):
+            near_WV[w, list(self._near(word))] = 1.0
+            exact_WV[w, self.id_of.get(word, 0)] = 1.0
+        near_WV[:, 0] = exact_WV[:, 0] = 0.0
+        named_CL = near_WV.max(axis=0).take(ids_CL) > 0
+        place_CL, count_C = self.place_NL.take(row_C, axis=0), self.count_N.take(row_C)
+        held_W = (near_WV * self.holders_V).max(axis=1)
+        return {
+            "query_share": near_WV.take(ids_CL, axis=1).max(axis=2).mean(axis=0),
+            "exact_share": exact_WV.take(ids_CL, axis=1).max(axis=2).mean(axis=0),
+            "item_share": named_CL.sum(axis=1) / np.maximum(count_C, 1.0),
+            "item_words": np.log(np.maximum(count_C, 1.0)),
+            "commonest_place": np.where(named_CL, place_CL, count_C[:, np.newaxis]).min(axis=1),
+            "rarest_place": np.where(named_CL.any(axis=1), (named_CL * place_CL).max(axis=1), count_C),
+            "query_words": np.full(len(row_C), np.log1p(len(asked)), np.float32),
+            "holders": np.full(len(row_C), np.log1p(held_W.min()), np.float32),
+        }
+
+    def named_by(self, row_H: Ids, row_C: Ids) -> Floats:
+        """Return `HistoryWords` [C] of a history of these rows."""
+        items_H = np.unique(row_H)
+        if not len(items_H):
+            return np.zeros(len(row_C), np.float32)
+        size = len(self.holders_V)
+        share_V = np.bincount(self.ids_NL[items_H].ravel(), minlength=size) / len(items_H)
+        weight_V = np.log((1.0 + len(self.ids_NL)) / (1.0 + self.holders_V))
+        share_V[0] = weight_V[0] = 0.0
+        ids_CL = self.ids_NL.take(row_C, axis=0)
+        told_C: Floats = (share_V * weight_V).take(ids_CL).sum(axis=1)
+        return told_C / np.maximum(weight_V.take(ids_CL).sum(axis=1), 1e-9)
+
+    def _asked(self, query: str) -> list[str]:
+        """Return the words of a query that are read, those that are two joined as two."""
+        found = [part for word in words(query) if len(word) >= _SHORTEST for part in self._parted(word)]
+        return list(dict.fromkeys(found))
+
+    def _parted(self, word: str) -> tuple[str, ...]:
+        """Return the two known words that a word is made of, the rarer as common as may be, or the word."""
+        if self._near(word):
+            return (word,)
+        cuts = [(word[:at], word[at:]) for at in range(_SHORTEST, len(word) - _SHORTEST + 1)]
+        known = [cut for cut in cuts if cut[0] in self.id_of and cut[1] in self.id_of]
+        return max(known, key=lambda cut: min(self.holders_V[self.id_of[w]] for w in cut), default=(word,))
+
+    def _near(self, word: str) -> frozenset[int]:
+        """Return the words that one may be, itself among them if it is known."""
+        itself = frozenset([self.id_of[word]]) if word in self.id_of else frozenset()
+        if len(word) < _SHORTEST_MISSPELT:
+            return itself
+        return itself.union(*(self.near.get(left, ()) for left in _without_a_letter(word)))
+
+
+def item_words(texts: Sequence[str]) -> ItemWords:
+    """Return the words of the items [N] with these texts."""
+    held = [[word for word in dict.fromkeys(words(text)) if len(word) >= _SHORTEST] for text in texts]
+    id_of: dict[str, int] = {}
+    for item in held:
+        for word in item:
+            id_of.setdefault(word, len(id_of) + 1)
+    ids_NL = np.zeros((len(held), max((len(item) for item in held), default=1) or 1), np.int32)
+    for ids_L, item in zip(ids_NL, held, strict=True):
+        ids_L[: len(item)] = [id_of[word] for word in item]
+    holders_V = np.bincount(ids_NL.ravel(), minlength=len(id_of) + 1).astype(np.float32)
+    holders_V[0] = 0.0
+    holders_NL = holders_V[ids_NL]
+    place_NL = (holders_NL[:, np.newaxis, :] > holders_NL[:, :, np.newaxis]).sum(axis=2)
+    return ItemWords(
+        id_of=id_of,
+        near=_near(id_of),
+        ids_NL=ids_NL,
+        place_NL=place_NL.astype(np.float32),
+        count_N=(ids_NL > 0).sum(axis=1).astype(np.float32),
+        holders_V=holders_V,
+    )
+
+
+def _near(id_of: Mapping[str, int]) -> dict[str, frozenset[int]]:
+    near: dict[str, set[int]] = defaultdict(set)
+    for word, number in id_of.items():
+        if len(word) >= _SHORTEST_MISSPELT:
+            for left in _without_a_letter(word):
+                near[left].add(number)
+    return {left: frozenset(numbers) for left, numbers in near.items()}
+
+
+def _without_a_letter(word: str) -> set[str]:
+    """Return the word and what is left of it without one of its letters."""
+    return {word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}
