@@ -51,8 +51,8 @@ contract: setup  ## the .proto files are clean; a unit test compares the generat
 unit: setup  ## the tests that need no cluster
 	$(PYTEST) -m 'not cluster'
 
-bench-cascade: setup  ## train both recipes and rank their held-out queries through a cluster (10+ minutes)
-	$(BIN)/python -m tests.bench.cascade
+bench-cascade: setup  ## train both recipes, the shop's with three seeds, and rank their held-out queries, a sample of them through a cluster (1 hour; ARGS=)
+	$(BIN)/python -m tests.bench.cascade $(ARGS)
 
 chaos: setup  ## faults and operations on a real cluster under load, 100,000 searches (20+ minutes); SEED=
 	$(BIN)/python -m tests.chaos --requests 100000 $(if $(SEED),--seed $(SEED))

@@ -52,6 +52,10 @@ class GateTraining:
         )
     )
 
+    def __post_init__(self) -> None:
+        if self.searches < 0:
+            raise ValueError(f"searches must not be negative, but is {self.searches}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLog:

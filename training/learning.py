@@ -103,8 +103,9 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
         assert tokenizer is not None, "rankers and gates read texts"
         rankers = _train_rankers(run, early, tokenizer, judgements) if run.recipe.ranks else None
         if rankers and run.recipe.gate_model and run.recipe.gate_model.label == "page":
-            log = log[-run.recipe.gate_model.searches :]
-            betters_Q = _page_gains(run, rankers, early, requests[-run.recipe.gate_model.searches :], scratch)
+            newest = slice(-run.recipe.gate_model.searches, None)
+            log = log[newest]
+            betters_Q = _page_gains(run, rankers, early, requests[newest], scratch)
             log = replace(log, gain_Q=np.minimum(log.gain_Q + betters_Q, 1.0))
     return Learned(
         tokenizer=tokenizer,

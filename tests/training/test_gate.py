@@ -135,3 +135,8 @@ def test_only_the_queries_with_the_most_takes_are_kept() -> None:
         snapshot(shop_dataset(), 60 * DAY_MS), text=("title",), half_life_days=1000.0, max_queries=3
     )
     assert len(known.query_Q) == 3
+
+
+def test_a_number_of_searches_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="searches must not be negative, but is -1"):
+        GateTraining(searches=-1)

@@ -86,7 +86,8 @@ def test_the_gate_opens_and_knows_the_queries_of_the_log(trained: Trained, model
 
 def test_a_gate_can_learn_by_how_much_gated_channels_better_the_page(tmp_path: Path) -> None:
     channels = tuple(replace(c, gated=c.name not in ("lexical", "popular")) for c in RECIPE.channels)
-    recipe = replace(RECIPE, channels=channels, gate_model=GateTraining(label="page", depths=(20,), fit=FIT))
+    gate_model = GateTraining(label="page", searches=200, depths=(20,), fit=FIT)
+    recipe = replace(RECIPE, channels=channels, gate_model=gate_model)
     trained = run(tmp_path, recipe)
     cascade = open_cascade(trained.release, tmp_path)
     judged = judged_queries(shop_dataset(), "test", limit=60, history_limit=200)
