@@ -117,18 +117,25 @@ def _encoder(features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns
             return _gap_encoder(gap, columns)
         case QueryTakes() as takes:
             return _takes_encoder([f for f in features if isinstance(f, QueryTakes)], takes.source, columns)
-        case WordMatch() as match:
-            measured = [f for f in features if isinstance(f, WordMatch)]
-            return _match_encoder(measured, texts(columns[_column(match.source)]))
+        case WordMatch() | HistoryWords() | QueryOverlap() | NgramOverlap() | ExactId() as feature:
+            return _text_encoder(features, tokenizer, texts(columns[_column(feature.source)]))
+
+
+def _text_encoder(
+    features: Sequence[CrossKind], tokenizer: Tokenizer | None, item_texts: list[str]
+) -> CrossEncoder:
+    """Return the function that gives features of one kind that read items' texts."""
+    match features[0]:
+        case WordMatch():
+            return _match_encoder([f for f in features if isinstance(f, WordMatch)], item_texts)
         case HistoryWords() as named:
-            return _history_words_encoder(named, texts(columns[_column(named.source)]))
+            return _history_words_encoder(named, item_texts)
         case QueryOverlap() as overlap:
-            return _query_overlap(overlap, tokenizer, texts(columns[_column(overlap.source)]))
+            return _query_overlap(overlap, tokenizer, item_texts)
         case NgramOverlap() as overlap:
-            item_texts = texts(columns[_column(overlap.source)])
             return _overlap_encoder(_ngram_encoder(overlap), item_texts, ignored=0)
-        case ExactId() as exact:
-            return _exact_encoder(texts(columns[_column(exact.source)]))
+        case _:
+            return _exact_encoder(item_texts)
 
 
 def _column(source: str) -> str:
