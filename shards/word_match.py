@@ -72,8 +72,9 @@ class ItemWords:
         weight_V = np.log((1.0 + len(self.ids_NL)) / (1.0 + self.holders_V))
         share_V[0] = weight_V[0] = 0.0
         ids_CL = self.ids_NL.take(row_C, axis=0)
-        told_C: Floats = (share_V * weight_V).take(ids_CL).sum(axis=1)
-        return told_C / np.maximum(weight_V.take(ids_CL).sum(axis=1), 1e-9)
+        weight_C = np.maximum(weight_V.take(ids_CL).sum(axis=1), 1e-9)
+        told_C: Floats = (share_V * weight_V).take(ids_CL).sum(axis=1) / weight_C
+        return told_C
 
     def _asked(self, query: str) -> list[str]:
         """Return the words of a query that are read, those that are two joined as two."""
