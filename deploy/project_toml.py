@@ -21,24 +21,24 @@ surface = {name}
 _DATA = """
 # Where the tables came from; `headrace init .` reads them again, with what is told here.
 [data]
-folder = {folder}                  # the checked tables
+folder = {folder}  # the checked tables
 {sources}\
-taken = {taken}      # actions by which an item counts as found
-proxies = {proxies}                 # at most so many queries are made where there is no query log
-valid_share = {valid_share:g}                 # of the queries, in time, where they have no split
+taken = {taken}  # actions by which an item counts as found
+proxies = {proxies}  # at most so many queries are made where there is no query log
+valid_share = {valid_share:g}  # of the queries, in time, where they have no split
 test_share = {test_share:g}
 """
 
 _FEATURES = """
 # What the columns are read as.
 [features]
-texts = {texts}           # words that are searched, the title first
-categories = {categories}      # one of few values; searched as well
-tags = {tags}            # lists of few values; searched as well
+texts = {texts}  # words that are searched, the title first
+categories = {categories}  # one of few values; searched as well
+tags = {tags}  # lists of few values; searched as well
 numbers = {numbers}
 user_categories = {user_categories}
 user_numbers = {user_numbers}
-shown = {shown}           # comes with every answer
+shown = {shown}  # comes with every answer
 """
 
 _CHANNELS = """
