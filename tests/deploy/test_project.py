@@ -154,9 +154,9 @@ def test_another_recipe_can_be_named(tables: Path) -> None:
 
 def test_options_go_before_the_file_and_the_file_before_defaults(tables: Path) -> None:
     project = changed(init(tables), "routers = 1", 'routers = 1\naccess_path = "who.json"')
-    settings = ClusterSettings(workspace="w", host="0.0.0.0", router_port=0)
+    settings = ClusterSettings(workspace="w", host="127.0.0.2", router_port=0)
     made = with_project(settings, project, {"host", "router_port"})
-    assert (made.host, made.router_port, made.controller_port) == ("0.0.0.0", 0, 50050)
+    assert (made.host, made.router_port, made.controller_port) == ("127.0.0.2", 0, 50050)
     assert made.routers == 1
     assert made.access_path == str(project.folder / "who.json")
     assert with_project(settings, project, {"access"}).access_path == ""
