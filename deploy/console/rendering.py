@@ -1,5 +1,6 @@
 """Pages from templates; what every page knows of its visitor, and how values read."""
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,6 +28,9 @@ _STATES = {
     "operation": pb.DESCRIPTOR.enum_types_by_name["OperationState"],
     "replica": shard_service_pb2.DESCRIPTOR.enum_types_by_name["ReplicaState"],
 }
+
+_NEWER = "unknown"
+"""What a cluster says in a contract that is newer than ours."""
 
 _TONES = {"green": "good", "red": "bad", "dim": "idle", "yellow": "warn"}
 
@@ -106,12 +110,13 @@ def first_of(*found: object) -> Problem | None:
 
 def _state(value: int, kind: str) -> str:
     """Return the word of a state that the contract names KIND_STATE_WORD."""
-    name: str = _STATES[kind].values_by_number[value].name
-    return name.removeprefix(f"{kind.upper()}_STATE_").lower()
+    known = _STATES[kind].values_by_number.get(value)
+    return known.name.removeprefix(f"{kind.upper()}_STATE_").lower() if known else _NEWER
 
 
 def _stage(value: types_pb2.Stage.ValueType) -> str:
-    return types_pb2.Stage.Name(value).removeprefix("STAGE_").lower().replace("_", "-")
+    known = types_pb2.DESCRIPTOR.enum_types_by_name["Stage"].values_by_number.get(value)
+    return known.name.removeprefix("STAGE_").lower().replace("_", "-") if known else _NEWER
 
 
 def _tone(state: str) -> str:
@@ -127,7 +132,7 @@ def _clock(moment: object) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
 def _environment() -> Environment:

@@ -95,6 +95,7 @@ def test_a_search_is_explained(browser: Browser) -> None:
     browser.press("red mug")
     browser.find("input[name=user]").send_keys("u1", Keys.ENTER)
     browser.wait_for(".item .what", "item-")
+    browser.wait_for("#said", "10 items found")
     assert "q=red%20mug" in browser.driver.current_url
     first, second = browser.all(".item summary")[:2]
     assert len(browser.all(".item:first-child .why .bars tr")) > 3

@@ -193,3 +193,11 @@ def test_live_quality_is_shown_once_there_is_any() -> None:
             "0.500 0.250 300 drifted",
         ):
             assert expected in shown
+
+
+def test_a_state_of_a_newer_contract_is_shown_as_unknown() -> None:
+    with visiting() as visit:
+        shards = visit.cluster.answers["ListShards"]
+        assert isinstance(shards, pb.ListShardsResponse)
+        shards.shards[0].MergeFromString(b"\x18\x63")
+        assert "unknown" in visit.page("/shards")
