@@ -56,6 +56,8 @@ _CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: ("The answer took too long", 504),
 }
 
+_WHO = "The cluster asks for a token, and knows none of yours."
+
 _HINTS: dict[type[HeadraceError], str] = {
     PermissionDenied: "Log in with a token of that role.",
     Conflict: "Plan again: what you saw was made for a placement that is no more.",
@@ -71,22 +73,23 @@ def problem_of(error: HeadraceError | CallError) -> Problem:
         ((title, status) for kind, title, status in _KINDS if isinstance(error, kind)),
         ("The cluster could not do it", 502),
     )
+    if isinstance(error, Unauthenticated):
+        return Problem(title=title, text=_WHO, hint=str(error), status=status, log_in=True)
     hint = next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), "")
-    return Problem(
-        title=title, text=str(error), hint=hint, status=status, log_in=isinstance(error, Unauthenticated)
-    )
+    return Problem(title=title, text=str(error), hint=hint, status=status)
 
 
 def _of_call(error: CallError) -> Problem:
     title, status = _CODES.get(error.code, ("The router could not do it", 502))
     fields = "; ".join(f"{each.field}: {each.description}" for each in error.violations)
+    if error.code is grpc.StatusCode.UNAUTHENTICATED:
+        return Problem(title=title, text=_WHO, hint=error.message, status=status, log_in=True)
     later = f"Try again in {error.retry_after_s:.1f} s." if error.retry_after_s else ""
     return Problem(
         title=title,
         text=fields or error.message,
         hint=later,
         status=status,
-        log_in=error.code is grpc.StatusCode.UNAUTHENTICATED,
     )
 
 

@@ -30,6 +30,8 @@ class GateCard:
 
     surface: pb.SurfaceReleases
     learned: bool
+    target: bool
+    """Whether a share of the searches is asked for."""
     rate: float | None
     decided: int
     reasons: Sequence[Row]
@@ -38,12 +40,16 @@ class GateCard:
 
 def card(surface: pb.SurfaceReleases, rates: GateRates, now_s: float) -> GateCard:
     """Return what there is to show of a surface's gate."""
+    gate = surface.live.gate
+    learned = gate.mode in LEARNED_MODES
+    target = learned and gate.HasField("target_rate")
     counts = rates.since(surface.surface, now_s - _SPAN_S)
     decided = counts.total()
     opened = sum(count for each, count in counts.items() if each.open)
     return GateCard(
         surface=surface,
-        learned=surface.live.gate.mode in LEARNED_MODES,
+        learned=learned,
+        target=target,
         rate=opened / decided if decided else None,
         decided=decided,
         reasons=[
@@ -56,21 +62,20 @@ def card(surface: pb.SurfaceReleases, rates: GateRates, now_s: float) -> GateCar
             for each, count in counts.most_common()
             if count
         ],
-        picture=_picture(surface, rates, now_s),
+        picture=_picture(surface, rates, now_s, target=target),
     )
 
 
-def _picture(surface: pb.SurfaceReleases, rates: GateRates, now_s: float) -> Markup | None:
+def _picture(surface: pb.SurfaceReleases, rates: GateRates, now_s: float, *, target: bool) -> Markup | None:
     """Return the live rate over time, beside what it shall be; None before two looks saw searches."""
     points = [((at_s - now_s) / 60, rate) for at_s, rate in rates.curve(surface.surface, _WINDOW_S)]
     if len(points) < 2:
         return None
     lines = [Line(name="opened, of a minute's searches", kind="accent", points=points)]
     begin = min(-1.0, points[0][0])
-    gate = surface.live.gate
-    if gate.HasField("target_rate"):
-        target = [(begin, gate.target_rate), (0.0, gate.target_rate)]
-        lines.append(Line(name="target", kind="warn", points=target, dotted=True))
+    if target:
+        aim = surface.live.gate.target_rate
+        lines.append(Line(name="target", kind="warn", points=[(begin, aim), (0.0, aim)], dotted=True))
     x = Axis(
         low=begin,
         high=0.0,
