@@ -1,4 +1,4 @@
-"""Node programs without stubs find the services by reflection, search and record events."""
+"""Node programs without generated stubs search and record events."""
 
 import asyncio
 import json
@@ -11,10 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
+from protos.generate import ROOT as PROTOS
 from services.access import AccessRules, Caller, Role, digest
+from services.tls import Party
 from shards.release import ModelVersion, Release, ReleaseChannel
 from tests.router.real_shards import Models, real_shards
 from tests.router.running_router import placed, running
+from tests.services import certified
 from tests.shards.bundles import SURFACE
 
 SERVICES = {"headrace.v1.SearchService", "headrace.v1.RetrievalService", "grpc.health.v1.Health"}
@@ -39,14 +42,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def told(program: Path, *arguments: str, token: str = "") -> tuple[int, dict[str, Any]]:
-    """Return the program's exit code and the object that it prints."""
+async def told(program: Path, *arguments: str, **settings: str) -> tuple[int, dict[str, Any]]:
+    """Return the program's exit code and the object that it prints, with these HEADRACE_ settings."""
     node = await asyncio.create_subprocess_exec(
         "node",
         str(program),
         *arguments,
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ | ({"HEADRACE_TOKEN": token} if token else {}),
+        env=os.environ | {f"HEADRACE_{name.upper()}": value for name, value in settings.items()},
     )
     output, _ = await node.communicate()
     found = json.loads(output)
@@ -88,17 +91,21 @@ def test_finds_services_by_reflection_searches_and_records(
     asyncio.run(main())
 
 
-def test_shows_its_token(programs: Path, tmp_path: Path) -> None:
+def test_shows_its_token_over_tls_and_reads_the_contract_from_its_files(
+    programs: Path, tmp_path: Path
+) -> None:
     async def main() -> None:
         rules = AccessRules(callers=(Caller(name="web", token_sha256=digest("word"), roles=(Role.EVENTS,)),))
-        async with running(placed([LIVE], {}, {}), tmp_path, access=lambda: rules) as router:
-            event = [router.address, "u1", "item-001", "click", "event-1"]
-            code, refused = await told(programs / "record.mjs", *event)
+        files = certified.files(Party.ROUTER)
+        shown = {"protos": str(PROTOS), "tls": str(certified.folder())}
+        async with running(placed([LIVE], {}, {}), tmp_path, access=lambda: rules, tls=files) as router:
+            record = [router.address, "u1", "item-001", "click", "event-1"]
+            search = [router.address, SURFACE, "mug", ""]
+            code, refused = await told(programs / "record.mjs", *record, **shown)
             assert (code, refused["code"]) == (1, grpc.StatusCode.UNAUTHENTICATED.value[0])
-            assert (await told(programs / "record.mjs", *event, token="word"))[0] == 0
-            code, refused = await told(
-                programs / "search.mjs", router.address, SURFACE, "mug", "", token="word"
-            )
+            recorded = await told(programs / "record.mjs", *record, **shown, token="word")
+            assert recorded == (0, {"recorded": 1, "duplicates": 0})
+            code, refused = await told(programs / "search.mjs", *search, **shown, token="word")
             assert (code, refused["code"]) == (1, grpc.StatusCode.PERMISSION_DENIED.value[0])
 
     asyncio.run(main())

@@ -79,7 +79,7 @@ def arguments_of(program: str, line: str) -> Iterator[list[str]]:
     lexer.whitespace_split = True
     words: list[str] = []
     for word in (*lexer, ";"):
-        if not set(word) <= set("|&;"):
+        if not word or not set(word) <= set("|&;"):
             words.append(word)
             continue
         start = next((i for i, each in enumerate(words) if not _SETTING.fullmatch(each)), len(words))

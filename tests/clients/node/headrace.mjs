@@ -1,17 +1,40 @@
-// What both programs share: services found by reflection, calls with a deadline and the caller's token.
+// What both programs share: services, calls with a deadline, and who the caller is.
+//   HEADRACE_PROTOS  folder of the .proto files; without it services are found by reflection, which a cluster with rules
+//                    of access describes to operators only
+//   HEADRACE_TOKEN   the caller's token
+//   HEADRACE_TLS     folder with ca.pem, client.pem and client-key.pem
+import { readFileSync } from "node:fs";
 import * as grpc from "@grpc/grpc-js";
+import * as protoLoader from "@grpc/proto-loader";
 import reflection from "grpc-js-reflection-client";
 
-const token = process.env.HEADRACE_TOKEN;
+const { HEADRACE_PROTOS: protos, HEADRACE_TOKEN: token, HEADRACE_TLS: tls } = process.env;
+const SHAPE = { keepCase: true, longs: Number, defaults: true };
 
-// Returns the client of a service of HOST:PORT, and the names of all services there.
-export async function connect(target, service) {
-  const credentials = grpc.credentials.createInsecure();
-  const finder = new reflection.GrpcReflection(target, credentials);
+function credentials() {
+  if (!tls) return grpc.credentials.createInsecure();
+  const [ca, key, certificate] = ["ca", "client-key", "client"].map((name) => readFileSync(`${tls}/${name}.pem`));
+  return grpc.credentials.createSsl(ca, key, certificate);
+}
+
+async function described(target, service) {
+  if (protos) {
+    const file = service.replace(/([a-z])([A-Z])/g, "$1_$2").toLowerCase();
+    const definition = protoLoader.loadSync(`headrace/v1/${file}.proto`, { ...SHAPE, includeDirs: [protos] });
+    return { services: [`headrace.v1.${service}`], root: grpc.loadPackageDefinition(definition) };
+  }
+  const finder = new reflection.GrpcReflection(target, credentials());
   const services = await finder.listServices();
   const descriptor = await finder.getDescriptorBySymbol(`headrace.v1.${service}`);
-  const { headrace } = descriptor.getPackageObject({ keepCase: true, longs: Number, defaults: true });
-  return { services, client: new headrace.v1[service](target, credentials) };
+  return { services, root: descriptor.getPackageObject(SHAPE) };
+}
+
+// Returns the client of a service of HOST:PORT, and the names of the services that are known there.
+export async function connect(target, service) {
+  const { services, root } = await described(target, service);
+  // Certificates are for a role and not for a host: docs/access.md.
+  const options = tls ? { "grpc.ssl_target_name_override": "router.headrace" } : {};
+  return { services, client: new root.headrace.v1[service](target, credentials(), options) };
 }
 
 // Resolves to the response; rejects with an error that has `code` and `details`.

@@ -1,5 +1,6 @@
 // Tells what a user did. An event counts once, so that a call without an answer is simply made again.
-// Usage: node record.mjs HOST:PORT USER ITEM ACTION EVENT_ID      Prints one JSON object. The token is in HEADRACE_TOKEN.
+// Usage: node record.mjs HOST:PORT USER ITEM ACTION EVENT_ID
+// Prints one JSON object; headrace.mjs says what it takes from the environment.
 import { call, connect, print } from "./headrace.mjs";
 
 const [target, userId, itemId, action, eventId] = process.argv.slice(2);

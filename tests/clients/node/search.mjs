@@ -1,6 +1,10 @@
-// A search frontend that has no stubs: it finds the services by reflection, then searches.
-// Usage: node search.mjs HOST:PORT SURFACE QUERY USER      Prints one JSON object. The token is in HEADRACE_TOKEN.
+// A search frontend without generated stubs. Usage: node search.mjs HOST:PORT SURFACE QUERY USER
+// Prints one JSON object; headrace.mjs says what it takes from the environment.
 import { call, connect, print } from "./headrace.mjs";
+
+// What is learnt by reflection shows a map as a list of its entries.
+const asObject = (map) =>
+  Array.isArray(map) ? Object.fromEntries(map.map(({ key, value }) => [key, value])) : map;
 
 const [target, surface, query, userId] = process.argv.slice(2);
 
@@ -10,11 +14,10 @@ await print(async () => {
   const { items, gate, coverage } = await call(client, "Search", request, 5000);
   return {
     services,
-    // What is learnt by reflection shows a map as a list of its entries.
     items: items.map(({ item_id, score, attributes }) => ({
       item_id,
       score,
-      attributes: Object.fromEntries(attributes.map(({ key, value }) => [key, value])),
+      attributes: asObject(attributes),
     })),
     gate,
     coverage,
