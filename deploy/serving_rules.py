@@ -24,6 +24,7 @@ class RouterRules:
     max_deadline_s: float | None = None
     max_message_bytes: int | None = None
     max_metadata_bytes: int | None = None
+    max_page_size: int | None = None
     keepalive_s: float | None = None
     max_pending: int | None = None
     max_connection_age_s: float | None = None

@@ -10,6 +10,7 @@ from router.outcome_log import OutcomeSettings
 from router.replicas import ReplicaSettings
 from router.shard_calls import CallSettings
 from services import chassis
+from services.codec.search import MAX_PAGE_SIZE
 from services.consul_settings import ConsulSettings
 from services.followed_rules import RulesSource
 from services.telemetry_settings import ROUTER, ProcessTelemetry
@@ -72,6 +73,8 @@ class RouterConfig:
     """Public keys of which one must have signed the models of gates; none trusts all."""
     shard_token: str | None = field(default=None, repr=False)
     max_metadata_bytes: int = chassis.MAX_METADATA_BYTES
+    max_page_size: int = MAX_PAGE_SIZE
+    """Items of a page that callers may ask for."""
     reflection: bool = True
     telemetry: ProcessTelemetry = _UNSEEN
     outcomes: OutcomeSettings = _OUTCOMES
@@ -82,6 +85,8 @@ class RouterConfig:
     def __post_init__(self) -> None:
         if not 0 < self.default_deadline_s <= self.max_deadline_s:
             raise ValueError("0 < default_deadline_s <= max_deadline_s does not hold")
+        if not 1 <= self.max_page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"max_page_size must be 1 to {MAX_PAGE_SIZE}")
         if min(self.max_in_flight, self.max_recordings, self.max_message_bytes) < 1 or self.grace_s < 0:
             raise ValueError("limits must be positive, grace_s not negative")
         if self.user_timeout_s <= 0:

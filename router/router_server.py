@@ -194,6 +194,7 @@ class Router:
             observer=observer,
             gatekeepers=self._gatekeepers,
             outcomes=self._outcomes,
+            max_page_size=config.max_page_size,
         )
         events = EventServicer(
             users=users,

@@ -65,6 +65,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         observer: SearchObserver,
         gatekeepers: Gatekeepers,
         outcomes: OutcomeLog | None,
+        max_page_size: int,
     ) -> None:
         self._calls = calls
         self._newest = newest
@@ -77,6 +78,7 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         self._observer = observer
         self._gatekeepers = gatekeepers
         self._outcomes = outcomes
+        self._max_page_size = max_page_size
 
     async def Search(  # noqa: N802
         self, request: search_service_pb2.SearchRequest, context: Context
@@ -91,7 +93,8 @@ class SearchServicer(search_service_pb2_grpc.SearchServiceServicer):
         started_s, deadline = time.monotonic(), self._deadline_of(context.time_remaining())
         with self._admission.admitted(deadline):
             given_s = deadline.remaining_s()
-            asked, table = search_from_proto(request), self._newest()
+            asked = search_from_proto(request, most_items=self._max_page_size)
+            table = self._newest()
             release = table.release(asked.surface, asked.user_id)
             asked = _told_all(asked, release)
             seen.asks(asked, release, table.generation)

@@ -48,17 +48,18 @@ def search_to_proto(request: SearchRequest) -> pb.SearchRequest:
     )
 
 
-def search_from_proto(message: pb.SearchRequest) -> SearchRequest:
-    """Return the search; raises `InvalidInput` with every field at fault."""
+def search_from_proto(message: pb.SearchRequest, *, most_items: int = MAX_PAGE_SIZE) -> SearchRequest:
+    """Return the search, of a page of so many items at most; `InvalidInput` has every field at fault."""
     with collecting() as at:
-        return _read_search(message, at)
+        return _read_search(message, most_items, at)
 
 
-def _read_search(message: pb.SearchRequest, at: Field) -> SearchRequest:
+def _read_search(message: pb.SearchRequest, most_items: int, at: Field) -> SearchRequest:
     at.child("surface").check_set(message.surface)
     _read_asker(message, at)
-    page_size = message.page_size if message.HasField("page_size") else DEFAULT_PAGE_SIZE
-    at.child("page_size").check_between(page_size, 1, MAX_PAGE_SIZE)
+    default = min(DEFAULT_PAGE_SIZE, most_items)
+    page_size = message.page_size if message.HasField("page_size") else default
+    at.child("page_size").check_between(page_size, 1, most_items)
     at.child("contributions").check_between(message.contributions, 0, MOST_EXPLAINED)
     at.child("contributions").check(message.explain or not message.contributions, "must be 0 without explain")
     return SearchRequest(

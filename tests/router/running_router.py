@@ -10,6 +10,7 @@ from router.placement_cache import write_cache
 from router.router_config import RouterConfig
 from router.router_server import Router
 from router.shard_calls import CallSettings
+from services.codec.search import MAX_PAGE_SIZE
 from services.followed_rules import RulesSource
 from services.redis_settings import RedisSettings
 from services.telemetry_settings import ROUTER, ProcessTelemetry
@@ -57,6 +58,7 @@ async def running(
     outcomes_dir: Path | None = None,
     tls: TlsFiles | None = None,
     mutual_tls: bool = True,
+    max_page_size: int = MAX_PAGE_SIZE,
     shard_token: str | None = None,
 ) -> AsyncIterator[Router]:
     """Run a router that knows the placement; its default deadline suits a busy test machine."""
@@ -75,6 +77,7 @@ async def running(
         outcomes_dir=outcomes_dir,
         tls=tls,
         mutual_tls=mutual_tls,
+        max_page_size=max_page_size,
         shard_token=shard_token,
     )
     assert config.cache_path is not None

@@ -171,3 +171,15 @@ def test_the_clusters_names_are_its_own() -> None:
     caller = Caller(name=SHARD_CALLER, token_sha256=digest("x"), roles=(Role.INTERNAL,))
     with pytest.raises(ValueError, match="'shard' is there twice"):
         AccessRules(callers=cluster_callers(digest(SHARD_TOKEN), (caller,), certificates=False))
+
+
+def test_pages_and_metadata_have_limits(models: Models, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(models.placed_on({}), tmp_path, max_page_size=20) as router:
+            async with HeadraceClient(router.address, timeout_s=5.0, max_attempts=1) as client:
+                with pytest.raises(SearchError, match="must be 1 to 20"):
+                    await client.search(SURFACE, "red mug", page_size=21)
+            huge = await search(router.address, "t" * 20_000)
+            assert huge is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    asyncio.run(main())
