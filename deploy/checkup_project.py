@@ -30,9 +30,11 @@ def data(project: Project | None) -> Iterator[Finding]:
     """Look at every row of the project's tables."""
     if project is None:
         return
+    from deploy.project_recipe import check_columns
     from training.datasets import parquet
 
     found = parquet.load(project.data_dir)
+    check_columns(project, found)
     counts = ", ".join(f"{len(table):,} {name}" for name, table in found.tables().items())
     proxies = "; queries are proxies" if found.queries_are_proxies else ""
     yield ok("data", f"{counts}{proxies}")

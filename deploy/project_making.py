@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.project import Project, read_project
+from deploy.project import read_project
 from deploy.project_file import DataSection
+from deploy.project_recipe import check_columns
 from deploy.project_toml import render_project
 from deploy.workspace import PROJECT_FILE
 from services.durable_file import replace_file, sync_folder
-from shards.errors import Conflict, FieldViolation, InvalidInput
+from shards.errors import Conflict, FieldViolation, InvalidInput, Unavailable
 from training.datasets import parquet
 from training.datasets.own_shop import OwnShop, ReadShop, read_shop
-from training.shop_columns import OF_EVENTS
 
 _TABLES = ("items", "events", "users", "queries")
 
@@ -32,7 +32,9 @@ def make_project(folder: Path, surface: str, data: DataSection) -> ReadShop:
     said = replace(data, columns=read.renamed, taken=read.taken)
     with _made_whole(folder) as made:
         parquet.save(read.dataset, made / data.folder)
-        text = render_project(surface, said, read.columns, read.notes)
+        text = render_project(
+            surface, said, read.columns, ranking_days=read.ranking_days, comments=read.notes
+        )
         replace_file(made / PROJECT_FILE, text.encode())
     return read
 
@@ -44,7 +46,7 @@ def read_tables_again(folder: Path) -> ReadShop:
     """
     project = read_project(folder)
     read = read_shop(_shop(project.surface, project.file.data, project.folder))
-    _refuse_others(project, read)
+    check_columns(project, read.dataset)
     with _made_whole(project.data_dir) as made:
         parquet.save(read.dataset, made)
     return read
@@ -65,34 +67,31 @@ def _shop(surface: str, data: DataSection, folder: Path) -> OwnShop:
     )
 
 
-def _refuse_others(project: Project, read: ReadShop) -> None:
-    """Refuse tables that lack a column that the project's file reads."""
-    items, users = read.dataset.items.column_names, read.dataset.users.column_names
-    known = {"user_categories": users, "user_numbers": users}
-    of_events = set(OF_EVENTS) & set(read.dataset.events.column_names)
-    problems = [
-        FieldViolation(f"features.{kind}", f"{column!r} is no column of the tables any more")
-        for kind, columns in project.file.features.items()
-        for column in columns
-        if column not in known.get(kind, [*items, *of_events])
-    ]
-    if problems:
-        raise InvalidInput(*problems)
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the place of this one once all in it is on the disk; else it is removed.
+
+    Raises `Unavailable` where it cannot be written, say to a full disk.
+    """
+    try:
+        with _beside(folder) as scratch:
+            made = scratch / "made"
+            made.mkdir()
+            yield made
+            _sync(made)
+            if folder.exists():
+                folder.rename(scratch / "before")
+            made.rename(folder)
+            sync_folder(folder.parent)
+    except OSError as error:
+        raise Unavailable(f"{folder} cannot be written: {error}") from error
 
 
 @contextmanager
-def _made_whole(folder: Path) -> Iterator[Path]:
-    """Yield a folder that takes the place of this one once all in it is on the disk; else it is removed."""
+def _beside(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        yield made
-        _sync(made)
-        if folder.exists():
-            folder.rename(Path(scratch) / "before")
-        made.rename(folder)
-        sync_folder(folder.parent)
+        yield Path(scratch)
 
 
 def _sync(folder: Path) -> None:

@@ -7,11 +7,12 @@ from deploy.project_file import GENERAL
 from shards.errors import FieldViolation, InvalidInput
 from shards.json_codec import from_json
 from training.channel_recipe import ChannelRecipe
+from training.datasets.tables import Dataset
 from training.overrides import with_overrides
 from training.recipe import Recipe
 from training.recipes import RECIPES
 from training.recipes.general import general_channels, general_recipe
-from training.shop_columns import ShopColumns
+from training.shop_columns import OF_EVENTS, ShopColumns
 
 
 def project_recipe(project: Project) -> Recipe:
@@ -20,6 +21,25 @@ def project_recipe(project: Project) -> Recipe:
         return with_overrides(_base(project), project.file.overrides())
     except ValueError as error:
         raise InvalidInput(FieldViolation(str(project.path), str(error))) from error
+
+
+def check_columns(project: Project, dataset: Dataset) -> None:
+    """Raise `InvalidInput` naming every column that the project's file reads and the tables lack."""
+    of_events = set(OF_EVENTS) & set(dataset.events.column_names)
+    items, users = {*dataset.items.column_names, *of_events}, set(dataset.users.column_names)
+    recipe, features = project_recipe(project), project.file.features
+    read = [
+        *((f"features.{kind}", name) for kind, names in features.items() for name in names),
+        *((f"channels.{c.name}.text", name) for c in recipe.channels for name in c.text),
+        *((f"channels.{c.name}.lexical", name) for c in recipe.channels for name in c.lexical.text_columns),
+    ]
+    problems = [
+        FieldViolation(f"{project.path}: {where}", f"{name!r} is no column of the tables")
+        for where, name in read
+        if name not in (users if where.startswith("features.user_") else items)
+    ]
+    if problems:
+        raise InvalidInput(*problems)
 
 
 def _base(project: Project) -> Recipe:

@@ -55,8 +55,10 @@ base = "general"
 seed = 0
 threads = 1
 
-# Any setting of it, as `headrace train --set` takes them.
+# Any setting of it, as `headrace train --set` takes them. Rankers learn from the queries of the last
+# ranking_days before the test, for which channels find candidates that know nothing of them.
 [recipe.set]
+ranking_days = {ranking_days:g}
 # two_tower.fit.epochs = 3
 # two_tower_queries = 50000
 # ranking_queries = 4000
@@ -85,7 +87,12 @@ controller_port = 50050
 
 
 def render_project(
-    surface: str, data: DataSection, columns: ShopColumns, comments: Sequence[str] = ()
+    surface: str,
+    data: DataSection,
+    columns: ShopColumns,
+    *,
+    ranking_days: float,
+    comments: Sequence[str] = (),
 ) -> str:
     """Return the file of a new project; `comments` say what was done to its tables."""
     said = {name: _value(list(part)) for name, part in to_json(columns).items()}
@@ -97,7 +104,7 @@ def render_project(
             _columns(data.columns),
             _FEATURES.format(**said),
             _CHANNELS.format(channels="\n".join(map(_channel, general_channels(columns)))),
-            _RECIPE,
+            _RECIPE.format(ranking_days=ranking_days),
             _GATE,
             _CLUSTER,
         )

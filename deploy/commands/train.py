@@ -14,6 +14,7 @@ from deploy.folders import cache_dir
 from deploy.known_recipes import dataset_named, recipe_named
 from deploy.project import project_of
 from deploy.project_file import RecipeSection
+from deploy.project_recipe import check_columns
 from deploy.project_training import note_training
 from deploy.training import TrainingOptions, train_release, tuned_folder
 from deploy.workspace import workspace_of
@@ -79,6 +80,8 @@ def train(
     seed, threads = said.seed if seed is None else seed, threads or said.threads
     source = dataset_named(dataset, named, folders)
     data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    if own is not None and source == str(own.data_dir):
+        check_columns(own, data)
     found = read_best(tuned_folder(folders, named.name, digest_of(data))).settings if tuned else ()
     settings = (*found, *(overrides or ()))
     chosen = with_overrides(named, settings)

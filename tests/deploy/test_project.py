@@ -12,11 +12,14 @@ from deploy.project_recipe import project_recipe
 from deploy.project_training import changes_since_training, note_training
 from deploy.settings import ClusterSettings
 from deploy.workspace import Workspace
-from shards.errors import Conflict, InvalidInput
+from shards.errors import Conflict, InvalidInput, Unavailable
 from shards.release import ModelVersion, Release, ReleaseChannel
 from tests.deploy.commands import headrace
 from tests.training.shop_dataset import shop_dataset
 from training.datasets import parquet
+from training.datasets.splits import split_of
+from training.datasets.tables import timestamps_ms
+from training.run import Run
 
 RELEASE = Release(
     surface="my-shop",
@@ -133,6 +136,35 @@ def test_what_cannot_be_trained_is_named(tables: Path, old: str, new: str, probl
     with pytest.raises(InvalidInput, match=r"headrace.toml|set:") as refused:
         project_recipe(project)
     assert problem in str(refused.value)
+
+
+def test_columns_that_are_not_there_are_named_before_training(tables: Path) -> None:
+    folder = init(tables)
+    changed(folder, "numbers = [", 'numbers = ["weight", ')
+    changed(folder, "lexical = {", 'lexical = { lexical = { text_columns = ["maker"] },')
+    with pytest.raises(InvalidInput) as refused:
+        raise headrace("train", "--project", str(folder)).error or AssertionError("it trained")
+    said = {v.field.rpartition(" ")[2]: v.description for v in refused.value.violations}
+    assert said == {
+        "features.numbers": "'weight' is no column of the tables",
+        "channels.lexical.lexical": "'maker' is no column of the tables",
+    }
+
+
+def test_a_folder_that_cannot_be_written_is_told(tables: Path) -> None:
+    files = (f"--{name}={tables / name}.parquet" for name in ("items", "events"))
+    done = headrace("init", str(tables / "items.parquet" / "shop"), *files)
+    assert isinstance(done.error, Unavailable)
+
+
+def test_rankers_of_a_young_shop_leave_channels_enough_to_learn_from(tables: Path) -> None:
+    project = read_project(init(tables))
+    recipe, data = project_recipe(project), parquet.load(project.data_dir)
+    run = Run(recipe=recipe, dataset=data, seed=0, gate=lambda *_: True)
+    split = split_of(data.queries)
+    first_ms = int(timestamps_ms(data.queries).min())
+    share = (run.early_ms(split.test_from_ms) - first_ms) / (split.test_from_ms - first_ms)
+    assert 0.6 < share < 0.8
 
 
 def test_settings_of_the_recipe_are_those_of_the_file(tables: Path) -> None:

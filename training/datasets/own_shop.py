@@ -21,8 +21,12 @@ from training.datasets.completion import (
     with_split,
     with_what_followed,
 )
-from training.datasets.tables import Dataset, sort_tables
+from training.datasets.splits import split_of
+from training.datasets.statistics import DAY_MS
+from training.datasets.tables import Dataset, sort_tables, timestamps_ms
 from training.shop_columns import ShopColumns, columns_of
+
+_MOST_RANKING_DAYS, _RANKING_SHARE = 60.0, 0.3
 
 _FEWEST_QUERIES = 50
 """Fewer cannot be held out and learned from."""
@@ -52,6 +56,13 @@ class ReadShop:
     columns: ShopColumns
     taken: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def ranking_days(self) -> float:
+        """Return how long before the test rankers may learn, so that channels have seen enough before."""
+        first_ms = int(timestamps_ms(self.dataset.queries).min())
+        before_test_days = (split_of(self.dataset.queries).test_from_ms - first_ms) / DAY_MS
+        return min(_MOST_RANKING_DAYS, round(before_test_days * _RANKING_SHARE, 4))
 
 
 def read_shop(shop: OwnShop) -> ReadShop:
