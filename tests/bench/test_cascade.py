@@ -34,6 +34,7 @@ def test_the_mean_of_seeds_is_held_to_the_aims() -> None:
         assert not checks[f"{SHOP}: NDCG@10 of {users}, deviation"].ok
     below = {check.name: check.ok for check in checks_of(SHOP, figures(AIMS["ndcg_10"] - 0.001))}
     assert not below[f"{SHOP}: NDCG@10 of all users, mean of seeds"]
+    assert not any("deviation" in name for name in below), "one seed has none"
 
 
 def test_a_cluster_that_ranks_otherwise_fails() -> None:
