@@ -24,7 +24,7 @@ from tests.chaos.scenarios import KINDS
 from tests.chaos.timeline import Timeline, figures, steady_load
 from tests.soak.alarms import Seen, alarms, drift_injected, recall_lowered
 from tests.soak.memory import Life, MemoryWatch
-from tests.soak.watched_surface import SURFACE, Shopper, prepare, serving_file
+from tests.soak.watched_surface import SURFACE, Shopper, planning_file, prepare, serving_file
 
 _SCENARIOS = ("moves", "flip", "kill-shard", "kill-router", "kill-controller", "drain", "pause-shard")
 _WHOLE_S = 150.0
@@ -65,7 +65,7 @@ def main() -> int:
 def run(folder: Path, *, minutes: float, seed: int) -> int:
     """Start the cluster, do everything to it, and publish what became of it."""
     soak, rng = Soak(), random.Random(seed)
-    options = ("--serving", str(serving_file(folder)))
+    options = ("--serving", str(serving_file(folder)), "--planning", str(planning_file(folder)))
     with ExitStack() as exits:
         cluster = exits.enter_context(
             chaos_cluster(folder, shards=3, nodes=2, moves=6, options=options, prepare=prepare)

@@ -126,6 +126,13 @@ class Shopper:
                 return
 
 
+def planning_file(folder: Path) -> Path:
+    """Write patience for shards that start where others take the machine, and return the file."""
+    path = folder / "planning.json"
+    path.write_text('{"start_after_ms": 240000, "missing_after_ms": 240000}')
+    return path
+
+
 def serving_file(folder: Path) -> Path:
     """Write the serving rules of a soak and return the file."""
     path = folder / "serving.json"
