@@ -31,7 +31,7 @@ class OutcomeSettings:
 
     on: bool = False
     file_mb: int = 64
-    files: int = 16
+    files: int = 4
 
     def __post_init__(self) -> None:
         if self.file_mb < 1 or self.files < 1:
