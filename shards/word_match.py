@@ -7,9 +7,9 @@ knows and that is two known ones joined counts as those two.
 Legend: N = items, C = candidates, L = words of an item, V = words of all items, W = words of a query.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,17 @@ from shards.words import words
 _SHORTEST = 3
 """Words of fewer letters tell little of an item and are not read."""
 _SHORTEST_MISSPELT = 4
+_MOST = 32
+"""Words of an item that are read: the first ones."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ItemWords:
     """The distinct words of each item's text, and how common each of them is."""
 
     id_of: Mapping[str, int]
     """Words as numbers from 1."""
-    near: Mapping[str, frozenset[int]]
+    near: Mapping[str, tuple[int, ...]]
     """What is left of a word without one letter, and of the word itself, to the words it may be."""
     ids_NL: NDArray[np.int32]
     """0 behind an item's last word."""
@@ -97,9 +99,20 @@ class ItemWords:
         return itself.union(*(self.near.get(left, ()) for left in _without_a_letter(word)))
 
 
+_OPEN: WeakValueDictionary[tuple[str, ...], ItemWords] = WeakValueDictionary()
+
+
 def item_words(texts: Sequence[str]) -> ItemWords:
-    """Return the words of the items [N] with these texts."""
-    held = [[word for word in dict.fromkeys(words(text)) if len(word) >= _SHORTEST] for text in texts]
+    """Return the words of the items [N] with these texts; the same ones while anybody holds them."""
+    key = tuple(texts)
+    found = _OPEN.get(key)
+    if found is None:
+        found = _OPEN[key] = _item_words(key)
+    return found
+
+
+def _item_words(texts: Sequence[str]) -> ItemWords:
+    held = [[word for word in dict.fromkeys(words(text)) if len(word) >= _SHORTEST][:_MOST] for text in texts]
     id_of: dict[str, int] = {}
     for item in held:
         for word in item:
@@ -110,24 +123,27 @@ def item_words(texts: Sequence[str]) -> ItemWords:
     holders_V = np.bincount(ids_NL.ravel(), minlength=len(id_of) + 1).astype(np.float32)
     holders_V[0] = 0.0
     holders_NL = holders_V[ids_NL]
-    place_NL = (holders_NL[:, np.newaxis, :] > holders_NL[:, :, np.newaxis]).sum(axis=2)
+    place_NL = np.zeros(ids_NL.shape, np.float32)
+    for other_N in holders_NL.T:
+        place_NL += other_N[:, np.newaxis] > holders_NL
     return ItemWords(
         id_of=id_of,
         near=_near(id_of),
         ids_NL=ids_NL,
-        place_NL=place_NL.astype(np.float32),
+        place_NL=place_NL,
         count_N=(ids_NL > 0).sum(axis=1).astype(np.float32),
         holders_V=holders_V,
     )
 
 
-def _near(id_of: Mapping[str, int]) -> dict[str, frozenset[int]]:
-    near: dict[str, set[int]] = defaultdict(set)
+def _near(id_of: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return what is left of each word, but for numbers, of which a catalogue may have as many as items."""
+    near: dict[str, tuple[int, ...]] = {}
     for word, number in id_of.items():
-        if len(word) >= _SHORTEST_MISSPELT:
+        if len(word) >= _SHORTEST_MISSPELT and not word.isdigit():
             for left in _without_a_letter(word):
-                near[left].add(number)
-    return {left: frozenset(numbers) for left, numbers in near.items()}
+                near[left] = (*near.get(left, ()), number)
+    return near
 
 
 def _without_a_letter(word: str) -> set[str]:

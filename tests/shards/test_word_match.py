@@ -73,6 +73,17 @@ def test_words_of_a_history() -> None:
     assert not HELD.named_by(np.array([], np.int64), ALL).any()
 
 
+def test_long_texts_and_numbers_cost_no_more_than_others() -> None:
+    held = item_words([" ".join(f"word{number}" for number in range(900)), "2010", "2011"])
+    assert held.ids_NL.shape == (3, 32)
+    assert held.measures("2010", np.arange(3))["query_share"].tolist() == [0, 1, 0]
+
+
+def test_features_and_bundles_of_equal_texts_share_them() -> None:
+    assert item_words(list(TITLES)) is HELD
+    assert item_words([*TITLES, "pot"]) is not HELD
+
+
 def test_items_without_words() -> None:
     found = item_words([]).measures("red", np.array([], np.int64))
     assert all(len(values) == 0 for values in found.values())
