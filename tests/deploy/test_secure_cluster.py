@@ -143,6 +143,19 @@ def test_a_token_is_replaced_while_the_cluster_runs(secured: Secured) -> None:
     wait_until(told, within_s=30)
 
 
+def test_what_the_supervisor_and_operators_did_is_written_down(secured: Secured) -> None:
+    workspace, folder = secured.cluster.workspace, str(certified.folder())
+    frozen = command(workspace, "shards", "freeze", HEADRACE_TLS=folder)
+    assert frozen.returncode == 0, frozen.stderr
+    seen = [json.loads(line) for line in command(workspace, "audit", "--json").stdout.splitlines()]
+    assert ("supervisor", "DeployRelease") in {(entry["caller"], entry["method"]) for entry in seen}
+    assert (seen[-1]["caller"], seen[-1]["method"], seen[-1]["result"]) == (
+        "oncall",
+        "FreezeCluster",
+        "accepted",
+    )
+
+
 def test_nothing_that_was_written_holds_a_secret(secured: Secured) -> None:
     workspace = secured.cluster.workspace
     kept = [path for path in workspace.state_dir.glob("*-token") if path.is_file()]
