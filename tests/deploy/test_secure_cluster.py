@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from deploy.caller_channel import caller_channel
+from deploy.processes import descendants
 from deploy.settings import PROJECT_ROOT
 from deploy.workspace import Workspace
 from protos.headrace.v1 import cluster_service_pb2 as pb
@@ -161,8 +162,11 @@ def test_nothing_that_was_written_holds_a_secret(secured: Secured) -> None:
     kept = [path for path in workspace.state_dir.glob("*-token") if path.is_file()]
     assert len(kept) >= 4
     secrets = [WEB_TOKEN, NEXT_TOKEN, *(path.read_text() for path in kept)]
-    written = [p for p in workspace.root.rglob("*") if p.is_file() and p not in kept]
+    folders = (workspace.root, Path(workspace.ray_record_path.read_text()))
+    written = [p for folder in folders for p in folder.rglob("*") if p.is_file() and p not in kept]
     assert workspace.logs_dir / "router-0.log" in written
+    lines = [Path(f"/proc/{p.pid}/cmdline") for p in descendants(secured.cluster.process.pid)]
+    written += [line for line in lines if line.exists()]
     key = (certified.folder() / "router-key.pem").read_text().splitlines()[1]
     for path in written:
         content = path.read_bytes()
