@@ -5,6 +5,7 @@ event of IN is for validation, as RecBole's leave-one-out has it: the model lear
 then answers by all of IN.
 """
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -31,7 +32,8 @@ def main(epochs: int, source: str, target: str, seed: int) -> None:
     events = np.load(source)
     user_E, item_E = events["user"], events["item"]
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    # RecBole logs for TensorBoard into the folder that it runs in.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         _write(Path(folder), user_E, item_E)
         config = Config(model="SASRec", dataset=_NAME, config_dict=_settings(folder, epochs, seed))
         init_seed(seed, True)
