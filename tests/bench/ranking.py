@@ -12,7 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,13 @@ _CALLS, _CANDIDATES = 100, 200
 Figures = dict[str, Any]
 
 
-def measure(data: RankingData, models: Mapping[str, Compared], seeds: int) -> Figures:
-    """Return each model's figures as mean, deviation and runs."""
-    found: Figures = {}
-    for name, model in models.items():
-        runs = [figures_of(model, data, seed) for seed in range(seeds)]
-        found[name] = {"ours": model.ours} | spread_of_each(runs)
-    return found
+def measure(data: RankingData, models: Mapping[str, Compared], seeds: int) -> Iterator[Figures]:
+    """Yield each model's figures as mean, deviation and runs, after each seed those of all until then."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in models}
+    for seed in range(seeds):
+        for name, model in models.items():
+            runs[name].append(figures_of(model, data, seed))
+        yield {name: {"ours": models[name].ours} | spread_of_each(found) for name, found in runs.items()}
 
 
 def figures_of(model: Compared, data: RankingData, seed: int) -> dict[str, float]:
@@ -148,12 +148,12 @@ def chosen_models(recipe: Recipe, only: Sequence[str]) -> Mapping[str, Compared]
     return {name: model for name, model in models.items() if name in (only or models)}
 
 
-def measure_recipe(recipe: Recipe, folder: Path, settings: argparse.Namespace) -> Figures:
-    """Return the figures of the models of a recipe, as `measure` does."""
+def measure_recipe(recipe: Recipe, folder: Path, settings: argparse.Namespace) -> Iterator[Figures]:
+    """Yield the figures of the models of a recipe, as `measure` does."""
     dataset = sources.load(recipe.dataset_name, cache_dir=cache_dir(), data_dir=folder)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         data = ranking_data(recipe, dataset, Path(scratch), queries=settings.queries, tested=settings.tested)
-    return measure(data, chosen_models(recipe, settings.only), settings.seeds)
+    yield from measure(data, chosen_models(recipe, settings.only), settings.seeds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,8 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     for task in options.recipes:
-        figures[task] = measure_recipe(RECIPES[task], folder, options)
-        Console(width=200).print(table_of(task, figures[task]))
+        for found in measure_recipe(RECIPES[task], folder, options):
+            figures[task] = found
+            Console(width=200).print(table_of(task, found))
         checks += checks_of(task, figures[task])
         publish("ranking", settings=vars(options), figures=figures, checks=checks)
     return 0 if all(check.ok for check in checks) else 1

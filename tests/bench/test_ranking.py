@@ -20,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> RankingData:
 
 def test_every_kind_of_model_learns_the_shop(data: RankingData) -> None:
     chosen = ("logistic regression", "LightGBM LambdaMART", "LightGBM, binary", "shared bottom")
-    figures = measure(data, {name: MODELS[name] for name in chosen}, 1)
+    (figures,) = measure(data, {name: MODELS[name] for name in chosen}, 1)
     for found in figures.values():
         assert found["ndcg_10"]["mean"] > 0.5
         assert found["auc"]["mean"] > 0.7
