@@ -180,7 +180,9 @@ def _number_encoder(features: Sequence[ItemNumber], columns: Columns) -> CrossEn
 def _history_encoder(feature: HistoryCount | HistoryRecency | HistoryShare | HistorySize) -> CrossEncoder:
     match feature:
         case HistoryCount():
-            return lambda request: np.log1p(request.history.of(feature.actions).count_on(request.rows))
+            return lambda request: np.log1p(
+                request.history.within(feature.within_days).of(feature.actions).count_on(request.rows)
+            )
         case HistoryRecency():
             return lambda request: np.exp2(
                 -request.history.of(feature.actions).newest_age_on(request.rows) / feature.half_life_days
@@ -188,9 +190,11 @@ def _history_encoder(feature: HistoryCount | HistoryRecency | HistoryShare | His
         case HistoryShare():
             return lambda request: request.history.of(feature.actions).visit_share_on(request.rows)
         case HistorySize():
-            return lambda request: np.full(
-                len(request.rows), np.log1p(request.history.of(feature.actions).size(feature.of))
-            )
+            return lambda request: np.full(len(request.rows), np.log1p(_size(feature, request.history)))
+
+
+def _size(feature: HistorySize, history: HistoryRows) -> float:
+    return history.within(feature.within_days).of(feature.actions).size(feature.of)
 
 
 def _gap_encoder(feature: HistoryGap, columns: Columns) -> CrossEncoder:

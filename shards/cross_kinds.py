@@ -41,14 +41,19 @@ class ReciprocalRank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryCount:
-    """log(1 + events) of the user's history on this item, of `actions` or of every action."""
+    """log(1 + events) of the user's history on this item, of `actions` or of every action.
+
+    `within_days` counts those of so long before the search alone, say 7, 1 or an hour (1 / 24).
+    """
 
     name: str
     actions: tuple[str, ...] = ()
+    within_days: float | None = None
     side: ClassVar[Side] = "cross"
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        _check_window(self.within_days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +90,19 @@ HISTORY_MEASURES = ("events", "visits", "idle_days")
 class HistorySize:
     """log(1 + a measure of the user's history), the same for every candidate; 0 without a history.
 
-    "events", "visits" (distinct moments) or "idle_days" (since the newest event).
+    "events", "visits" (distinct moments) or "idle_days" (since the newest event); `within_days` as for
+    `HistoryCount`.
     """
 
     name: str
     of: str
     actions: tuple[str, ...] = ()
+    within_days: float | None = None
     side: ClassVar[Side] = "cross"
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        _check_window(self.within_days)
         _check_measure(self.of, HISTORY_MEASURES)
 
 
@@ -272,3 +280,8 @@ def _check_item_source(name: str, source: str) -> None:
     check_name(name)
     if not (source.startswith("item.") and len(source) > len("item.")):
         raise ValueError(f"source {source!r} of {name!r} must be item.<column>")
+
+
+def _check_window(within_days: float | None) -> None:
+    if within_days is not None and not (math.isfinite(within_days) and within_days > 0):
+        raise ValueError("within_days must be above 0")

@@ -35,6 +35,15 @@ class HistoryRows:
             actions=tuple(self.actions[i] for i in kept),
         )
 
+    def within(self, days: float | None) -> "HistoryRows":
+        """Return the events of so many days before the moment; all of them where there is no bound."""
+        if days is None:
+            return self
+        first = len(self.rows) - int(np.count_nonzero(self.ages_days <= days))
+        return HistoryRows(
+            rows=self.rows[first:], ages_days=self.ages_days[first:], actions=self.actions[first:]
+        )
+
     def newest(self, count: int) -> "HistoryRows":
         """Return the newest `count` events."""
         return HistoryRows(

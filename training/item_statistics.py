@@ -26,8 +26,8 @@ def items_as_of(
 ) -> pa.Table:
     """Return the items with the statistics of the events strictly before `now_ms`.
 
-    Columns: "popularity" and "popularity_<days>d" (events), "popularity_daily" (events a day since the item
-    was first met), "trending" (events, each counting half as much every five days), "prior" and
+    Columns: "popularity", "popularity_<days>d" and "popularity_1h" (events), "popularity_daily" (events a day
+    since the item was first met), "trending" (events, each counting half as much every five days), "prior" and
     "trending_prior" (log popularity of the first window and log "trending", 0 to 1), "age_days" and
     "idle_days" (since its first and its newest event; missing if none), and where events have them
     "price_gbp" or "price" (the newest) and "rating" (the mean).
@@ -41,6 +41,7 @@ def items_as_of(
     columns: dict[str, NDArray[Any]] = {"popularity": index.count(row_N, now_ms)}
     for days in windows_days:
         columns[f"popularity_{days}d"] = index.count(row_N, now_ms, window_ms=days * DAY_MS)
+    columns["popularity_1h"] = index.count(row_N, now_ms, window_ms=DAY_MS // 24)
     faded_E = 0.5 ** ((now_ms - time_E) / (_TREND_HALF_LIFE_DAYS * DAY_MS))
     columns["trending"] = np.bincount(row_E, weights=faded_E, minlength=len(items))
     columns["prior"] = _prior(columns[f"popularity_{windows_days[0]}d"])

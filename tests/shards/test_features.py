@@ -319,6 +319,30 @@ def test_how_far_a_number_is_from_the_users_own() -> None:
     assert found[3] > 600
 
 
+@pytest.mark.parametrize(("days", "counted"), [(None, 3), (7.0, 2), (1.0, 1), (1 / 24, 0)])
+def test_windows_of_a_history_count_what_is_young_enough(days: float | None, counted: int) -> None:
+    day_ms = 86_400_000
+    ages_ms = (30 * day_ms, 7 * day_ms, day_ms // 2)
+    history = History(("a1",) * 3, ("view", "purchase", "view"), tuple(40 * day_ms - age for age in ages_ms))
+    spec = FeatureSpec(
+        features=(
+            HistoryCount(name="count", within_days=days),
+            HistorySize(name="events", of="events", within_days=days),
+        )
+    )
+    context = SearchContext(user=UserState(history=history), now_ms=40 * day_ms)
+    cross_CK = RequestEncoder(spec, None, {"a1": 0}).encode_cross(
+        context, np.array([0]), Candidates(item_ids=("a1",))
+    )
+    np.testing.assert_allclose(cross_CK, np.log1p([[counted, counted]]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("days", [0.0, -1.0, float("nan")])
+def test_a_window_that_is_none_is_refused(days: float) -> None:
+    with pytest.raises(ValueError, match="within_days must be above 0"):
+        HistoryCount(name="count", within_days=days)
+
+
 def test_what_the_query_led_to_before() -> None:
     def share(count: float, total: float) -> float:
         return round(math.log((count + 0.05) / (total + 1) / 0.05) / 2, 6)

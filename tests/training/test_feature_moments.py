@@ -53,11 +53,13 @@ from training.trainer import FitConfig
 
 DATA = shop_dataset()
 TEST_MS = known_until_ms(DATA)
-WINDOWS = ("popularity_1d", "popularity_7d", "popularity_30d", "trending")
+WINDOWS = ("popularity_1h", "popularity_1d", "popularity_7d", "popularity_30d", "trending")
 CROSS: tuple[Feature, ...] = (
     *(ItemNumber(name=name, source=f"item.{name}", log1p=True) for name in WINDOWS),
     *(QueryTakes(name=of, source="item.takes", of=of) for of in TAKES_MEASURES),
     HistoryCount(name="own_count"),
+    HistoryCount(name="own_count_7d", within_days=7),
+    HistorySize(name="events_1h", of="events", within_days=1 / 24),
     HistoryRecency(name="own_recency", half_life_days=7),
     HistoryShare(name="own_share"),
     *(HistorySize(name=of, of=of) for of in HISTORY_MEASURES),

@@ -37,6 +37,12 @@ def test_statistics_by_hand() -> None:
     assert b["age_days"] is b["idle_days"] is b["price_gbp"] is b["rating"] is None
 
 
+def test_the_last_hour_is_counted_by_itself() -> None:
+    for now_ms, count in ((100 * DAY_MS + 1, 1), (100 * DAY_MS + DAY_MS // 24, 1), (101 * DAY_MS, 0)):
+        a, b = items_as_of(ITEMS, events(later=True), now_ms).to_pylist()
+        assert (a["popularity_1h"], b["popularity_1h"]) == (count, count)
+
+
 def test_what_happens_at_the_moment_or_later_changes_nothing() -> None:
     now_ms = 100 * DAY_MS
     before = items_as_of(ITEMS, events(later=False), now_ms)

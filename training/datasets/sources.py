@@ -12,6 +12,7 @@ from training.datasets import (
     movielens_small,
     online_retail,
     parquet,
+    retail_returns,
 )
 from training.datasets.leave_one_out import leave_one_out
 from training.datasets.tables import Dataset
@@ -23,6 +24,7 @@ _IN_DATA_DIR: Mapping[str, Callable[[Path], Dataset]] = {
     "gowalla_poi": gowalla.load,
     "movielens_small": movielens_small.load,
     "online_retail": online_retail.load,
+    "retail_returns": retail_returns.load,
     "two_shops": lambda data_dir: two_shops(online_retail.load(data_dir), name="two_shops"),
 }
 NAMES = ("movielens", "movielens_likes", *_IN_DATA_DIR)

@@ -37,6 +37,7 @@ from training.recipes.ranker_blocks import (
     GROCER_SIM,
     MOVIELENS_LAST,
 )
+from training.recipes.retail_returns import RETAIL_RETURNS
 from training.recipes.retail_views import RETAIL_VIEWS
 from training.recipes.sasrec import SASREC
 
@@ -114,6 +115,12 @@ CARDS: tuple[Card, ...] = (
         systems=("K1", "K2", "K4"),
         source="shared bottom, Caruana 1997; calibration, He et al., 2014; watch time, RecSys 2016",
         effect="calibrated after down-sampling; t/(1+t) labels predict watch time better than its mean",
+    ),
+    Card(
+        recipe=RETAIL_RETURNS,
+        systems=("K1", "K2"),
+        source="multi-task learning, Caruana 1997; labels closed after 14 days, GLMix, KDD 2016",
+        effect="what will be sent back is foretold better than by chance, and calibrated",
     ),
     Card(
         recipe=GROCER_DCN,
