@@ -27,8 +27,8 @@ def items_as_of(
     """Return the items with the statistics of the events strictly before `now_ms`.
 
     Columns: "popularity", "popularity_<days>d" and "popularity_1h" (events), "popularity_daily" (events a day
-    since the item was first met), "trending" (events, each counting half as much every five days), "prior" and
-    "trending_prior" (log popularity of the first window and log "trending", 0 to 1), "age_days" and
+    since the item was first met), "trending" (events, each counting half as much every five days), "prior"
+    and "trending_prior" (log popularity of the first window and log "trending", 0 to 1), "age_days" and
     "idle_days" (since its first and its newest event; missing if none), and where events have them
     "price_gbp" or "price" (the newest) and "rating" (the mean).
     """

@@ -70,6 +70,7 @@ def figures_of(model: Compared, data: RankingData, seed: int) -> dict[str, float
         "gauc": metrics.gauc(label_N, raw_N, np.nonzero(present_QC)[0]),
         "log_loss": metrics.log_loss(label_N, probability_N),
         "ece": metrics.expected_calibration_error(label_N, probability_N),
+        "taken": float(label_N.sum()),
         "predicted_over_taken": predicted_over_taken(probability_QC, data.test),
         "predicted_over_taken_then": within_its_time(held_out_QC, data.held_out),
         "fit_s": fit_s,

@@ -19,7 +19,7 @@ START = datetime.datetime(2010, 5, 1, 9)
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A customer buys A and B; A comes back ten days later, B after a month. Other lines are of nobody known."""
+    """A customer buys A and B; A comes back ten days later, B after a month; other lines are of nobody."""
     folder = tmp_path / "online_retail"
     folder.mkdir()
     purchases = {

@@ -73,6 +73,7 @@ COMPLETEJOURNEY = Recipe(
             fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3),
             listwise_weight=0.0,
             binary_weight=1.0,
+            calibrate=True,
         ),
         candidates=120,
     ),

@@ -52,7 +52,10 @@ MOVIELENS_SMALL = Recipe(
             width=16, sharing="bottom", tasks=tuple(task.name for task in MOVIELENS_SMALL_TASKS)
         ),
         training=RankingTraining(
-            fit=FitConfig(epochs=6, batch_size=64, learning_rate=2e-3), listwise_weight=0.0, binary_weight=1.0
+            fit=FitConfig(epochs=6, batch_size=64, learning_rate=2e-3),
+            listwise_weight=0.0,
+            binary_weight=1.0,
+            calibrate=True,
         ),
         candidates=200,
     ),
