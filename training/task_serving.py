@@ -152,10 +152,14 @@ def calibrated(links: TaskLinks, tasks: Sequence[Task], logit_QCT: Tensor, judge
 
 
 def _platt(logit_D: Tensor, label_D: Tensor, weight_D: Tensor) -> tuple[float, float]:
-    """Return the scale and shift of the least cross-entropy, by Newton's method with a faint ridge."""
+    """Return the scale and shift of the least cross-entropy, by Newton's method.
+
+    The scale is expected to be 1 ± 1/2, which counts where labels are few; the shift is free, so that the sum
+    of the probabilities is that of the labels.
+    """
     input_D2 = torch.stack([logit_D, torch.ones_like(logit_D)], dim=1)
     start_2 = theta_2 = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    ridge_22 = 1e-3 * torch.eye(2, dtype=torch.float64)
+    ridge_22 = torch.diag(torch.tensor([4.0, 1e-3], dtype=torch.float64))
     for _ in range(30):
         p_D = (input_D2 @ theta_2).sigmoid()
         gradient_2 = input_D2.T @ (weight_D * (p_D - label_D)) + ridge_22 @ (theta_2 - start_2)
