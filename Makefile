@@ -118,7 +118,7 @@ dist: setup  ## build wheel and sdist into dist/
 	$(BIN)/python -m build --outdir dist .
 
 check-dist: dist  ## install the wheel into empty environments, and run client and demo from it (10 minutes; ARGS=--light)
-	$(BIN)/python -m tests.dist.check $(ARGS)
+	$(BIN)/python -m tests.packaging.check $(ARGS)
 
 docs: setup  ## build the documentation into build/site, without a network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml

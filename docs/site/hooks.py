@@ -1,5 +1,6 @@
 """Pages of the site that are no files of `docs/`: those from the repository's root, and the API reference."""
 
+import logging
 import os
 import re
 import sys
@@ -44,6 +45,8 @@ PYTHON = """# Python client
 ::: router.call_error
 """
 
+log = logging.getLogger("mkdocs.hooks")
+
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -75,8 +78,11 @@ def _relinked(source: PurePosixPath, page: PurePosixPath) -> Callable[[re.Match[
             return found[0]
         named = os.path.normpath(source.parent / path)
         goal = ELSEWHERE.get(named) or (named.removeprefix("docs/") if named.startswith("docs/") else "")
-        if not goal or not (ROOT / named).exists():
-            return text if (ROOT / named).exists() else found[0]
+        if not (ROOT / named).exists():
+            # Strict: this ends the build.
+            log.warning("%s links to %s, which does not exist", source, target)
+        if not goal:
+            return text
         return f"{picture}[{text}]({os.path.relpath(goal, page.parent)}{mark}{anchor})"
 
     return relink

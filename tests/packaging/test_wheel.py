@@ -3,11 +3,10 @@
 import configparser
 import re
 from email.parser import Parser
-from pathlib import Path
 
 import pytest
 
-from tests.dist.archives import PACKAGES, build, contents, copied_to, the_one, tracked
+from tests.packaging.archives import PACKAGES, build, contents, copied_to, the_one, tracked
 
 NOT_IN_IT = ("Dockerfile", ".hcl", ".yaml", ".yml", ".md")
 """Files beside the packages that are for whoever deploys from a clone; `protos/buf.yaml` is the exception."""
