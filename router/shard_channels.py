@@ -67,14 +67,14 @@ class ShardChannels:
         for channel in old.values():
             await channel.close(self._closing_s)
 
-    async def follow_certificates(self) -> None:
+    async def follow_certificates(self, *, every_s: float = _CERTIFICATES_EVERY_S) -> None:
         """Renew the channels whenever the certificate that they show is replaced, until cancelled."""
         certificates = self._shown.certificates
         if certificates is None:
             return
         shown = certificates.current()
         while True:
-            await asyncio.sleep(_CERTIFICATES_EVERY_S)
+            await asyncio.sleep(every_s)
             if certificates.current() is not shown:
                 shown = certificates.current()
                 await self.renew()

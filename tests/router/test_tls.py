@@ -3,16 +3,22 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from deploy.certificates import make_certificates
 from router.client import HeadraceClient, SearchError, TlsFiles
 from router.credentials import NOTHING, Credentials
+from router.shard_channels import ShardChannels
+from services import chassis
 from services.access import AccessRules, Caller, Role, digest
+from services.chassis import channel_options
+from services.dialling import Dialling
 from services.followed_rules import RulesSource
 from services.shard_access import SHARD_CALLER, cluster_callers
-from services.tls import Party
+from services.tls import Certificates, Party
 from shards.errors import HeadraceError, Unauthenticated, Unavailable
 from tests.router.real_shards import Models, real_shards
 from tests.router.running_router import running
@@ -181,5 +187,41 @@ def test_pages_and_metadata_have_limits(models: Models, tmp_path: Path) -> None:
                     await client.search(SURFACE, "red mug", page_size=21)
             huge = await search(router.address, "t" * 20_000)
             assert huge is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    asyncio.run(main())
+
+
+def test_a_router_shows_its_new_certificate_to_shards_without_a_restart(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    shard = Certificates(TlsFiles.in_folder(tmp_path, Party.SHARD.word))
+    shown = Dialling(certificates=Certificates(TlsFiles.in_folder(tmp_path, Party.ROUTER.word)))
+
+    async def certificate(_: bytes, context: Any) -> bytes:
+        return bytes(context.auth_context()["x509_pem_cert"][0])
+
+    def register(server: grpc.aio.Server) -> None:
+        handlers: dict[str, Any] = {"Shown": grpc.unary_unary_rpc_method_handler(certificate)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Callers", handlers),))
+
+    async def main() -> None:
+        channels = ShardChannels(channel_options(), closing_s=1.0, shown=shown)
+        async with chassis.serve(
+            "127.0.0.1:0",
+            register=[register],
+            service_names=[],
+            tls=shard.server_credentials(mutual=True),
+        ) as server:
+            following = asyncio.create_task(channels.follow_certificates(every_s=0.05))
+
+            async def seen() -> bytes:
+                return await channels.method(server.address, "/test.v1.Callers/Shown")(b"", timeout=10)
+
+            first = await seen()
+            make_certificates(tmp_path, parties=[Party.ROUTER])
+            async with asyncio.timeout(20):
+                while await seen() == first:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            following.cancel()
+            await channels.close()
 
     asyncio.run(main())
