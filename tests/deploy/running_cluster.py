@@ -91,12 +91,14 @@ def start(workspace: Workspace, *options: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def running_cluster(workspace: Workspace, *options: str) -> Iterator[RunningCluster]:
+def running_cluster(
+    workspace: Workspace, *options: str, within_s: float = _START_TIMEOUT_S
+) -> Iterator[RunningCluster]:
     """Run `headrace up` from READY on; whatever the test does, nothing of it is left afterwards."""
     process = start(workspace, *options)
     assert process.stdout is not None
     try:
-        readable, _, _ = select.select([process.stdout], [], [], _START_TIMEOUT_S)
+        readable, _, _ = select.select([process.stdout], [], [], within_s)
         line = process.stdout.readline() if readable else ""
         ready = _READY.fullmatch(line)
         assert ready, f"{line!r}, {(workspace.root / 'up.err').read_text()}"
