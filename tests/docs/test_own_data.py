@@ -25,7 +25,7 @@ USERS = 150
 QUICK = """
 two_tower_queries = 3000
 ranking_queries = 400
-two_tower.fit.epochs = 2
+two_tower.fit.epochs = 1
 ranker.training.fit.epochs = 2
 pre_ranker.training.fit.epochs = 2
 """
