@@ -26,8 +26,6 @@ QUICK = """
 two_tower_queries = 3000
 ranking_queries = 400
 two_tower.fit.epochs = 1
-ranker.training.fit.epochs = 2
-pre_ranker.training.fit.epochs = 2
 """
 """What lets a test train in seconds what a reader trains in minutes."""
 
