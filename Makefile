@@ -103,7 +103,7 @@ bench-catalogue: setup  ## a million items embedded, indexed and deployed, a wor
 bench-ann: setup  ## a million vectors in the retrieval service, four kinds of index (10 minutes, 8 GiB)
 	$(BIN)/python -m tests.bench.ann
 
-fuzz: setup  ## every public decoder asked with altered input (SECONDS=60 in all; ARGS=)
+fuzz: setup  ## every public decoder asked with altered input (SECONDS=60 in all, and the start of a process for each; ARGS=)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 soak: setup  ## searches, events, moves, flips, kills and abuse together for an hour; MINUTES=10
