@@ -48,7 +48,7 @@ SKIPPED = {
     "retrain": "trains: tests/deploy/test_retrain.py",
     "release deploy .headrace/": "what refresh and update wrote",
     "scale --shards 4 --gpu-fraction": "needs a GPU",
-    "shards restart": "a minute: tests/services/test_rolling_restart.py",
+    "shards restart": "a minute: tests/deploy/test_operated_cluster.py",
     "scale --shards 4": "two more shards: tests/deploy/test_operated_cluster.py",
 }
 """Beginnings of commands that are not run in the documents that are followed, and why."""
