@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shards import release_admission, releases, shard_admission
+from shards import recall_gate, release_admission, releases, shard_admission
 from shards.changes import (
     ApplyPlan,
     Change,
@@ -132,7 +132,11 @@ def _is_instant(state: ClusterState, change: Change, now_ms: int) -> bool:
     """Return whether a change is done by the commit that starts it."""
     if isinstance(change, RollbackRelease | SetTraffic):
         release = releases.brought(state.draft, change)
-        return release is not None and releases.answers(state, release, now_ms)
+        return (
+            release is not None
+            and releases.answers(state, release, now_ms)
+            and not recall_gate.problem(state, change, release)
+        )
     return isinstance(change, SetAlias | UndrainShard | FreezeCluster)
 
 

@@ -196,7 +196,7 @@ def test_eval_next_without_anybody_to_ask_says_so(workspace: Path) -> None:
     result = asyncio.run(headrace_process("eval-next", "--workspace", str(workspace), "--dataset", data))
     assert result.exit_code == 1
     assert result.stderr.startswith("headrace: ")
-    assert "split: no user takes anything new in test of data" in result.stderr
+    assert "split: no user takes anything new in test of shop" in result.stderr
 
 
 def test_eval_command_offline_prints_a_table(workspace: Path) -> None:
@@ -205,7 +205,7 @@ def test_eval_command_offline_prints_a_table(workspace: Path) -> None:
     result = asyncio.run(headrace_process("eval", *asked))
     assert result.exit_code == 0, result.stderr
     for expected in (
-        "data, test: 10 queries",
+        "shop, test: 10 queries",
         "BM25",
         "lexical (BM25 and",
         "two_tower (two-tower)",
