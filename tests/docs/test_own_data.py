@@ -86,7 +86,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     yield following
     if following.up and following.up.poll() is None:
         following.up.send_signal(signal.SIGINT)
-        following.up.wait(60)
+        following.up.communicate(timeout=60)
 
 
 def write_tables(folder: Path, *, lacking: int = 0) -> None:
