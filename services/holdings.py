@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
-from shards.cluster_state import Replica, ReplicaState
 from shards.errors import CorruptRecord, HeadraceError, Unavailable
 from shards.holding import LOADED, Terms
 from shards.memory_use import MemoryUse
 from shards.release import ModelVersion
+from shards.replica import Replica, ReplicaState
 from shards.residency import Residency
 
 log = logging.getLogger(__name__)

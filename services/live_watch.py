@@ -18,12 +18,12 @@ import faiss
 
 from services.priority import step_back
 from shards.candidates import Candidates
-from shards.cluster_state import Replica
 from shards.live_quality import QualitySettings
 from shards.live_window import LiveWindow
 from shards.measures import Counts
 from shards.recall import Approximate, recall_of
 from shards.release import ModelVersion, Stage
+from shards.replica import Replica
 from shards.residency import Residency
 from shards.search_context import Filter, SearchContext
 from shards.stages import Servable

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shards.changes import Change
-from shards.cluster_state import BundleFacts, Replica
+from shards.cluster_state import BundleFacts
 from shards.errors import HeadraceError
 from shards.intent import Operation
 from shards.placement import Placement
 from shards.release import ModelVersion
+from shards.replica import Replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,12 +36,13 @@ from shards.cluster_events import (
     StartShard,
     StopShard,
 )
-from shards.cluster_state import ClusterState, ShardView
+from shards.cluster_state import ClusterState
 from shards.observation import observe, with_shard, with_shards
 from shards.operation_progress import next_generation
 from shards.placement_table import placement_of
 from shards.replica_changes import load, unload
 from shards.shard_roster import desired_ids
+from shards.shard_view import ShardView
 
 _Step = tuple[ClusterState, tuple[Action, ...]]
 

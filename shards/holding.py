@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from shards.cluster_state import Replica
 from shards.eviction import Resident
 from shards.live_quality import LiveQuality, Recall
 from shards.load_attempts import LoadAttempts
 from shards.memory_use import NOTHING, MemoryUse
 from shards.reference import Reference
+from shards.replica import Replica
 from shards.stages import Servable
 
 

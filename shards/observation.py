@@ -21,16 +21,7 @@ from shards.cluster_events import (
     Tick,
     UnloadDone,
 )
-from shards.cluster_state import (
-    BundleFacts,
-    ClusterState,
-    ControllerSettings,
-    LoadFailure,
-    LoadSample,
-    Replica,
-    ReplicaState,
-    ShardView,
-)
+from shards.cluster_state import BundleFacts, ClusterState, ControllerSettings, LoadFailure, LoadSample
 from shards.errors import Unavailable
 from shards.intent import Operation
 from shards.load_rates import model_rates, sampled, steadied
@@ -38,7 +29,9 @@ from shards.operations import pending, refuse
 from shards.placement import Placement
 from shards.planning import planned_of
 from shards.release import ModelVersion
+from shards.replica import Replica, ReplicaState
 from shards.shard_roster import desired_ids
+from shards.shard_view import ShardView
 
 _LONGEST_RETRY_MS = 60_000
 

@@ -15,11 +15,12 @@ from shards.changes import (
     ScaleShards,
     SetTraffic,
 )
-from shards.cluster_state import ClusterState, Held, LoadTerms, ReplicaState
+from shards.cluster_state import ClusterState, Held, LoadTerms
 from shards.intent import Operation
 from shards.planner import PlannedMove
 from shards.planning import awaited, settled
 from shards.release import ModelVersion
+from shards.replica import ReplicaState
 from shards.shard_roster import desired_ids
 
 

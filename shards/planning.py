@@ -5,13 +5,15 @@ from dataclasses import replace
 
 from shards import releases
 from shards.changes import ApplyPlan, ModelPolicy, ScaleShards
-from shards.cluster_state import ClusterState, ReplicaState, ShardView
+from shards.cluster_state import ClusterState
 from shards.operations import running, running_changes
 from shards.placement import Placement
 from shards.planner import Assigned, Limits, Mode, ModelFacts, ShardFacts, plan
 from shards.release import ModelVersion, Release
+from shards.replica import ReplicaState
 from shards.rolling_restart import doubled
 from shards.shard_roster import desired_ids, emptied_ids
+from shards.shard_view import ShardView
 
 Needs = tuple[tuple[ShardFacts, ...], tuple[ModelFacts, ...], Mapping[ModelVersion, float], Limits]
 """What the planner decides on, beside the plan before."""

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from shards.cluster_events import LoadModel, UnloadModel
-from shards.cluster_state import ClusterState, Held, LoadTerms, ReplicaState
+from shards.cluster_state import ClusterState, Held, LoadTerms
 from shards.observation import with_shard
 from shards.planning import memory_bytes
 from shards.release import ModelVersion
 from shards.releases import policies
+from shards.replica import ReplicaState
 from shards.rolling_restart import resting
 
 

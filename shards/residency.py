@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.bundle import open_bundle, read_manifest
-from shards.cluster_state import Replica, ReplicaState
 from shards.errors import (
     FailedModel,
     FieldViolation,
@@ -31,6 +30,7 @@ from shards.process_memory import give_back_memory
 from shards.program import ProgramReader, prepare_program
 from shards.reference import Reference
 from shards.release import ModelVersion, Stage
+from shards.replica import Replica, ReplicaState
 from shards.stages import Servable
 
 log = logging.getLogger(__name__)

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from shards.changes import RestartShards
-from shards.cluster_state import ClusterState, ShardView
+from shards.cluster_state import ClusterState
 from shards.intent import Operation
 from shards.operations import is_durable, running, running_changes, start
 from shards.release import ModelVersion
 from shards.shard_roster import desired_ids
+from shards.shard_view import ShardView
 
 _RECYCLE_AGAIN_MS = 600_000
 """A shard that still asks for it after a restart is not restarted again before this time."""

@@ -9,11 +9,13 @@ from services.codec.release import release_to_proto
 from services.codec.replica import replica_to_proto
 from services.codec.shadow import gate_report_to_proto, shadow_report_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto
-from shards.cluster_state import BundleFacts, ClusterState, ReplicaState, ShardState, ShardView
+from shards.cluster_state import BundleFacts, ClusterState
 from shards.load_rates import model_rates, shard_rates
 from shards.placement import Placement
 from shards.release import ModelVersion
+from shards.replica import ReplicaState
 from shards.shadow import GateReport, ShadowReport
+from shards.shard_view import ShardState, ShardView
 
 _SHARD_STATES: Mapping[ShardState, pb.ShardState.ValueType] = {
     ShardState.STARTING: pb.SHARD_STATE_STARTING,

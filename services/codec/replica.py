@@ -7,8 +7,8 @@ from services.codec.live_quality import live_quality_to_proto, read_live_quality
 from services.codec.moments import duration_from_proto, duration_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto, read_model_version, read_stage
 from services.codec.violations import collecting
-from shards.cluster_state import Replica, ReplicaState
 from shards.live_quality import UNKNOWN
+from shards.replica import Replica, ReplicaState
 
 REPLICA_STATE_TO_PROTO: Mapping[ReplicaState, pb.ReplicaState.ValueType] = {
     ReplicaState.LOADING: pb.REPLICA_STATE_LOADING,

@@ -21,8 +21,8 @@ from services.placement_json import placement_to_json
 from services.shard_config import ShardConfig
 from services.shard_process import command
 from services.shard_record import HeldBundle, ShardRecord, write_record
-from shards.cluster_state import ReplicaState
 from shards.release import ModelVersion, Stage
+from shards.replica import ReplicaState
 from tests.bench.child_process import START_TIMEOUT_S, Child, child_process
 from tests.bench.search_caller import Asker, asker
 from tests.bench.search_requests import Material

@@ -13,9 +13,9 @@ from services.shard_config import ShardConfig
 from services.shard_record import HeldBundle, ShardRecord, write_record
 from services.shard_server import ShardServer
 from services.telemetry_settings import SILENT, Telemetry
-from shards.cluster_state import ReplicaState
 from shards.placement import Placement
 from shards.release import Release
+from shards.replica import ReplicaState
 from tests.router.running_router import placed
 from tests.services.shard_client import connect
 

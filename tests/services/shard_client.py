@@ -21,10 +21,10 @@ from router.credentials import NOTHING, Credentials
 from services import codec, status
 from services.tls import Party
 from shards.cascade import CascadeCall
-from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
 from shards.holding import LOADED, Terms
 from shards.release import ModelVersion, Release
+from shards.replica import Replica, ReplicaState
 from shards.search_context import SearchContext
 
 NOW_MS = 1_700_000_000_000

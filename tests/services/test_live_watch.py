@@ -15,10 +15,10 @@ from services.shard_process import command, config_of
 from services.shard_server import ShardServer
 from shards.candidates import Candidates
 from shards.cascade import CascadeCall, CascadeStep
-from shards.cluster_state import Replica
 from shards.live_quality import LiveQuality, QualitySettings
 from shards.reference import Column, Reference, reference_of
 from shards.release import ModelVersion, Stage
+from shards.replica import Replica
 from shards.residency import Residency
 from shards.search_context import SearchContext
 from shards.watched_values import Watched

@@ -14,11 +14,11 @@ from router.client import HeadraceClient
 from router.router_config import RouterConfig
 from router.router_server import Router
 from shards.changes import ModelPolicy
-from shards.cluster_state import Replica, ReplicaState
 from shards.errors import Unavailable
 from shards.placement import Placement
 from shards.planner import Limits
 from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
+from shards.replica import Replica, ReplicaState
 from tests.services.process_shards import ProcessShards, process_shards
 from tests.services.running_controller import RunningController, running_controller
 from tests.services.shard_client import Models, connect

@@ -11,8 +11,8 @@ from services.shard_actor import start_shard_actor
 from services.shard_config import ShardConfig
 from services.shard_host import RayShardHost
 from services.shard_resources import ShardResources
-from shards.cluster_state import ReplicaState
 from shards.errors import Unavailable
+from shards.replica import ReplicaState
 from tests.services.ray_nodes import RayNodes, ray_nodes
 from tests.services.running_controller import SHARDS, RunningController, eventually, running_controller
 from tests.services.shard_client import Models, connect

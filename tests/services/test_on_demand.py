@@ -15,7 +15,6 @@ from services.on_demand import OnDemandLoads
 from services.shard_config import ShardConfig
 from services.shard_record import read_record
 from services.shard_server import ShardServer
-from shards.cluster_state import ReplicaState
 from shards.errors import (
     CorruptBundle,
     DeadlineExceeded,
@@ -25,6 +24,7 @@ from shards.errors import (
 )
 from shards.holding import Terms
 from shards.release import ModelVersion
+from shards.replica import ReplicaState
 from tests.services.shard_client import Models, ShardClient, connect
 from tests.shards.many_bundles import write_copy
 

@@ -12,7 +12,7 @@ import ray
 from services.shard_actor import start_shard_actor
 from services.shard_config import ShardConfig
 from services.shard_resources import ShardResources
-from shards.cluster_state import ReplicaState
+from shards.replica import ReplicaState
 from tests.services.ray_nodes import ray_nodes
 from tests.services.shard_client import Models, connect
 

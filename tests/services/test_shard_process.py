@@ -17,7 +17,7 @@ import pytest
 from deploy.settings import PROJECT_ROOT
 from services.shard_config import ShardConfig
 from services.shard_process import Vitals, command, cpu_ticks
-from shards.cluster_state import ReplicaState
+from shards.replica import ReplicaState
 from tests.services.shard_client import Models, connect
 
 _START_S = 90.0

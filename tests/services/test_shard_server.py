@@ -12,9 +12,9 @@ from services import chassis
 from services.shard_config import ShardConfig
 from services.shard_record import HeldBundle, ShardRecord, read_record, write_record
 from services.shard_server import ShardServer
-from shards.cluster_state import ReplicaState
 from shards.errors import CorruptBundle, InvalidInput, MismatchedBundle, NotOwner, Unavailable
 from shards.release import ModelVersion, Stage
+from shards.replica import ReplicaState
 from tests.services.shard_client import Models, ShardClient, connect
 
 READY = ReplicaState.READY

@@ -22,7 +22,7 @@ from shards.cluster_events import (
     UnloadDone,
     UnloadModel,
 )
-from shards.cluster_state import BundleFacts, ControllerSettings, Replica, ReplicaState
+from shards.cluster_state import BundleFacts, ControllerSettings
 from shards.controller import step
 from shards.intent import Operation
 from shards.live_quality import UNKNOWN, LiveQuality
@@ -30,6 +30,7 @@ from shards.observation import initial_state
 from shards.placement import Placement
 from shards.planner import Limits
 from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseRole, ReleaseScorer, Stage
+from shards.replica import Replica, ReplicaState
 
 Kind = TypeVar("Kind")
 

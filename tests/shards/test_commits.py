@@ -13,11 +13,12 @@ from shards.cluster_events import (
     ShardSeen,
     Tick,
 )
-from shards.cluster_state import BundleFacts, Replica, ReplicaState
+from shards.cluster_state import BundleFacts
 from shards.controller import step
 from shards.errors import Unavailable
 from shards.intent import Operation, OperationState
 from shards.release import Stage
+from shards.replica import Replica, ReplicaState
 from tests.shards.controller_rig import Rig, only, ready, release, version
 
 

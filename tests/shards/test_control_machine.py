@@ -39,12 +39,13 @@ from shards.cluster_events import (
     UnloadDone,
     UnloadModel,
 )
-from shards.cluster_state import BundleFacts, Replica
+from shards.cluster_state import BundleFacts
 from shards.controller import step
 from shards.observation import initial_state
 from shards.placement import Placement
 from shards.planner import Limits
 from shards.release import ModelVersion, ReleaseRole, Stage
+from shards.replica import Replica
 from tests.shards.controller_rig import SETTINGS, ready, release, version
 
 IDS = ("shard-0", "shard-1", "shard-2")

@@ -20,14 +20,12 @@ from shards.cluster_events import (
     UnloadDone,
     UnloadModel,
 )
-from shards.cluster_state import (
-    ControllerSettings,
-    ReplicaState,
-    ShardState,
-)
+from shards.cluster_state import ControllerSettings
 from shards.controller import step
 from shards.intent import OperationState
 from shards.planner import Limits
+from shards.replica import ReplicaState
+from shards.shard_view import ShardState
 from tests.shards.controller_rig import Rig, only, ready, release, version
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from shards.cluster_state import Replica, ReplicaState
 from shards.errors import CorruptBundle, NotOwner, Overloaded, OversizedBundle, Unavailable
 from shards.eviction import EvictionLimits
 from shards.holding import LOADED, Terms
@@ -14,6 +13,7 @@ from shards.load_attempts import AttemptLimits
 from shards.memory_use import MemoryUse
 from shards.process_memory import memory_in_use
 from shards.release import ModelVersion, Stage
+from shards.replica import Replica, ReplicaState
 from shards.residency import Residency
 from tests.shards.bundles import VERSION
 from tests.shards.many_bundles import write_copy

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from shards.changes import ApplyPlan, HoldModel, ModelPolicy
 from shards.cluster_events import LoadModel
-from shards.cluster_state import BundleFacts, ReplicaState
+from shards.cluster_state import BundleFacts
 from shards.intent import OperationState
 from shards.planner import Limits, PlannedMove
 from shards.release import Stage
+from shards.replica import ReplicaState
 from tests.shards.controller_rig import Rig, only, ready, release, version
 
 SOLO = BundleFacts(model=version("solo"), stage=Stage.RANKING, size_bytes=10)

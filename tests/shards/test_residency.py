@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from shards.bundle import open_bundle, write_bundle
-from shards.cluster_state import ReplicaState
 from shards.errors import (
     BundleError,
     CorruptBundle,
@@ -20,6 +19,7 @@ from shards.errors import (
 )
 from shards.golden import Golden, golden_of, read_golden, write_golden
 from shards.release import ModelVersion, Stage
+from shards.replica import ReplicaState
 from shards.residency import Residency
 from shards.stages import Retriever, Servable
 from tests.shards.bundles import RELEASE, VERSION, context, manifest, write_items

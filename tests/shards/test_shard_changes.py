@@ -25,11 +25,12 @@ from shards.cluster_events import (
     StopShard,
     Tick,
 )
-from shards.cluster_state import BundleFacts, ShardState
+from shards.cluster_state import BundleFacts
 from shards.errors import Conflict, HeadraceError, InvalidInput, NotFound, Refused
 from shards.intent import OperationState
 from shards.planner import Limits, PlannedMove
 from shards.release import Stage
+from shards.shard_view import ShardState
 from tests.shards.controller_rig import Rig, only, release, version
 
 SOLO = BundleFacts(model=version("solo"), stage=Stage.RANKING, size_bytes=10)

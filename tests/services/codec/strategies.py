@@ -21,7 +21,6 @@ from shards.changes import (
     SetTraffic,
     UndrainShard,
 )
-from shards.cluster_state import Replica, ReplicaState
 from shards.diversity import AttributeQuota, Diversity
 from shards.intent import Intent, Operation, OperationState
 from shards.live_quality import Drift, LiveQuality, Recall
@@ -40,6 +39,7 @@ from shards.release import (
     Traffic,
 )
 from shards.release_quality import Measure, ReleaseQuality
+from shards.replica import Replica, ReplicaState
 from shards.search_context import FilterClause, History, RawValue, SearchContext, UserState
 
 words = st.text(min_size=1, max_size=12)

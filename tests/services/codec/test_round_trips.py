@@ -14,10 +14,10 @@ from protos.headrace.v1.cascade_service_pb2 import RunResponse
 from services import codec
 from shards.candidates import Candidates
 from shards.cascade import CascadeCall, CascadeStep, StepDone
-from shards.cluster_state import Replica
 from shards.errors import InvalidInput
 from shards.placement import Placement
 from shards.release import ModelVersion, Release, Stage
+from shards.replica import Replica
 from shards.search_context import Filter, FilterClause, SearchContext
 from tests.services.codec import strategies
 
