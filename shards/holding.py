@@ -6,9 +6,10 @@ from pathlib import Path
 from shards.eviction import Resident
 from shards.live_quality import LiveQuality, Recall
 from shards.load_attempts import LoadAttempts
+from shards.loading import LoadedBundle
 from shards.memory_use import NOTHING, MemoryUse
 from shards.reference import Reference
-from shards.replica import Replica
+from shards.replica import Replica, ReplicaState
 from shards.stages import Servable
 
 
@@ -50,6 +51,33 @@ class Holding:
     def evictable(self) -> bool:
         """Return whether it may be made cold."""
         return self.terms.on_demand and not self.terms.pinned
+
+    def inherit(self, before: "Holding") -> None:
+        """Go on with what was measured and counted of the same bundle before."""
+        self.memory, self.reload_s, self.answered = before.memory, before.reload_s, before.answered
+        self.loads, self.evictions = before.loads, before.evictions
+
+    def serve(self, loaded: LoadedBundle, now_s: float) -> None:
+        """Answer by what was loaded from now on."""
+        self.servable = loaded.servable
+        self.golden_recall, self.reference = loaded.golden_recall, loaded.reference
+        self.attempts = LoadAttempts()
+        self.loads += 1
+        self.loaded_s = self.used_s = now_s
+        self.replica = replace(
+            self.replica,
+            state=ReplicaState.READY,
+            error="",
+            memory_bytes=loaded.memory.host_bytes,
+            gpu_memory_bytes=loaded.memory.gpu_bytes,
+            load_time_ms=round(loaded.load_time_s * 1000),
+        )
+
+    def evict(self) -> None:
+        """Let go what answers, and be cold."""
+        self.servable = None
+        self.evictions += 1
+        self.replica = replace(self.replica, state=ReplicaState.COLD)
 
     def told(self) -> Replica:
         """Return what the controller is told of it."""

@@ -21,7 +21,7 @@ from shards.errors import (
 )
 from shards.eviction import EvictionLimits, NoRoom, Resident, choose_victims
 from shards.holding import LOADED, Holding, Terms
-from shards.load_attempts import AttemptLimits, LoadAttempts
+from shards.load_attempts import AttemptLimits
 from shards.load_history import LoadHistory
 from shards.loading import LoadedBundle, load_bundle, served_bytes
 from shards.memory_use import NOTHING, MemoryUse
@@ -232,19 +232,7 @@ class Residency:
 
     def _serve(self, held: Holding, loaded: LoadedBundle) -> Replica:
         with self._lock:
-            held.servable = loaded.servable
-            held.golden_recall, held.reference = loaded.golden_recall, loaded.reference
-            held.attempts = LoadAttempts()
-            held.loads += 1
-            held.loaded_s = held.used_s = self._clock()
-            held.replica = replace(
-                held.replica,
-                state=ReplicaState.READY,
-                error="",
-                memory_bytes=loaded.memory.host_bytes,
-                gpu_memory_bytes=loaded.memory.gpu_bytes,
-                load_time_ms=round(loaded.load_time_s * 1000),
-            )
+            held.serve(loaded, self._clock())
         self.history.loaded(loaded.load_time_s)
         log.info("%s serves after %d ms", held.replica.model, held.replica.load_time_ms)
         return held.replica
@@ -271,10 +259,7 @@ class Residency:
                     f"model {held.replica.model}: {choice.reason}", retry_after_s=choice.retry_after_s
                 )
             for model in choice.models:
-                victim = self._held[model]
-                victim.servable = None
-                victim.evictions += 1
-                victim.replica = replace(victim.replica, state=ReplicaState.COLD)
+                self._held[model].evict()
         self.history.evicted(len(choice.models))
         if choice.models:
             log.info("%s makes %s cold", held.replica.model, ", ".join(map(str, choice.models)))
@@ -306,8 +291,7 @@ class Residency:
 
     def _keep(self, held: Holding, before: Holding | None) -> Holding:
         if before is not None:
-            held.memory, held.reload_s, held.answered = before.memory, before.reload_s, before.answered
-            held.loads, held.evictions = before.loads, before.evictions
+            held.inherit(before)
         with self._lock:
             self._held[held.replica.model] = held
             self._owners.pop(held.replica.model, None)
