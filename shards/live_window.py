@@ -1,7 +1,7 @@
 """What was seen of one replica's answers lately: sums that slide with time, and the figures they give."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,10 +34,13 @@ class LiveWindow:
         self._settings = settings
         self._reference = reference
         self._slices: deque[_Slice] = deque()
+        self._told: LiveQuality | None = None
+        """What the slices tell, until they change: it is asked for more often than they do."""
 
     def note(self, values: Watched, recall: float | None, now_s: float) -> None:
         """Add one search."""
         part = self._current(now_s)
+        self._told = None
         if recall is not None:
             part.recall += recall
             part.recalls += 1
@@ -51,12 +54,17 @@ class LiveWindow:
     def quality(self, golden: Recall | None, now_s: float) -> LiveQuality:
         """Return what the window tells now."""
         self._forget(now_s)
+        if self._told is None:
+            self._told = self._quality()
+        return replace(self._told, golden=golden)
+
+    def _quality(self) -> LiveQuality:
         settings = self._settings
         searches = sum(part.recalls for part in self._slices)
         live = Recall.of(sum(part.recall for part in self._slices), searches) if searches else None
         alarm = live is not None and searches >= settings.least_searches and live.high < settings.min_recall
         drifts = sorted(self._drifts(), key=lambda drift: (-drift.drifted, -drift.psi, drift.column))
-        return LiveQuality(golden=golden, live=live, recall_alarm=alarm, drifts=tuple(drifts[:MOST_TOLD]))
+        return LiveQuality(live=live, recall_alarm=alarm, drifts=tuple(drifts[:MOST_TOLD]))
 
     def _drifts(self) -> list[Drift]:
         """Return the columns that searches enough tell of."""
@@ -80,3 +88,4 @@ class LiveWindow:
     def _forget(self, now_s: float) -> None:
         while self._slices and now_s - self._slices[0].began_s > self._settings.window_s:
             self._slices.popleft()
+            self._told = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shards.errors import CorruptBundle
-from shards.live_quality import LiveQuality, QualitySettings
+from shards.live_quality import UNKNOWN, LiveQuality, QualitySettings
 from shards.live_window import LiveWindow
 from shards.reference import REFERENCE_FILE, Reference, read_reference, reference_of, write_reference
 from shards.watched_values import Watched
@@ -83,6 +83,8 @@ def test_what_is_older_than_the_window_is_forgotten(reference: Reference) -> Non
     assert not any(drift.drifted for drift in quality.drifts)
     assert quality.live is not None
     assert (quality.live.mean, quality.live.searches, quality.recall_alarm) == (1.0, 200, False)
+    assert window.quality(None, 63.0).drifts is quality.drifts
+    assert window.quality(None, 130.0) == UNKNOWN
 
 
 def test_it_is_read_back_as_it_was_and_refused_where_it_is_altered(
