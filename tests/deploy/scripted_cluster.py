@@ -9,9 +9,9 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from protos.headrace.v1 import cluster_service_pb2 as pb
-from services import chassis
 from services.followed_rules import RulesSource
 from tests.deploy.background import in_background
+from tests.deploy.scripted_service import scripted_service
 
 SERVICE = "headrace.v1.ClusterService"
 
@@ -62,17 +62,9 @@ class ScriptedCluster:
 @asynccontextmanager
 async def _serving(access: RulesSource | None) -> AsyncIterator[ScriptedCluster]:
     cluster = ScriptedCluster()
-
-    def register(server: grpc.aio.Server) -> None:
-        methods = [m.name for m in pb.DESCRIPTOR.services_by_name["ClusterService"].methods]
-        handlers = {method: cluster.handler(method) for method in methods if method != "WatchPlacement"}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-
-    options = chassis.ChassisOptions(grace_s=0)
-    async with chassis.serve(
-        "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options, access=access
-    ) as server:
-        cluster.address = server.address
+    methods = [m.name for m in pb.DESCRIPTOR.services_by_name["ClusterService"].methods]
+    handlers = {method: cluster.handler(method) for method in methods if method != "WatchPlacement"}
+    async with scripted_service(SERVICE, handlers, access) as cluster.address:
         yield cluster
 
 

@@ -1,7 +1,6 @@
 """Routers on one port that are told to stop, one after the other, while searches flow."""
 
 import asyncio
-import json
 import signal
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import grpc.aio
 from protos.headrace.v1 import search_service_pb2, search_service_pb2_grpc
 from router.client import HeadraceClient
 from shards.release import ModelVersion, Release, ReleaseChannel
+from tests.abuse.bystander import RETRIES
 from tests.deploy.router_processes import router_processes
 from tests.router.memory_stages import ranked
 from tests.router.running_router import placed
@@ -23,23 +23,6 @@ RELEASE = Release(
     channels=(ReleaseChannel(name="lexical", model=ModelVersion("words", "1")),),
     retrieval_budget_ms=5000,
 )
-POLICY = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{"service": "headrace.v1.SearchService"}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "0.5s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ]
-    }
-)
-"""What docs/releases.md gives to clients in other languages."""
 
 
 class Load:
@@ -87,7 +70,7 @@ def test_routers_that_restart_cost_no_search_that_is_retried(tmp_path: Path) -> 
                 load = Load(routers.target)
                 for _ in range(3):
                     group.create_task(load.client())
-                    group.create_task(load.plain("policy", ("grpc.service_config", POLICY)))
+                    group.create_task(load.plain("policy", ("grpc.service_config", RETRIES)))
                     group.create_task(load.plain("bare", ("grpc.enable_retries", 0)))
                 for _ in range(3):
                     await load.grown(by=20)

@@ -6,19 +6,10 @@ from typing import Any
 
 import pytest
 
-from protos.headrace.v1 import (
-    cascade_service_pb2,
-    cluster_service_pb2,
-    event_service_pb2,
-    pre_ranking_service_pb2,
-    ranking_service_pb2,
-    retrieval_service_pb2,
-    search_service_pb2,
-    shard_service_pb2,
-)
 from services.access import AccessRules, Caller, Role, Shown, authorise, digest, read_rules, roles_for
 from shards.errors import InvalidInput, PermissionDenied, Unauthenticated
 from tests.services.callers import RULES
+from tests.services.contract import services
 
 WEB = {"name": "web", "token_sha256": hashlib.sha256(b"open-sesame").hexdigest(), "roles": ["search"]}
 
@@ -128,18 +119,7 @@ def test_one_more_caller_must_have_a_name_of_its_own() -> None:
 
 
 def test_every_method_of_the_contract_has_roles() -> None:
-    files = (
-        cascade_service_pb2,
-        cluster_service_pb2,
-        event_service_pb2,
-        pre_ranking_service_pb2,
-        ranking_service_pb2,
-        retrieval_service_pb2,
-        search_service_pb2,
-        shard_service_pb2,
-    )
-    services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
-    methods = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
+    methods = {f"/{service.full_name}/{method.name}" for service in services() for method in service.methods}
     opened = {role: {method for method in methods if role in roles_for(method)} for role in Role}
     assert set.union(*opened.values()) == methods
     cluster = {method for method in methods if "ClusterService" in method}

@@ -2,10 +2,8 @@
 
 import ast
 import asyncio
-import importlib
-import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
-import protos.headrace.v1 as contract
 from router.router_server import SERVICES as ROUTER_SERVICES
 from services import chassis, cluster_servicer, shard_servicer, stages
 from services.access import Role, internal_only, roles_for
 from tests.services.callers import access, showing
+from tests.services.contract import services
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTS = {
@@ -53,14 +51,6 @@ def table() -> list[Row]:
 
 
 ROWS = table()
-
-
-def services() -> Iterator[Any]:
-    """Yield the descriptor of every service of the contract."""
-    for module in pkgutil.iter_modules(contract.__path__):
-        if module.name.endswith("_service_pb2"):
-            found = importlib.import_module(f"{contract.__name__}.{module.name}")
-            yield from found.DESCRIPTOR.services_by_name.values()
 
 
 def test_every_method_of_the_contract_is_in_the_table() -> None:

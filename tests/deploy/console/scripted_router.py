@@ -9,9 +9,9 @@ import grpc.aio
 
 from protos.headrace.v1 import search_service_pb2 as pb
 from protos.headrace.v1 import types_pb2
-from services import chassis
 from services.followed_rules import RulesSource
 from tests.deploy.background import in_background
+from tests.deploy.scripted_service import scripted_service
 
 SERVICE = "headrace.v1.SearchService"
 
@@ -87,21 +87,12 @@ class ScriptedRouter:
 @asynccontextmanager
 async def _serving(access: RulesSource | None) -> AsyncIterator[ScriptedRouter]:
     router = ScriptedRouter()
-
-    def register(server: grpc.aio.Server) -> None:
-        handler = grpc.unary_unary_rpc_method_handler(
-            router.search,
-            request_deserializer=pb.SearchRequest.FromString,
-            response_serializer=pb.SearchResponse.SerializeToString,
-        )
-        handlers = {"Search": handler}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-
-    options = chassis.ChassisOptions(grace_s=0)
-    async with chassis.serve(
-        "127.0.0.1:0", register=[register], service_names=[SERVICE], options=options, access=access
-    ) as server:
-        router.address = server.address
+    handler = grpc.unary_unary_rpc_method_handler(
+        router.search,
+        request_deserializer=pb.SearchRequest.FromString,
+        response_serializer=pb.SearchResponse.SerializeToString,
+    )
+    async with scripted_service(SERVICE, {"Search": handler}, access) as router.address:
         yield router
 
 
