@@ -69,3 +69,9 @@ def project_of(folders: Workspace) -> Project | None:
     if root.name != PROJECT_WORKSPACE or not (root.parent / PROJECT_FILE).is_file():
         return None
     return read_project(root.parent)
+
+
+def project_with(surface: str, folders: Workspace) -> Project | None:
+    """Return the project to which a workspace belongs where the surface is its own, None elsewhere."""
+    project = project_of(folders)
+    return project if project is not None and project.surface == surface else None

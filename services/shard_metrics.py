@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Iterable, Sequence
 
+from services.holdings import Holdings
 from services.instruments import Gauge, Instrument, counter, gauge, histogram
 from services.quality_metrics import quality_instruments
 from services.shard_servicer import Shard
@@ -14,18 +15,16 @@ from shards.process_memory import anonymous_bytes
 
 def shard_instruments(shard: Shard, observer: StageObserver, history: LoadHistory) -> Sequence[Instrument]:
     """Return the instruments of a shard; gauges are read when somebody asks."""
-    config, holdings = shard.config, shard.holdings
-
-    def memory() -> Iterable[tuple[Labels, float]]:
-        held = holdings.memory()
-        return [(("host",), held.host_bytes), (("gpu",), held.gpu_bytes)]
-
-    def bundles() -> Iterable[tuple[Labels, float]]:
-        found = collections.Counter(replica.state.value for replica in holdings.replicas())
-        return [((state,), count) for state, count in found.items()]
-
     return (
         *quality_instruments(shard),
+        *_calls(shard, observer),
+        *_memory(shard),
+        *_bundles(shard.holdings, history),
+    )
+
+
+def _calls(shard: Shard, observer: StageObserver) -> Sequence[Instrument]:
+    return (
         counter(
             "headrace_shard_calls_total",
             "Stage calls by method (retrieval, pre-ranking, ranking, cascade) and status.",
@@ -52,11 +51,22 @@ def shard_instruments(shard: Shard, observer: StageObserver, history: LoadHistor
             lambda: shard.pool.in_flight,
         ),
         gauge("headrace_shard_draining", "1 while it refuses new work.", lambda: shard.runner.draining),
+    )
+
+
+def _memory(shard: Shard) -> Sequence[Instrument]:
+    config = shard.config
+
+    def used() -> Iterable[tuple[Labels, float]]:
+        held = shard.holdings.memory()
+        return [(("host",), held.host_bytes), (("gpu",), held.gpu_bytes)]
+
+    return (
         Gauge(
             "headrace_shard_memory_bytes",
             "Memory that the loaded bundles were measured to use.",
             ("kind",),
-            memory,
+            used,
         ),
         Gauge(
             "headrace_shard_memory_limit_bytes",
@@ -69,7 +79,16 @@ def shard_instruments(shard: Shard, observer: StageObserver, history: LoadHistor
             "Resident memory of the process that no file backs.",
             anonymous_bytes,
         ),
-        Gauge("headrace_shard_bundles", "Bundles held, by state.", ("state",), bundles),
+    )
+
+
+def _bundles(holdings: Holdings, history: LoadHistory) -> Sequence[Instrument]:
+    def by_state() -> Iterable[tuple[Labels, float]]:
+        found = collections.Counter(replica.state.value for replica in holdings.replicas())
+        return [((state,), count) for state, count in found.items()]
+
+    return (
+        Gauge("headrace_shard_bundles", "Bundles held, by state.", ("state",), by_state),
         counter(
             "headrace_shard_loads_total",
             "Loads of bundles, by outcome: ok, failed, no_room.",

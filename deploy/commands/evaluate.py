@@ -87,11 +87,7 @@ def evaluate(
     if refresh_days:
         offline, run = _replayed_split(folders, release, data, judged, refresh_days, online, options)
     else:
-        target = folders.running().router if online == WORKSPACE_ROUTER else online
-        run = _online(target, release, judged, options) if target else None
-        # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
-        gate = _replayed(run.opened) if run else gate_rule(release, folders.models_dir)
-        offline = _offline(release, folders.models_dir, judged, gate)
+        offline, run = _asked(folders, release, judged, online, options)
     evaluation = Evaluation(
         dataset=data.name,
         split=split,
@@ -106,12 +102,26 @@ def evaluate(
     )
     if out:
         write_report(out, evaluation)
+    _show(evaluation, as_json=as_json)
+    if evaluation.disagreements:
+        raise typer.Exit(1)
+
+
+def _show(evaluation: Evaluation, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(as_document(evaluation), indent=2))
     else:
         Console().print(render(evaluation))
-    if evaluation.disagreements:
-        raise typer.Exit(1)
+
+
+def _asked(
+    folders: Workspace, release: Release, judged: list[Judged], online: str, options: OnlineOptions
+) -> tuple[Ranks, OnlineRun | None]:
+    target = folders.running().router if online == WORKSPACE_ROUTER else online
+    run = _online(target, release, judged, options) if target else None
+    # Through a cluster the gate goes by its budget too: the same searches open it in both evaluations.
+    gate = _replayed(run.opened) if run else gate_rule(release, folders.models_dir)
+    return _offline(release, folders.models_dir, judged, gate), run
 
 
 def _offline(release: Release, models_dir: Path, judged: list[Judged], gate: GateRule) -> Ranks:

@@ -1,8 +1,7 @@
 """`headrace shards simulate`: what a load would do to a placement, before anything is applied."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,21 +17,12 @@ from deploy.commands.options import (
 )
 from deploy.controller_client import ask
 from deploy.recorded_load import read_load
-from deploy.simulated_cluster import Cluster, ask_running_cluster, described_cluster
+from deploy.simulated_cluster import ask_running_cluster, described_cluster
 from deploy.simulation_picture import draw
 from deploy.simulation_view import simulation_json, simulation_table
 from shards.errors import FieldViolation, InvalidInput
 from shards.planner import Churn, Limits
-from shards.simulation import Rates, Scenario, recorded_load, simulate, zipf_load
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Zipf:
-    rounds: int
-    rate: float
-    exponent: float
-    drift: float
-    seed: int
+from shards.simulation import RoundFigures, Scenario, recorded_load, simulate, zipf_load
 
 
 def simulate_command(
@@ -72,6 +62,7 @@ def simulate_command(
         )
     else:
         cluster = ask(controller_address(controller, workspace), ask_running_cluster)
+    names = sorted(facts.model for facts in cluster.models)
     try:
         limits = Limits(
             min_replicas=min_replicas,
@@ -86,27 +77,20 @@ def simulate_command(
             round_s=round_s,
             placement=cluster.placement,
         )
-        generated = _Zipf(rounds=rounds, rate=rate, exponent=zipf, drift=drift, seed=seed)
-        figures = tuple(simulate(scenario, _rates(cluster, load, generated, round_s)))
+        if load is None:
+            rates = zipf_load(names, rounds=rounds, rate=rate, exponent=zipf, drift=drift, seed=seed)
+        else:
+            rates = recorded_load(read_load(load, names), round_s=round_s)
+        figures = tuple(simulate(scenario, rates))
     except ValueError as error:
         raise InvalidInput(FieldViolation("simulation", str(error))) from error
+    _show(figures, picture, as_json=as_json)
+
+
+def _show(figures: Sequence[RoundFigures], picture: Path | None, *, as_json: bool) -> None:
     if picture and figures:
         draw(figures, picture)
     if as_json:
         typer.echo(simulation_json(figures))
     else:
         Console().print(simulation_table(figures))
-
-
-def _rates(cluster: Cluster, load: Path | None, generated: _Zipf, round_s: float) -> Iterable[Rates]:
-    names = sorted(facts.model for facts in cluster.models)
-    if load is None:
-        return zipf_load(
-            names,
-            rounds=generated.rounds,
-            rate=generated.rate,
-            exponent=generated.exponent,
-            drift=generated.drift,
-            seed=generated.seed,
-        )
-    return recorded_load(read_load(load, names), round_s=round_s)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,14 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deploy.commands.options import DEFAULT_WORKSPACE, DataDirOption, ProjectOption, WorkspaceOption
 from deploy.folders import cache_dir
 from deploy.known_recipes import dataset_named, recipe_named
-from deploy.project import project_of
+from deploy.project import project_of, project_with
 from deploy.project_file import RecipeSection
 from deploy.project_recipe import check_columns
 from deploy.project_training import note_training
 from deploy.training import TrainingOptions, train_release, tuned_folder
-from deploy.workspace import workspace_of
+from deploy.workspace import Workspace, workspace_of
 from training.datasets import sources
 from training.datasets.digest import digest_of
+from training.datasets.tables import Dataset
 from training.overrides import with_overrides
 from training.pipeline import Trained
 from training.recipe_tuning import read_best
@@ -75,13 +77,11 @@ def train(
     """Train the models of a recipe and export them as a release."""
     started = time.perf_counter()
     folders = workspace_of(project, workspace)
-    named, own = recipe_named(recipe, folders), project_of(folders)
-    said = own.file.recipe if own is not None and named.surface == own.surface else RecipeSection()
+    named = recipe_named(recipe, folders)
+    own = project_with(named.surface, folders)
+    said = own.file.recipe if own else RecipeSection()
     seed, threads = said.seed if seed is None else seed, threads or said.threads
-    source = dataset_named(dataset, named, folders)
-    data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
-    if own is not None and source == str(own.data_dir):
-        check_columns(own, data)
+    data = _data(dataset_named(dataset, named, folders), folders, data_dir, seed)
     found = read_best(tuned_folder(folders, named.name, digest_of(data))).settings if tuned else ()
     settings = (*found, *(overrides or ()))
     chosen = with_overrides(named, settings)
@@ -98,12 +98,19 @@ def train(
     console = Console(stderr=True)
     with showing_progress(console) as observe:
         trained = train_release(chosen, data, folders, options, observe)
-    if own is not None and named.surface == own.surface:
+    if own is not None:
         note_training(own, trained.release, overrides=tuple(overrides or ()))
-    _report(console, trained, time.perf_counter() - started)
-    if data.queries_are_proxies:
-        console.print("The queries are proxies.", highlight=False)
+    _report(console, trained, data, time.perf_counter() - started)
     typer.echo(f"{trained.release.surface} {trained.release.version}")
+
+
+def _data(source: str, folders: Workspace, data_dir: Path | None, seed: int) -> Dataset:
+    """Return the data set; a project's has all the columns that its file reads."""
+    data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
+    project = project_of(folders)
+    if project is not None and source == str(project.data_dir):
+        check_columns(project, data)
+    return data
 
 
 @contextmanager
@@ -130,7 +137,9 @@ def _line(event: EpochEnded) -> str:
     return f"{event.model:<10} epoch {event.epoch:>2}  loss {event.loss:.4f}{metric}  {event.seconds:.1f} s"
 
 
-def _report(console: Console, trained: Trained, seconds: float) -> None:
+def _report(console: Console, trained: Trained, data: Dataset, seconds: float) -> None:
     for name, value in trained.figures.items():
         console.print(f"{name}: {value:.4f} on queries held out of training", highlight=False)
     console.print(f"Trained in {seconds:.0f} s.", highlight=False)
+    if data.queries_are_proxies:
+        console.print("The queries are proxies.", highlight=False)
