@@ -6,6 +6,7 @@ Legend: Q = requests, R = rows of hard negatives.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,7 +31,6 @@ from training.sequences import SequenceTraining, new_model, train_sequences, win
 from training.snapshot import Requests, Snapshot
 from training.tensors import RowSource, Tensors, as_tensors
 from training.trainer import FitConfig, Fitted, Observer, Seeded, ignore
-from training.two_tower_training import TwoTowerTraining
 
 RECALL_K = 100
 """Early stopping looks at recall among this many."""
@@ -72,22 +72,19 @@ def train_embedding(
     """
     checkpoints = checkpoints or Checkpoints()
     if recipe.ensemble is not None:
-
-        def train(training: TwoTowerTraining) -> Embedding:
-            return train_embedding(
-                replace(recipe, ensemble=None, two_tower=training),
-                snapshot,
-                tokenizer,
-                requests,
-                seeded=seeded,
-                held_out=held_out,
-                epochs=epochs,
-                rejected_QR=rejected_QR,
-                observe=observe,
-                checkpoints=checkpoints,
-            )
-
-        return _joined(recipe.ensemble, train, snapshot, held_out)
+        train = partial(
+            train_embedding,
+            snapshot=snapshot,
+            tokenizer=tokenizer,
+            requests=requests,
+            seeded=seeded,
+            held_out=held_out,
+            epochs=epochs,
+            rejected_QR=rejected_QR,
+            observe=observe,
+            checkpoints=checkpoints,
+        )
+        return _joined(recipe, recipe.ensemble, train, snapshot, held_out)
     generator = seeded.apply()
     items = ForwardIndex(snapshot.items)
     columns = items.columns(snapshot.items.column_names)
@@ -278,8 +275,9 @@ def _recall(
 
 
 def _joined(
+    recipe: Recipe,
     ensemble: EnsembleTraining,
-    train: Callable[[TwoTowerTraining], Embedding],
+    train: Callable[[Recipe], Embedding],
     snapshot: Snapshot,
     held_out: Requests | None,
 ) -> Embedding:
@@ -287,7 +285,8 @@ def _joined(
 
     Early members stop by their own recall; late ones run as long as the early one that ran longest.
     """
-    trained = [train(member.training) for member in ensemble.members]
+    recipes = [replace(recipe, ensemble=None, two_tower=member.training) for member in ensemble.members]
+    trained = [train(each) for each in recipes]
     towers = [each.model for each in trained if isinstance(each.model, TwoTower)]
     weights = [member.weight for member in ensemble.members]
     joined = replace(
