@@ -6,21 +6,16 @@ of one user depend on each other, so users are what varies: the standard error o
 of sums over users (Deng, Knoblich and Lu, "Applying the Delta Method in Metric Analytics", KDD 2018).
 """
 
-import json
 import math
+import sys
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+
+from deploy.outcome_lines import Line
 
 _Z_95 = 1.96
-
-_FIELDS = {
-    "search": {"at_ms", "id", "user", "surface", "release", "pinned", "items"},
-    "event": {"at_ms", "id", "user", "item", "action", "search"},
-}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,54 +82,24 @@ class Readout:
     """Lines that are none."""
 
 
-def read_lines(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return what routers wrote down, and how many lines could not be read."""
-    found, unread = [], 0
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    told = json.loads(line)
-                except (ValueError, RecursionError):
-                    unread += 1
-                    continue
-                if isinstance(told, dict) and told.keys() >= _FIELDS.get(str(told.get("kind")), {""}):
-                    found.append(told)
-                else:
-                    unread += 1
-    return found, unread
-
-
 def readout(
-    lines: Iterable[Mapping[str, Any]],
+    lines: Callable[[], Iterable[Line | None]],
     surface: str,
     actions: Sequence[str],
     *,
     window_ms: int,
     base: str = "",
     since_ms: int | None = None,
-    unread: int = 0,
 ) -> Readout:
     """Return what the releases of a surface did; without `since_ms` from when the last of them came in.
 
-    `base` is what the others are compared with; by default the release that answered most searches.
+    `lines` are asked for twice and held one by one; None is one that cannot be read. `base` is what the
+    others are compared with; by default the release that answered most searches.
     """
-    searches: dict[str, Search] = {}
-    events: dict[str, Mapping[str, Any]] = {}
-    visitors = pinned = 0
-    for line in lines:
-        if line["kind"] == "event":
-            events[str(line["id"])] = line
-        elif line["surface"] == surface:
-            if since_ms is not None and line["at_ms"] < since_ms:
-                continue
-            visitors += not line["user"]
-            pinned += bool(line["pinned"])
-            if line["user"] and not line["pinned"]:
-                searches[str(line["id"])] = _search(line)
+    searches, left_out = _searches(lines(), surface, since_ms)
     began_ms = _began_ms(searches.values()) if since_ms is None else since_ms
     kept = {name: search for name, search in searches.items() if search.at_ms >= began_ms}
-    _attribute(kept, events.values(), window_ms)
+    _attribute(kept, lines(), window_ms)
     by_user = _by_user(kept.values())
     switched = {user for user, own in by_user.items() if len({s.release for s in own}) > 1}
     arms = _arms({user: own for user, own in by_user.items() if user not in switched}, actions)
@@ -147,17 +112,35 @@ def readout(
         since_ms=began_ms,
         arms=tuple(ordered),
         differences=tuple(_differences(ordered, first, actions)),
-        visitors=visitors,
-        pinned=pinned,
+        visitors=left_out["visitors"],
+        pinned=left_out["pinned"],
         switched=len(switched),
-        unread=unread,
+        unread=left_out["unread"],
     )
 
 
-def _search(line: Mapping[str, Any]) -> Search:
-    return Search(
-        at_ms=line["at_ms"], user=line["user"], release=line["release"], items=frozenset(line["items"])
-    )
+def _searches(
+    lines: Iterable[Line | None], surface: str, since_ms: int | None
+) -> tuple[dict[str, Search], Counter[str]]:
+    """Return the searches of a surface that count, by id, and how much was left out and why."""
+    found: dict[str, Search] = {}
+    left_out: Counter[str] = Counter()
+    for line in lines:
+        if line is None:
+            left_out["unread"] += 1
+        elif line["kind"] == "search" and line["surface"] == surface:
+            if since_ms is not None and line["at_ms"] < since_ms:
+                continue
+            left_out["visitors"] += not line["user"]
+            left_out["pinned"] += line["pinned"]
+            if line["user"] and not line["pinned"]:
+                found[line["id"]] = _search(line)
+    return found, left_out
+
+
+def _search(line: Line) -> Search:
+    items = frozenset(map(sys.intern, line["items"]))  # One text for an item, however often it is shown.
+    return Search(at_ms=line["at_ms"], user=line["user"], release=line["release"], items=items)
 
 
 def _began_ms(searches: Iterable[Search]) -> int:
@@ -168,18 +151,22 @@ def _began_ms(searches: Iterable[Search]) -> int:
     return max(first.values(), default=0)
 
 
-def _attribute(searches: Mapping[str, Search], events: Iterable[Mapping[str, Any]], window_ms: int) -> None:
-    """Add each event's action to the search that it counts for, if there is one."""
+def _attribute(searches: Mapping[str, Search], lines: Iterable[Line | None], window_ms: int) -> None:
+    """Add each event's action to the search that it counts for, if there is one; a repeated event is one."""
     by_user = _by_user(searches.values())
-    for event in events:
+    counted: set[str] = set()
+    for event in lines:
+        if event is None or event["kind"] != "event" or event["id"] in counted:
+            continue
         found = searches.get(event["search"]) if event["search"] else None
         if not event["search"]:
             found = _last_shown(by_user.get(event["user"], ()), event, window_ms)
         if found is not None and found.user == event["user"]:
             found.actions.add(event["action"])
+            counted.add(event["id"])
 
 
-def _last_shown(own: Sequence[Search], event: Mapping[str, Any], window_ms: int) -> Search | None:
+def _last_shown(own: Sequence[Search], event: Line, window_ms: int) -> Search | None:
     until = bisect_right(own, event["at_ms"], key=lambda search: search.at_ms)
     for search in reversed(own[:until]):
         if event["at_ms"] - search.at_ms > window_ms:

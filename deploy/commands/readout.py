@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,7 +12,8 @@ from rich.table import Table
 
 from deploy.commands.options import DEFAULT_WORKSPACE, WorkspaceOption
 from deploy.moments import told_moment_ms
-from deploy.readout import Readout, read_lines, readout
+from deploy.outcome_lines import read_lines
+from deploy.readout import Readout, readout
 from deploy.views.table import new_table
 from deploy.workspace import Workspace
 from shards.errors import NotFound
@@ -29,15 +31,13 @@ def release_readout(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show for each release its searches, how many of them led to an action, and the difference."""
-    lines, unread = read_lines(Workspace(workspace).outcomes_dir)
     found = readout(
-        lines,
+        partial(read_lines, Workspace(workspace).outcomes_dir),
         surface,
         action,
         window_ms=round(window_min * 60_000),
         base=base,
         since_ms=told_moment_ms(since, "--since") if since else None,
-        unread=unread,
     )
     if not found.arms:
         raise NotFound("search that routers wrote down (router.outcomes.on in --serving) of surface", surface)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from deploy.readout import Arm, Readout, read_lines, readout, share_of
+from deploy.outcome_lines import read_lines
+from deploy.readout import Arm, Readout, readout, share_of
 
 MINUTE_MS = 60_000
 
@@ -43,7 +44,9 @@ def event(
 
 
 def read(*lines: Mapping[str, Any], **options: Any) -> Readout:
-    return readout(lines, "gifts", ("click",), **{"window_ms": 30 * MINUTE_MS, "since_ms": 0} | options)
+    return readout(
+        lambda: lines, "gifts", ("click",), **{"window_ms": 30 * MINUTE_MS, "since_ms": 0} | options
+    )
 
 
 def clicked(*lines: Mapping[str, Any]) -> float:
@@ -151,5 +154,14 @@ def test_lines_that_are_none_are_counted(tmp_path: Path) -> None:
     (tmp_path / "router-0-1.jsonl").write_bytes(
         b'{"kind": "event"}\nnonsense\n[1]\n\xff\xfe\n{"kind": "search"}\n{"kind": "se'
     )
-    lines, unread = read_lines(tmp_path)
-    assert (lines, unread) == ([search("s", "u", "7", 1)], 6)
+    lines = list(read_lines(tmp_path))
+    assert lines == [search("s", "u", "7", 1), *[None] * 6]
+    found = readout(lambda: lines, "gifts", ("click",), window_ms=1)
+    assert (found.arms[0].searches, found.unread) == (1, 6)
+
+
+@pytest.mark.parametrize("field", ["at_ms", "id", "user", "surface", "release", "pinned", "items"])
+def test_a_line_whose_field_is_of_another_type_is_none(tmp_path: Path, field: str) -> None:
+    told = search("s", "u", "7", 1)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(told | {field: w}) + "\n" for w in (None, 0.5, [1])))
+    assert list(read_lines(tmp_path)) == [None, None, None]

@@ -11,7 +11,7 @@ from tests.fuzz.mutation import mutated
 _OURS = [
     *("services.codec", "services.placement_json", "services.shard_record", "services.access"),
     *("shards.manifest", "shards.json_codec", "shards.golden", "shards.reference", "shards.features"),
-    *("deploy.project_file", "deploy.event_lines", "deploy.readout", "shards.npy"),
+    *("deploy.project_file", "deploy.event_lines", "deploy.outcome_lines", "shards.npy"),
 ]
 
 

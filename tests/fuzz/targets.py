@@ -3,19 +3,19 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from deploy.event_lines import batches
+from deploy.outcome_lines import read_lines
 from deploy.planning_rules import controller_settings
 from deploy.project import read_project
 from deploy.quality_gate import quality_rules
-from deploy.readout import read_lines
+from deploy.readout import readout
 from deploy.release_files import read_release_file
 from deploy.serving_rules import serving_rules
 from deploy.settings import ClusterSettings
@@ -39,61 +39,17 @@ from services.codec.shadow import gate_reports_from_proto, shadow_reports_from_p
 from services.placement_json import placement_from_json, placement_to_json
 from services.shard_record import read_record
 from shards.bundle import open_bundle, write_bundle
-from shards.errors import HeadraceError
 from shards.features import FEATURES_FILE
 from shards.golden import GOLDEN_FILE, read_golden
 from shards.lookup_table import TABLE_FILE
 from shards.manifest import MANIFEST_FILE, parse_manifest
 from shards.reference import read_reference
 from shards.servable import open_servable
+from tests.fuzz.target import Target, file_target, message_target
 from tests.shards import bundles
 from training.datasets.parquet import read_table
 
-Decode = Callable[[bytes], object]
-
 _NOW_MS = bundles.NOW_MS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One decoder, what it may raise and inputs that it takes; `native` ones are asked apart."""
-
-    decode: Decode
-    seeds: Callable[[], list[bytes]]
-    allowed: tuple[type[BaseException], ...] = (HeadraceError,)
-    native: bool = False
-
-    def check(self, data: bytes) -> None:
-        """Decode; raises what is not documented."""
-        with suppress(*self.allowed):
-            self.decode(data)
-
-
-def _message(kind: type[Message], decode: Callable[[Any], object], *seeds: Message) -> Target:
-    """Return a target for a request: what is no protobuf at all gRPC refuses before us."""
-
-    def parse(data: bytes) -> object:
-        message = kind()
-        message.ParseFromString(data)
-        return decode(message)
-
-    return Target(
-        decode=parse,
-        seeds=lambda: [seed.SerializeToString() for seed in seeds or (kind(),)],
-        allowed=(HeadraceError, DecodeError),
-    )
-
-
-def _file(name: str, read: Callable[[Path], object], *seeds: bytes, **options: Any) -> Target:
-    """Return a target for a file of this name."""
-
-    def decode(data: bytes) -> object:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_bytes(data)
-            return read(path)
-
-    return Target(decode=decode, seeds=lambda: list(seeds), **options)
 
 
 def _setting(field: str, read: Callable[[ClusterSettings], object], seed: bytes) -> Target:
@@ -101,7 +57,7 @@ def _setting(field: str, read: Callable[[ClusterSettings], object], seed: bytes)
         options: dict[str, Any] = {field: str(path)}
         return read(ClusterSettings(workspace="w", shard_memory_bytes=1 << 30, **options))
 
-    return _file("settings.json", decode, seed)
+    return file_target("settings.json", decode, seed)
 
 
 @cache
@@ -205,8 +161,10 @@ def _changes() -> Mapping[str, Target]:
         *("ScaleShards", "RestartShards", "FreezeCluster", "HoldModel", "DropModel"),
     ]
     found = {kind: getattr(cluster_service_pb2, f"{kind}Request") for kind in kinds}
-    return {f"request/{kind}": _message(message, change_from_proto) for kind, message in found.items()} | {
-        "request/DeployRelease": _message(
+    return {
+        f"request/{kind}": message_target(message, change_from_proto) for kind, message in found.items()
+    } | {
+        "request/DeployRelease": message_target(
             cluster_service_pb2.DeployReleaseRequest, change_from_proto, _deploy()
         )
     }
@@ -216,28 +174,38 @@ def _lines(data: bytes) -> object:
     return list(batches(data.decode(errors="replace").splitlines(), 10))
 
 
+def _outcomes(path: Path) -> object:
+    return readout(partial(read_lines, path.parent), "s", ("click",), window_ms=9)
+
+
+_OUTCOMES = (
+    b'{"kind":"search","at_ms":1,"id":"a","user":"u","surface":"s","release":"1","pinned":false,"items":["i"]}\n'
+    b'{"kind":"event","at_ms":2,"id":"b","user":"u","item":"i","action":"click","search":""}\n'
+)
+
+
 TARGETS: Mapping[str, Target] = {
-    "request/Search": _message(search_service_pb2.SearchRequest, codec.search_from_proto, _search()),
-    "request/RecordEvents": _message(
+    "request/Search": message_target(search_service_pb2.SearchRequest, codec.search_from_proto, _search()),
+    "request/RecordEvents": message_target(
         event_service_pb2.RecordEventsRequest, lambda m: codec.events_from_proto(m, _NOW_MS), _event()
     ),
-    "request/Retrieve": _message(
+    "request/Retrieve": message_target(
         retrieval_service_pb2.RetrieveRequest, codec.retrieve_from_proto, _retrieval()
     ),
-    "request/PreRank": _message(
+    "request/PreRank": message_target(
         pre_ranking_service_pb2.PreRankRequest, codec.pre_rank_from_proto, codec.pre_rank_to_proto(_scoring())
     ),
-    "request/Rank": _message(
+    "request/Rank": message_target(
         ranking_service_pb2.RankRequest, codec.rank_from_proto, codec.rank_to_proto(_scoring())
     ),
-    "request/Explain": _message(ranking_service_pb2.ExplainRequest, codec.explain_from_proto),
-    "request/Run": _message(cascade_service_pb2.RunRequest, codec.cascade_from_proto),
-    "answer/Retrieve": _message(retrieval_service_pb2.RetrieveResponse, codec.answer_from_proto),
-    "answer/Replica": _message(shard_service_pb2.Replica, codec.replica_from_proto),
-    "request/PlanRebalance": _message(
+    "request/Explain": message_target(ranking_service_pb2.ExplainRequest, codec.explain_from_proto),
+    "request/Run": message_target(cascade_service_pb2.RunRequest, codec.cascade_from_proto),
+    "answer/Retrieve": message_target(retrieval_service_pb2.RetrieveResponse, codec.answer_from_proto),
+    "answer/Replica": message_target(shard_service_pb2.Replica, codec.replica_from_proto),
+    "request/PlanRebalance": message_target(
         cluster_service_pb2.PlanRebalanceRequest, lambda m: moves_from_proto(m.moves)
     ),
-    "request/ReportShadow": _message(
+    "request/ReportShadow": message_target(
         cluster_service_pb2.ReportShadowRequest,
         lambda m: (shadow_reports_from_proto(m), gate_reports_from_proto(m)),
     ),
@@ -246,7 +214,7 @@ TARGETS: Mapping[str, Target] = {
         decode=lambda data: placement_from_json(data, store="snapshot", key="k"),
         seeds=lambda: [_placement()],
     ),
-    "shard record": _file(
+    "shard record": file_target(
         "s.json",
         read_record,
         b'{"port": 1, "models": [{"model": "m", "version": "1", "stage": "ranking", "path": "/"}]}',
@@ -259,7 +227,7 @@ TARGETS: Mapping[str, Target] = {
     "bundle goldens": Target(
         decode=_golden, seeds=lambda: [(bundle_folder() / "memory" / "1" / GOLDEN_FILE).read_bytes()]
     ),
-    "bundle reference": _file(
+    "bundle reference": file_target(
         "reference.json",
         read_reference,
         b'{"searches": 10, "columns": {"score": {"ends": [0.0, 1.0], "shares": [0.25, 0.5, 0.25]}}}',
@@ -270,7 +238,7 @@ TARGETS: Mapping[str, Target] = {
     "bundle table": _bundle_file("memory", TABLE_FILE, native=True),
     "bundle index": _bundle_file("two_tower", "index.faiss", native=True),
     "table": replace(
-        _file("items.parquet", partial(read_table, "items"), native=True),
+        file_target("items.parquet", partial(read_table, "items"), native=True),
         seeds=lambda: [(bundle_folder() / "lexical" / "1" / "items.parquet").read_bytes()],
     ),
     "settings serving": _setting(
@@ -280,14 +248,14 @@ TARGETS: Mapping[str, Target] = {
         "planning_path", controller_settings, b'{"lost_after_ms": 5, "limits": {"min_replicas": 2}}'
     ),
     "settings telemetry": _setting("telemetry_path", telemetry, b'{"logs": {"as_json": true}}'),
-    "settings quality": _file(
+    "settings quality": file_target(
         "quality.json", lambda path: quality_rules(path, Workspace(path.parent)), b'{"queries": 5}'
     ),
-    "access": _file("access.json", read_rules, b'{"callers": []}'),
-    "release file": _file(
+    "access": file_target("access.json", read_rules, b'{"callers": []}'),
+    "release file": file_target(
         "release.json", read_release_file, b'{"surface": "a", "version": "1", "channels": []}'
     ),
-    "project": _file(
+    "project": file_target(
         PROJECT_FILE, lambda path: read_project(path.parent), b'surface = "shop"\n[cluster]\nshards = 2\n'
     ),
     "event lines": Target(
@@ -296,5 +264,5 @@ TARGETS: Mapping[str, Target] = {
             b'{"event_id": "e", "user_id": "u", "item_id": "i", "action": "click", "timestamp": 5}\n'
         ],
     ),
-    "outcome lines": _file("router-0-1.jsonl", lambda path: read_lines(path.parent), b'{"kind": "event"}\n'),
+    "outcome lines": file_target("router-0-1.jsonl", _outcomes, _OUTCOMES),
 }

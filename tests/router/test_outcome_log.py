@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from deploy.readout import read_lines, readout
+from deploy.outcome_lines import read_lines
+from deploy.readout import readout
 from router.client import Event, HeadraceClient
 from router.outcome_log import OutcomeLog, OutcomeSettings, digest_of
 from services.user_history import UserEvent
@@ -43,9 +45,8 @@ def test_what_users_do_counts_for_the_release_that_answered(tmp_path: Path) -> N
     assert "secret" not in text
     assert '"u1"' not in text
     assert digest_of("u1") in text
-    lines, unread = read_lines(folder)
-    assert unread == 0
-    result = readout(lines, "gifts", ["click"], window_ms=60_000)
+    result = readout(partial(read_lines, folder), "gifts", ["click"], window_ms=60_000)
+    assert result.unread == 0
     (arm,) = result.arms
     assert (arm.release, arm.searches, arm.shares["click"].value) == ("r2", 1, 1.0)
     assert (result.pinned, result.visitors) == (1, 1)

@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
+from deploy.outcome_lines import read_lines
 from deploy.processes import adopt_orphans, end_children
-from deploy.readout import read_lines, readout
+from deploy.readout import readout
 from deploy.settings import PROJECT_ROOT
 from tests.bench.result import Check, at_least, at_most, publish
 from tests.chaos import workload
@@ -88,12 +90,12 @@ def run(folder: Path, *, minutes: float, seed: int) -> int:
         timeline.wait(time.monotonic() - 1.0)
         lives, attacks = memory.lives(), Counter(line.partition(":")[0] for line in _lines(abuse))
         checks = _checks(timeline, shopper, soak, lives, attacks)
-        lines, _ = read_lines(cluster.up.workspace.outcomes_dir)
+        outcomes = partial(read_lines, cluster.up.workspace.outcomes_dir)
         publish(
             "soak",
             settings={"minutes": minutes, "seed": seed, "rate": _RATE, "shards": 3, "routers": 2},
             figures=_figures(timeline, shopper, soak, lives, attacks)
-            | {"readout": asdict(readout(lines, SURFACE, ["click"], window_ms=60_000, since_ms=0))},
+            | {"readout": asdict(readout(outcomes, SURFACE, ["click"], window_ms=60_000, since_ms=0))},
             checks=checks,
         )
     return 0 if all(check.ok for check in checks) else 1
