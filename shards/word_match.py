@@ -22,6 +22,8 @@ _SHORTEST = 3
 _SHORTEST_MISSPELT = 4
 _MOST = 32
 """Words of an item that are read: the first ones."""
+_BITS, _NEAR = 32, np.uint64(2**32 - 1)
+"""Words of a query that are looked for at once: a bit each for what is near, and one above for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
@@ -39,49 +41,61 @@ class ItemWords:
     count_N: NDArray[np.float32]
     holders_V: NDArray[np.float32]
     """Items that hold each word, from word 1 on; nothing at 0."""
+    weight_V: NDArray[np.float32]
+    """How rare each word is: the log of all items over those that hold it, one more of each."""
+    weight_N: NDArray[np.float32]
+    """What the words of each item weigh together, never nothing."""
 
     def measures(self, query: str, row_C: Ids) -> dict[str, Floats]:
         """Return every measure [C] of `WordMatch`."""
         asked = self._asked(query)
         ids_CL = self.ids_NL.take(row_C, axis=0)
-        near_WV = np.zeros((max(len(asked), 1), len(self.holders_V)), np.float32)
-        exact_WV = np.zeros_like(near_WV)
-        for w, word in enumerate(asked):
-            near_WV[w, list(self._near(word))] = 1.0
-            exact_WV[w, self.id_of.get(word, 0)] = 1.0
-        near_WV[:, 0] = exact_WV[:, 0] = 0.0
-        named_CL = near_WV.max(axis=0).take(ids_CL) > 0
+        near_C, exact_C = np.zeros((2, len(row_C)), np.float32)
+        named_CL = np.zeros(ids_CL.shape, np.bool_)
+        each = list(asked.items())
+        for first in range(0, len(each), _BITS):
+            bits_CL = self._bits(each[first : first + _BITS]).take(ids_CL)
+            bits_C = np.bitwise_or.reduce(bits_CL, axis=1)
+            near_C += np.bitwise_count(bits_C & _NEAR)
+            exact_C += np.bitwise_count(bits_C >> _BITS)
+            named_CL |= bits_CL > 0
         place_CL, count_C = self.place_NL.take(row_C, axis=0), self.count_N.take(row_C)
-        held_W = (near_WV * self.holders_V).max(axis=1)
+        held = [max((self.holders_V[number] for number in near), default=0.0) for near in asked.values()]
         return {
-            "query_share": near_WV.take(ids_CL, axis=1).max(axis=2).mean(axis=0),
-            "exact_share": exact_WV.take(ids_CL, axis=1).max(axis=2).mean(axis=0),
+            "query_share": near_C / np.float32(max(len(asked), 1)),
+            "exact_share": exact_C / np.float32(max(len(asked), 1)),
             "item_share": named_CL.sum(axis=1) / np.maximum(count_C, 1.0),
             "item_words": np.log(np.maximum(count_C, 1.0)),
             "commonest_place": np.where(named_CL, place_CL, count_C[:, np.newaxis]).min(axis=1),
             "rarest_place": np.where(named_CL.any(axis=1), (named_CL * place_CL).max(axis=1), count_C),
             "query_words": np.full(len(row_C), np.log1p(len(asked)), np.float32),
-            "holders": np.full(len(row_C), np.log1p(held_W.min()), np.float32),
+            "holders": np.full(len(row_C), np.log1p(min(held, default=0.0)), np.float32),
         }
+
+    def _bits(self, some: Sequence[tuple[str, frozenset[int]]]) -> NDArray[np.uint64]:
+        """Return the bits of all words [V] of items: which of at most `_BITS` words each is near, or is."""
+        bits_V = np.zeros(len(self.holders_V), np.uint64)
+        for place, (word, near) in enumerate(some):
+            bits_V[list(near)] |= np.uint64(1 << place)
+            bits_V[self.id_of.get(word, 0)] |= np.uint64(1 << (place + _BITS))
+        bits_V[0] = 0
+        return bits_V
 
     def named_by(self, row_H: Ids, row_C: Ids) -> Floats:
         """Return `HistoryWords` [C] of a history of these rows."""
         items_H = np.unique(row_H)
         if not len(items_H):
             return np.zeros(len(row_C), np.float32)
-        size = len(self.holders_V)
-        share_V = np.bincount(self.ids_NL[items_H].ravel(), minlength=size) / len(items_H)
-        weight_V = np.log((1.0 + len(self.ids_NL)) / (1.0 + self.holders_V))
-        share_V[0] = weight_V[0] = 0.0
+        held_V = np.bincount(self.ids_NL[items_H].ravel(), minlength=len(self.weight_V))
         ids_CL = self.ids_NL.take(row_C, axis=0)
-        weight_C = np.maximum(weight_V.take(ids_CL).sum(axis=1), 1e-9)
-        told_C: Floats = (share_V * weight_V).take(ids_CL).sum(axis=1) / weight_C
+        told_CL = (held_V / len(items_H) * self.weight_V).take(ids_CL)
+        told_C: Floats = told_CL.sum(axis=1) / self.weight_N.take(row_C)
         return told_C
 
-    def _asked(self, query: str) -> list[str]:
-        """Return the words of a query that are read, those that are two joined as two."""
+    def _asked(self, query: str) -> dict[str, frozenset[int]]:
+        """Return the words of a query that are read, joined ones apart, and the known ones each may be."""
         found = [part for word in words(query) if len(word) >= _SHORTEST for part in self._parted(word)]
-        return list(dict.fromkeys(found))
+        return {word: self._near(word) for word in dict.fromkeys(found)}
 
     def _parted(self, word: str) -> tuple[str, ...]:
         """Return the two known words that a word is made of, the rarer as common as may be, or the word."""
@@ -122,6 +136,8 @@ def _item_words(texts: Sequence[str]) -> ItemWords:
         ids_L[: len(item)] = [id_of[word] for word in item]
     holders_V = np.bincount(ids_NL.ravel(), minlength=len(id_of) + 1).astype(np.float32)
     holders_V[0] = 0.0
+    weight_V = np.log((1.0 + len(held)) / (1.0 + holders_V))
+    weight_V[0] = 0.0
     holders_NL = holders_V[ids_NL]
     place_NL = np.zeros(ids_NL.shape, np.float32)
     for other_N in holders_NL.T:
@@ -133,6 +149,8 @@ def _item_words(texts: Sequence[str]) -> ItemWords:
         place_NL=place_NL,
         count_N=(ids_NL > 0).sum(axis=1).astype(np.float32),
         holders_V=holders_V,
+        weight_V=weight_V,
+        weight_N=np.maximum(weight_V.take(ids_NL).sum(axis=1), 1e-9),
     )
 
 

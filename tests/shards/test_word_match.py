@@ -77,6 +77,10 @@ def test_long_texts_and_numbers_cost_no_more_than_others() -> None:
     held = item_words([" ".join(f"word{number}" for number in range(900)), "2010", "2011"])
     assert held.ids_NL.shape == (3, 32)
     assert held.measures("2010", np.arange(3))["query_share"].tolist() == [0, 1, 0]
+    many = " ".join(f"word{number} other{number}" for number in range(40))
+    found = held.measures(f"{many} 2010", np.arange(3))
+    assert found["exact_share"] == pytest.approx([32 / 81, 1 / 81, 0])
+    assert found["query_share"] == pytest.approx([40 / 81, 1 / 81, 0]), "word32 may be word3"
 
 
 def test_features_and_bundles_of_equal_texts_share_them() -> None:
