@@ -14,7 +14,7 @@ from services.tls import Certificates, Party, open_channel
 def caller_channel(target: str, credentials: Credentials, expected: Party) -> grpc.aio.Channel:
     """Return a channel to HOST:PORT whose unary calls carry the token, where there is one.
 
-    Raises ValueError for what cannot be sent as a token, `InvalidInput` for certificates that cannot be used.
+    Raises ValueError for what cannot be sent as a token, `CertificateError` for files that cannot be used.
     """
     return open_channel(
         target,

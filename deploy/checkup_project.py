@@ -8,7 +8,7 @@ from deploy.project_training import changes_since_training
 from deploy.release_files import read_release, surfaces
 from deploy.workspace import Workspace
 from shards.bundle import open_bundle
-from shards.errors import BundleError
+from shards.errors import BundleError, InvalidInput
 from shards.release import ModelVersion, Release
 
 _TRAIN_AGAIN = "`headrace train` makes it anew; docs/operations.md has what to do for a live one"
@@ -30,11 +30,16 @@ def data(project: Project | None) -> Iterator[Finding]:
     """Look at every row of the project's tables."""
     if project is None:
         return
-    from deploy.project_recipe import check_columns
+    from deploy.project_recipe import check_columns, project_recipe
     from training.datasets import parquet
 
     found = parquet.load(project.data_dir)
-    check_columns(project, found)
+    try:
+        recipe = project_recipe(project)
+    except InvalidInput:
+        recipe = None  # Which is told of the project's file.
+    if recipe:
+        check_columns(project, recipe, found)
     counts = ", ".join(f"{len(table):,} {name}" for name, table in found.tables().items())
     proxies = "; queries are proxies" if found.queries_are_proxies else ""
     yield ok("data", f"{counts}{proxies}")

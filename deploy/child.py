@@ -19,6 +19,7 @@ from deploy.settings import ClusterSettings
 from deploy.telemetry import telemetry
 from services.grpc_waiting import wait_on_the_asking_thread
 from services.process_log import log_to
+from services.tls import CertificateError
 from shards.errors import HeadraceError
 from shards.garbage import set_aside_what_stays
 
@@ -54,7 +55,7 @@ def run(settings: ClusterSettings, serve: Serve) -> None:
             # Ctrl-C is the supervisor's business; it ends its children in order.
             told = until_told(serve(settings, announce), ends=(signal.SIGTERM,), ignored=(signal.SIGINT,))
             asyncio.run(told)
-    except HeadraceError as error:
+    except (HeadraceError, CertificateError) as error:
         log.error("%s", error)
         _tell("error", str(error))
         raise SystemExit(1) from None

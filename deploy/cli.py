@@ -118,9 +118,10 @@ def _not_loaded() -> None:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     from router.client import CallError
+    from services.tls import CertificateError
     from shards.errors import HeadraceError
 
-    return HeadraceError, CallError
+    return HeadraceError, CallError, CertificateError
 
 
 if __name__ == "__main__":

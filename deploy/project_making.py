@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.project import read_project
 from deploy.project_file import DataSection
-from deploy.project_recipe import check_columns
+from deploy.project_recipe import check_columns, project_recipe
 from deploy.project_toml import render_project
 from deploy.workspace import PROJECT_FILE
 from services.durable_file import replace_file, sync_folder
@@ -46,7 +46,7 @@ def read_tables_again(folder: Path) -> ReadShop:
     """
     project = read_project(folder)
     read = read_shop(_shop(project.surface, project.file.data, project.folder))
-    check_columns(project, read.dataset)
+    check_columns(project, project_recipe(project), read.dataset)
     with _made_whole(project.data_dir) as made:
         parquet.save(read.dataset, made)
     return read

@@ -23,11 +23,11 @@ def project_recipe(project: Project) -> Recipe:
         raise InvalidInput(FieldViolation(str(project.path), str(error))) from error
 
 
-def check_columns(project: Project, dataset: Dataset) -> None:
-    """Raise `InvalidInput` naming every column that the project's file reads and the tables lack."""
+def check_columns(project: Project, recipe: Recipe, dataset: Dataset) -> None:
+    """Raise `InvalidInput` naming every column that the project's recipe reads and the tables lack."""
     of_events = set(OF_EVENTS) & set(dataset.events.column_names)
     items, users = {*dataset.items.column_names, *of_events}, set(dataset.users.column_names)
-    recipe, features = project_recipe(project), project.file.features
+    features = project.file.features
     read = [
         *((f"features.{kind}", name) for kind, names in features.items() for name in names),
         *((f"channels.{c.name}.text", name) for c in recipe.channels for name in c.text),

@@ -27,6 +27,7 @@ class RouterRules:
     max_page_size: int | None = None
     keepalive_s: float | None = None
     max_pending: int | None = None
+    max_streams: int | None = None
     max_connection_age_s: float | None = None
     grace_s: float | None = None
     limit: LimitSettings | None = None

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from google.protobuf.message import Message
 
@@ -29,7 +29,9 @@ from services.backoff import Backoff
 from services.bearer import bearer
 from services.dialling import Dialling
 from services.tls import Certificates, Party, TlsFiles
-from shards.search_context import History, SearchContext, UserState
+
+if TYPE_CHECKING:
+    from shards.search_context import SearchContext
 
 __all__ = [
     "CallError",
@@ -37,10 +39,8 @@ __all__ = [
     "Event",
     "FeatureInput",
     "HeadraceClient",
-    "History",
     "RecordError",
     "RecordResult",
-    "SearchContext",
     "SearchError",
     "SearchResult",
     "Show",
@@ -48,7 +48,6 @@ __all__ = [
     "StageList",
     "StageResult",
     "TlsFiles",
-    "UserState",
     "Violation",
 ]
 
@@ -182,7 +181,7 @@ class HeadraceClient:
     async def retrieve(
         self,
         model: str,
-        search: SearchContext,
+        search: "SearchContext",
         *,
         k: int,
         version: str = "",
@@ -201,7 +200,7 @@ class HeadraceClient:
     async def pre_rank(
         self,
         model: str,
-        search: SearchContext,
+        search: "SearchContext",
         candidates: StageList,
         *,
         keep: int = 0,
@@ -217,7 +216,7 @@ class HeadraceClient:
     async def rank(
         self,
         model: str,
-        search: SearchContext,
+        search: "SearchContext",
         candidates: StageList,
         *,
         keep: int = 0,

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from protos.headrace.v1 import types_pb2
 from router.client_events import timestamp
 from router.client_results import StageList
-from shards.search_context import SearchContext
+
+if TYPE_CHECKING:
+    from shards.search_context import SearchContext
 
 FeatureInput = str | float | Sequence[str]
 """A raw feature: a category or text, a number, or several categories."""
@@ -33,7 +36,7 @@ def clauses(given: Sequence[Clause]) -> types_pb2.Filter:
     return types_pb2.Filter(clauses=[_clause(clause) for clause in given])
 
 
-def context(search: SearchContext) -> types_pb2.SearchContext:
+def context(search: "SearchContext") -> types_pb2.SearchContext:
     """Return the message of what a stage shall know about the search."""
     history = search.user.history
     return types_pb2.SearchContext(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from protos.headrace.v1.pre_ranking_service_pb2 import PreRankRequest, PreRankResponse
 from protos.headrace.v1.ranking_service_pb2 import RankRequest, RankResponse
@@ -11,7 +11,9 @@ from protos.headrace.v1.types_pb2 import ModelVersion
 from router import client_requests
 from router.client_requests import Clause
 from router.client_results import StageList, milliseconds, stage_list
-from shards.search_context import SearchContext
+
+if TYPE_CHECKING:
+    from shards.search_context import SearchContext
 
 StageRequest: TypeAlias = RetrieveRequest | PreRankRequest | RankRequest
 StageResponse: TypeAlias = RetrieveResponse | PreRankResponse | RankResponse
@@ -44,7 +46,7 @@ class StageResult:
 
 def retrieve_request(
     model: ModelVersion,
-    search: SearchContext,
+    search: "SearchContext",
     k: int,
     clauses: Sequence[Clause],
     show: Show,
@@ -61,7 +63,7 @@ def retrieve_request(
 
 
 def pre_rank_request(
-    model: ModelVersion, search: SearchContext, candidates: StageList, keep: int, show: Show
+    model: ModelVersion, search: "SearchContext", candidates: StageList, keep: int, show: Show
 ) -> PreRankRequest:
     """Return the message that asks a pre-ranker for the best of the candidates."""
     return PreRankRequest(
@@ -76,7 +78,7 @@ def pre_rank_request(
 
 def rank_request(
     model: ModelVersion,
-    search: SearchContext,
+    search: "SearchContext",
     candidates: StageList,
     keep: int,
     task_exponents: Mapping[str, float],

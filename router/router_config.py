@@ -59,6 +59,8 @@ class RouterConfig:
     keepalive_s: float = chassis.KEEPALIVE_S
     max_pending: int = 0
     """Calls that have come and were not looked at yet; gRPC itself turns away what exceeds them."""
+    max_streams: int = 256
+    """Calls that one connection may have open; 0 for any number."""
     max_connection_age_s: float = 0.0
     """After which callers connect anew, so that they spread over the routers of a port; 0 for never."""
     grace_s: float = 5.0
@@ -91,10 +93,10 @@ class RouterConfig:
             raise ValueError("limits must be positive, grace_s not negative")
         if self.user_timeout_s <= 0:
             raise ValueError("user_timeout_s must be positive")
-        if self.keepalive_s <= 0 or min(self.max_connection_age_s, self.max_pending) < 0:
-            raise ValueError(
-                "keepalive_s must be positive, max_connection_age_s and max_pending not negative"
-            )
+        if self.keepalive_s <= 0:
+            raise ValueError("keepalive_s must be positive")
+        if min(self.max_connection_age_s, self.max_pending, self.max_streams) < 0:
+            raise ValueError("max_connection_age_s, max_pending and max_streams must not be negative")
         if self.max_shadows < 0 or self.shadow_report_s <= 0:
             raise ValueError("max_shadows must not be negative, shadow_report_s must be positive")
         if not self.controller and self.consul is None and self.cache_path is None:

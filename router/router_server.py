@@ -221,6 +221,7 @@ class Router:
                 max_message_bytes=config.max_message_bytes,
                 keepalive_s=config.keepalive_s,
                 max_pending=config.max_pending,
+                max_streams=config.max_streams,
                 max_connection_age_s=config.max_connection_age_s,
                 max_connection_age_grace_s=config.max_deadline_s + config.grace_s,
                 reuse_port=config.reuse_port,

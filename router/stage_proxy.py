@@ -16,7 +16,7 @@ from router.routing_table import RoutingTable
 from router.scatter import Refusal, Reply, gathered, scatter
 from router.shard_calls import ShardCalls
 from router.stage_client import EXPLAIN, PRE_RANK, RANK, RETRIEVE, StageClient
-from router.wire import read_model, with_version
+from router.wire import MalformedMessage, read_model, with_version
 from services.codec import (
     Retrieval,
     StageAnswer,
@@ -106,7 +106,10 @@ def _retrieval(payload: bytes) -> Retrieval:
 
 def _addressed(payload: bytes, table: RoutingTable) -> tuple[ModelVersion, bytes]:
     """Return the model that the request names, and the request with the live version where it named none."""
-    name, version = read_model(payload)
+    try:
+        name, version = read_model(payload)
+    except MalformedMessage as error:
+        raise InvalidInput(FieldViolation("model", f"the request cannot be read: {error}")) from None
     if not name:
         raise InvalidInput(FieldViolation("model.model", "must not be empty"))
     if version:

@@ -6,7 +6,6 @@ Source: the Protocol Buffers encoding guide. Every stage request holds its `Mode
 from collections.abc import Iterator
 
 from protos.headrace.v1 import retrieval_service_pb2, types_pb2
-from shards.errors import FieldViolation, InvalidInput
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
@@ -15,15 +14,14 @@ _NAME_FIELD, _VERSION_FIELD = 1, 2
 _MAX_VARINT_BYTES = 10
 
 
-class _Malformed(Exception):
+class MalformedMessage(ValueError):
     """The bytes are no protobuf message."""
 
 
 def read_model(payload: bytes) -> tuple[str, str]:
     """Return the name and version of the model in field 1; empty where they are absent.
 
-    A repeated field counts as protobuf merges it: the last value wins. Raises `InvalidInput` for bytes
-    that are no message.
+    A repeated field counts as protobuf merges it: the last value wins. Raises `MalformedMessage`.
     """
     found = {_NAME_FIELD: memoryview(b""), _VERSION_FIELD: memoryview(b"")}
     try:
@@ -31,8 +29,8 @@ def read_model(payload: bytes) -> tuple[str, str]:
             if number == _MODEL_FIELD:
                 found.update((n, v) for n, v in _length_fields(value) if n in found)
         return bytes(found[_NAME_FIELD]).decode(), bytes(found[_VERSION_FIELD]).decode()
-    except (_Malformed, UnicodeDecodeError) as error:
-        raise InvalidInput(FieldViolation("model", f"the request cannot be read: {error}")) from None
+    except UnicodeDecodeError as error:
+        raise MalformedMessage(str(error)) from None
 
 
 def with_version(payload: bytes, version: str) -> bytes:
@@ -48,7 +46,7 @@ def _length_fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         key, at = _read_varint(message, at)
         number, wire_type = key >> 3, key & 7
         if number == 0:
-            raise _Malformed("a field has the number 0")
+            raise MalformedMessage("a field has the number 0")
         size = 0
         if wire_type == _VARINT:
             _, at = _read_varint(message, at)
@@ -57,9 +55,9 @@ def _length_fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         elif wire_type in _FIXED_SIZES:
             size = _FIXED_SIZES[wire_type]
         else:
-            raise _Malformed(f"a field has the wire type {wire_type}")
+            raise MalformedMessage(f"a field has the wire type {wire_type}")
         if at + size > len(message):
-            raise _Malformed("it ends inside a field")
+            raise MalformedMessage("it ends inside a field")
         if wire_type == _LENGTH:
             yield number, message[at : at + size]
         at += size
@@ -71,4 +69,4 @@ def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << (7 * i)
         if byte < 0x80:
             return number, at + i + 1
-    raise _Malformed("a number does not end")
+    raise MalformedMessage("a number does not end")

@@ -49,6 +49,8 @@ class ChassisOptions:
 
     Of the calls that have come and that this process had no time to look at yet, gRPC turns the more away
     (CANCELLED) the more there are over `max_pending`, and all over four times as many; 0 is gRPC's own limit.
+    A connection has at most `max_streams` calls open, 0 for any number: callers of gRPC wait for their turn,
+    and what one opens beyond is refused, so that no single connection fills what others wait in.
     A call whose metadata is larger than `max_metadata_bytes` is refused by gRPC (RESOURCE_EXHAUSTED).
     """
 
@@ -58,6 +60,7 @@ class ChassisOptions:
     grace_s: float = 5.0
     default_deadline_s: float = CONTROL_DEADLINE_S
     max_pending: int = 0
+    max_streams: int = 0
     max_connection_age_s: float = 0.0
     max_connection_age_grace_s: float = 30.0
     max_metadata_bytes: int = MAX_METADATA_BYTES
@@ -72,8 +75,11 @@ class ChassisOptions:
         )
         if min(positive) <= 0 or self.grace_s < 0:
             raise ValueError("sizes and times of a server must be positive")
-        if min(self.max_pending, self.max_connection_age_s) < 0 or self.max_connection_age_grace_s <= 0:
-            raise ValueError("max_pending, max_connection_age_s must not be negative, its grace be positive")
+        not_negative = (self.max_pending, self.max_streams, self.max_connection_age_s)
+        if min(not_negative) < 0 or self.max_connection_age_grace_s <= 0:
+            raise ValueError(
+                "max_pending, max_streams, max_connection_age_s must not be negative, its grace be positive"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +173,25 @@ def _server_options(options: ChassisOptions) -> list[tuple[str, int]]:
         # Clients ping every `keepalive_s` even when idle; without this they are told ENHANCE_YOUR_CALM.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5000),
-        *_pending(options),
+        *_waiting(options),
         *_connection_age(options),
     ]
 
 
-def _pending(options: ChassisOptions) -> list[tuple[str, int]]:
-    if not options.max_pending:
-        return []
-    return [
-        ("grpc.server.max_pending_requests", options.max_pending),
-        ("grpc.server.max_pending_requests_hard_limit", 4 * options.max_pending),
-    ]
+def _waiting(options: ChassisOptions) -> list[tuple[str, int]]:
+    limits = []
+    if options.max_streams:
+        limits += [
+            ("grpc.max_concurrent_streams", options.max_streams),
+            # By itself gRPC refuses streams of callers who keep to the limit, while others are put away.
+            ("grpc.http2.max_deallocating_streams", options.max_streams),
+        ]
+    if options.max_pending:
+        limits += [
+            ("grpc.server.max_pending_requests", options.max_pending),
+            ("grpc.server.max_pending_requests_hard_limit", 4 * options.max_pending),
+        ]
+    return limits
 
 
 def _connection_age(options: ChassisOptions) -> list[tuple[str, int]]:

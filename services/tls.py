@@ -17,12 +17,15 @@ import grpc
 import grpc.aio
 
 from services.file_stamp import stamp_of
-from shards.errors import FieldViolation, InvalidInput
 
 log = logging.getLogger(__name__)
 
 AUTHORITY = "ca"
 _SUFFIX, _KEY_SUFFIX = ".pem", "-key.pem"
+
+
+class CertificateError(ValueError):
+    """A file of certificates that cannot be used; says which one, and why."""
 
 
 class Party(enum.Enum):
@@ -84,7 +87,7 @@ class Pem:
 
 
 def read_certificates(files: TlsFiles) -> Pem:
-    """Return what the files hold; raises `InvalidInput` naming one that cannot be used."""
+    """Return what the files hold; raises `CertificateError` naming one that cannot be used."""
     held = {path: _read(path) for path in files.paths}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -119,7 +122,7 @@ class Certificates:
             try:
                 self._pem = read_certificates(self._files)
                 log.info("the new certificates in %s are used from now on", self._files.ca_path.parent)
-            except InvalidInput as error:
+            except CertificateError as error:
                 log.error("the certificates from before stay in use: %s", error)
         return self._pem
 
@@ -177,5 +180,5 @@ def _read(path: Path) -> bytes:
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
 
 
-def _unusable(path: Path, problem: str) -> InvalidInput:
-    return InvalidInput(FieldViolation(str(path), problem))
+def _unusable(path: Path, problem: str) -> CertificateError:
+    return CertificateError(f"{path}: {problem}")

@@ -15,7 +15,7 @@ from deploy.folders import cache_dir
 from deploy.known_recipes import dataset_named, recipe_named
 from deploy.project import project_of, project_with
 from deploy.project_file import RecipeSection
-from deploy.project_recipe import check_columns
+from deploy.project_recipe import check_columns, project_recipe
 from deploy.project_training import note_training
 from deploy.training import TrainingOptions, train_release, tuned_folder
 from deploy.workspace import Workspace, workspace_of
@@ -109,7 +109,7 @@ def _data(source: str, folders: Workspace, data_dir: Path | None, seed: int) -> 
     data = sources.load(source, cache_dir=cache_dir(), data_dir=data_dir, seed=seed)
     project = project_of(folders)
     if project is not None and source == str(project.data_dir):
-        check_columns(project, data)
+        check_columns(project, project_recipe(project), data)
     return data
 
 

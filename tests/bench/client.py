@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from router.client import HeadraceClient, SearchContext, StageList, StageResult, UserState
+from router.client import HeadraceClient, StageList, StageResult
 from services.codec import placement_to_proto
+from shards.search_context import SearchContext, UserState
 from tests.bench.result import Check, at_least, publish
 from tests.bench.spread import quantiles_ms
 from tests.deploy.router_processes import router_processes

@@ -105,5 +105,5 @@ def test_the_table_shows_what_to_do(made: Path) -> None:
     (made / "headrace.toml").write_text('surface = "shop"\n[recipe]\nbase = "none"\n')
     ran = headrace("doctor", "--project", str(made))
     assert ran.code == 1
-    assert " broken" in ran.out
+    assert "1 broken" in ran.out
     assert "→" in ran.out

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from router.client import HeadraceClient, SearchContext, Show, StageError, StageList, StageResult, UserState
+from router.client import HeadraceClient, Show, StageError, StageList, StageResult
 from services import chassis
 from services.access import AccessRules, Caller, Role, digest
 from services.codec import placement_to_proto
@@ -21,6 +21,7 @@ from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput, NotOwner, Overloaded, PermissionDenied
 from shards.placement import Placement
 from shards.release import ModelVersion, Release, ReleaseChannel, ReleaseScorer
+from shards.search_context import SearchContext, UserState
 from tests.router.running_router import placed, running
 from tests.router.scripted_controller import ScriptedController
 from tests.router.scripted_shard import Answer, ScriptedShard, hang

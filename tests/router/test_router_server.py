@@ -236,7 +236,7 @@ def test_a_deadline_is_the_callers_within_the_routers() -> None:
     ("module", "forbidden"),
     [
         ("router.router_server", {"torch", "faiss", "ray", "tantivy", "training", "deploy"}),
-        ("router.client", {"numpy", "pyarrow", "lmdb", "torch", "faiss", "ray", "onnxruntime"}),
+        ("router.client", {"numpy", "pyarrow", "lmdb", "torch", "faiss", "ray", "shards"}),
     ],
 )
 def test_a_module_loads_nothing_heavy(module: str, forbidden: set[str]) -> None:

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.headrace.v1 import pre_ranking_service_pb2, ranking_service_pb2, retrieval_service_pb2, types_pb2
-from router.wire import read_model, with_version
-from shards.errors import InvalidInput
+from router.wire import MalformedMessage, read_model, with_version
 
 names = st.text(max_size=200)
 
@@ -55,7 +54,7 @@ def test_a_version_is_added_to_every_kind_of_request(
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(payload: bytes) -> None:
-    with suppress(InvalidInput):
+    with suppress(MalformedMessage):
         model, version = read_model(payload)
         assert isinstance(model + version, str)
 
@@ -73,7 +72,7 @@ def test_any_bytes_are_read_or_refused(payload: bytes) -> None:
     ],
 )
 def test_what_is_no_message_is_refused(payload: bytes, problem: str) -> None:
-    with pytest.raises(InvalidInput, match=problem):
+    with pytest.raises(MalformedMessage, match=problem):
         read_model(payload)
 
 
@@ -82,7 +81,7 @@ def test_a_truncated_request_is_refused_or_lacks_its_end() -> None:
     for end in range(len(payload)):
         try:
             model, version = read_model(payload[:end])
-        except InvalidInput:
+        except MalformedMessage:
             continue
         assert (model, version) in {("", ""), ("tower", "2024")}
 

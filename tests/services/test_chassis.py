@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -413,5 +414,31 @@ def test_calls_that_nobody_has_time_to_look_at_are_turned_away() -> None:
             codes = [await call.code() for call in calls]
             assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
             assert await method(channel)(b"x", timeout=10) == b"x"
+
+    asyncio.run(main())
+
+
+def test_a_connection_has_so_many_calls_open_and_the_others_wait_for_their_turn() -> None:
+    async def main() -> None:
+        open_now = most = 0
+
+        async def count(request: bytes, _: Any) -> bytes:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            await asyncio.sleep(0.001)
+            open_now -= 1
+            return request
+
+        options = ChassisOptions(max_streams=4, grace_s=0.0)
+        async with (
+            chassis.serve(
+                "127.0.0.1:0", register=[unary(count)], service_names=[NAME], options=options
+            ) as server,
+            connect(server.address) as channel,
+        ):
+            calls = [method(channel)(b"x", timeout=30) for _ in range(1_000)]
+            assert Counter([await call.code() for call in calls]) == {grpc.StatusCode.OK: 1_000}
+            assert most == 4
 
     asyncio.run(main())

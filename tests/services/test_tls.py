@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.certificates import make_certificates
 from services import chassis
-from services.tls import Certificates, Party, TlsFiles, open_channel, read_certificates
+from services.tls import CertificateError, Certificates, Party, TlsFiles, open_channel, read_certificates
 from shards.errors import InvalidInput
 from tests.services import certified
 
@@ -123,14 +123,14 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, broken: str, conten
     path.unlink()
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InvalidInput, match=str(path)):
+    with pytest.raises(CertificateError, match=str(path)):
         read_certificates(TlsFiles.in_folder(tmp_path, "router"))
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     make_certificates(tmp_path)
     mixed = replace(TlsFiles.in_folder(tmp_path, "router"), key_path=tmp_path / "shard-key.pem")
-    with pytest.raises(InvalidInput, match="no certificate and its key"):
+    with pytest.raises(CertificateError, match="no certificate and its key"):
         read_certificates(mixed)
     with pytest.raises(ValueError, match="go together"):
         TlsFiles(ca_path=tmp_path / "ca.pem", cert_path=tmp_path / "router.pem")
