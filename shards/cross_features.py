@@ -96,6 +96,8 @@ def _kind_of(feature: CrossKind, position: int) -> Hashable:
             return ChannelColumn, feature.log1p
         case ReciprocalRank() | ItemNumber():
             return (type(feature),)
+        case HistoryRecency():
+            return HistoryRecency, feature.actions
         case QueryTakes() | WordMatch():
             return type(feature), feature.source
         case _:
@@ -111,7 +113,9 @@ def _encoder(features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns
             return _rank_encoder([f for f in features if isinstance(f, ReciprocalRank)])
         case ItemNumber():
             return _number_encoder([f for f in features if isinstance(f, ItemNumber)], columns)
-        case HistoryCount() | HistoryRecency() | HistoryShare() | HistorySize():
+        case HistoryRecency():
+            return _recency_encoder([f for f in features if isinstance(f, HistoryRecency)])
+        case HistoryCount() | HistoryShare() | HistorySize():
             return _history_encoder(features[0])
         case HistoryGap() as gap:
             return _gap_encoder(gap, columns)
@@ -177,15 +181,22 @@ def _number_encoder(features: Sequence[ItemNumber], columns: Columns) -> CrossEn
     return lambda request: scaled_NG[request.rows]
 
 
-def _history_encoder(feature: HistoryCount | HistoryRecency | HistoryShare | HistorySize) -> CrossEncoder:
+def _recency_encoder(features: Sequence[HistoryRecency]) -> CrossEncoder:
+    half_life_G = np.array([feature.half_life_days for feature in features])
+
+    def encode(request: CrossRequest) -> NDArray[np.float64]:
+        age_C = request.history.of(features[0].actions).newest_age_on(request.rows)
+        recency_CG: NDArray[np.float64] = np.exp2(-age_C[:, np.newaxis] / half_life_G)
+        return recency_CG
+
+    return encode
+
+
+def _history_encoder(feature: HistoryCount | HistoryShare | HistorySize) -> CrossEncoder:
     match feature:
         case HistoryCount():
             return lambda request: np.log1p(
                 request.history.within(feature.within_days).of(feature.actions).count_on(request.rows)
-            )
-        case HistoryRecency():
-            return lambda request: np.exp2(
-                -request.history.of(feature.actions).newest_age_on(request.rows) / feature.half_life_days
             )
         case HistoryShare():
             return lambda request: request.history.of(feature.actions).visit_share_on(request.rows)
