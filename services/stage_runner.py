@@ -18,7 +18,7 @@ from shards.cascade import CascadeCall, CascadeStep, OnStep
 from shards.errors import Unavailable
 from shards.release import ModelVersion, Stage
 from shards.residency import Residency
-from shards.stages import Scorer, Servable
+from shards.stages import Retriever, Scorer, Servable
 
 T = TypeVar("T")
 
@@ -61,6 +61,24 @@ class StageRunner:
             compute_s=timed.compute_s,
             candidates=timed.value,
         )
+
+    async def retrieve(
+        self, call: codec.Retrieval, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> codec.StageAnswer:
+        """Return what a model that this shard holds finds; raises what `run_all` raises."""
+        answer = await self.run(call.model, Stage.RETRIEVAL, _retrieving(call), context)
+        if self.watch.wants():
+            self.watch.offer(
+                Sample(
+                    model=call.model,
+                    stage=Stage.RETRIEVAL,
+                    context=call.context,
+                    answer=answer.candidates,
+                    k=call.k,
+                    allowed=call.filter,
+                )
+            )
+        return answer
 
     async def score(
         self, call: codec.Scoring, stage: Stage, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -150,6 +168,15 @@ def watching(call: CascadeCall, watch: LiveWatch) -> OnStep:
         )
 
     return on_step
+
+
+def _retrieving(call: codec.Retrieval) -> Callable[[Servable], Candidates]:
+    def compute(servable: Servable) -> Candidates:
+        return cast(Retriever, servable).retrieve(
+            call.context, call.k, call.filter, call.attributes, call.attribute_count
+        )
+
+    return compute
 
 
 def _scoring(call: codec.Scoring) -> Callable[[Servable], Candidates]:

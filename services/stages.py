@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
@@ -17,14 +17,13 @@ from protos.headrace.v1 import (
     retrieval_service_pb2_grpc,
 )
 from services import codec
-from services.live_watch import Sample
 from services.stage_runner import StageRunner, watching
 from services.worker_pool import Interest
 from shards import cascade
 from shards.candidates import Candidates
 from shards.errors import FieldViolation, InvalidInput
 from shards.release import Stage
-from shards.stages import Explainer, Retriever, Servable
+from shards.stages import Explainer, Servable
 
 SERVICE_NAMES = (
     "headrace.v1.RetrievalService",
@@ -49,26 +48,7 @@ class RetrievalServicer(retrieval_service_pb2_grpc.RetrievalServiceServicer):
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> retrieval_service_pb2.RetrieveResponse:
         """Answer one retrieval."""
-        call = codec.retrieve_from_proto(request)
-
-        def compute(servable: Servable) -> Candidates:
-            retriever = cast(Retriever, servable)
-            return retriever.retrieve(
-                call.context, call.k, call.filter, call.attributes, call.attribute_count
-            )
-
-        answer = await self._runner.run(call.model, Stage.RETRIEVAL, compute, context)
-        if self._runner.watch.wants():
-            self._runner.watch.offer(
-                Sample(
-                    model=call.model,
-                    stage=Stage.RETRIEVAL,
-                    context=call.context,
-                    answer=answer.candidates,
-                    k=call.k,
-                    allowed=call.filter,
-                )
-            )
+        answer = await self._runner.retrieve(codec.retrieve_from_proto(request), context)
         return retrieval_service_pb2.RetrieveResponse(
             header=codec.header_to_proto(answer), candidates=codec.candidates_to_proto(answer.candidates)
         )
