@@ -182,7 +182,25 @@ class Router:
         self, users: UserStore, observer: SearchObserver
     ) -> AbstractAsyncContextManager[chassis.Server]:
         config = self._config
-        searches = SearchServicer(
+        searches, events, proxy = self._searches(users, observer), self._recorder(users), self._proxy()
+        return chassis.serve(
+            f"{config.host}:{config.port}",
+            register=[
+                lambda server: search_service_pb2_grpc.add_SearchServiceServicer_to_server(searches, server),
+                lambda server: event_service_pb2_grpc.add_EventServiceServicer_to_server(events, server),
+                proxy.register,
+            ],
+            service_names=SERVICES,
+            options=_chassis_options(config),
+            serving=False,
+            access=config.access,
+            first=[self._refusals(observer)],
+            tls=self._credentials(),
+        )
+
+    def _searches(self, users: UserStore, observer: SearchObserver) -> SearchServicer:
+        config = self._config
+        return SearchServicer(
             calls=self._calls,
             newest=self._watch.newest,
             users=users,
@@ -196,44 +214,22 @@ class Router:
             outcomes=self._outcomes,
             max_page_size=config.max_page_size,
         )
-        events = EventServicer(
+
+    def _recorder(self, users: UserStore) -> EventServicer:
+        return EventServicer(
             users=users,
             admission=self._recordings,
-            deadline_of=config.deadline_of,
+            deadline_of=self._config.deadline_of,
             measures=self._events,
             outcomes=self._outcomes,
         )
-        proxy = StageProxy(
+
+    def _proxy(self) -> StageProxy:
+        return StageProxy(
             calls=self._calls,
             newest=self._watch.newest,
             admission=self._proxied,
-            deadline_of=config.deadline_of,
-        )
-        return chassis.serve(
-            f"{config.host}:{config.port}",
-            register=[
-                lambda server: search_service_pb2_grpc.add_SearchServiceServicer_to_server(searches, server),
-                lambda server: event_service_pb2_grpc.add_EventServiceServicer_to_server(events, server),
-                proxy.register,
-            ],
-            service_names=SERVICES,
-            options=chassis.ChassisOptions(
-                max_message_bytes=config.max_message_bytes,
-                keepalive_s=config.keepalive_s,
-                max_pending=config.max_pending,
-                max_streams=config.max_streams,
-                max_connection_age_s=config.max_connection_age_s,
-                max_connection_age_grace_s=config.max_deadline_s + config.grace_s,
-                reuse_port=config.reuse_port,
-                max_metadata_bytes=config.max_metadata_bytes,
-                reflection=config.reflection,
-                grace_s=config.grace_s,
-                default_deadline_s=config.max_deadline_s,
-            ),
-            serving=False,
-            access=config.access,
-            first=[self._refusals(observer)],
-            tls=self._credentials(),
+            deadline_of=self._config.deadline_of,
         )
 
     def _credentials(self) -> grpc.ServerCredentials | None:
@@ -281,3 +277,19 @@ def _outcome_log(config: RouterConfig) -> OutcomeLog | None:
     if config.outcomes_dir is None or not config.outcomes.on:
         return None
     return OutcomeLog(config.outcomes_dir, config.telemetry.name, config.outcomes)
+
+
+def _chassis_options(config: RouterConfig) -> chassis.ChassisOptions:
+    return chassis.ChassisOptions(
+        max_message_bytes=config.max_message_bytes,
+        keepalive_s=config.keepalive_s,
+        max_pending=config.max_pending,
+        max_streams=config.max_streams,
+        max_connection_age_s=config.max_connection_age_s,
+        max_connection_age_grace_s=config.max_deadline_s + config.grace_s,
+        reuse_port=config.reuse_port,
+        max_metadata_bytes=config.max_metadata_bytes,
+        reflection=config.reflection,
+        grace_s=config.grace_s,
+        default_deadline_s=config.max_deadline_s,
+    )
