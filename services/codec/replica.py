@@ -6,8 +6,8 @@ from protos.headrace.v1 import shard_service_pb2 as pb
 from services.codec.live_quality import live_quality_to_proto, read_live_quality
 from services.codec.moments import duration_from_proto, duration_to_proto
 from services.codec.stages import STAGE_TO_PROTO, model_version_to_proto, read_model_version, read_stage
-from services.codec.violations import collecting
-from shards.live_quality import UNKNOWN
+from services.codec.violations import Field, collecting
+from shards.live_quality import UNKNOWN, LiveQuality
 from shards.replica import Replica, ReplicaState
 
 REPLICA_STATE_TO_PROTO: Mapping[ReplicaState, pb.ReplicaState.ValueType] = {
@@ -54,5 +54,11 @@ def replica_from_proto(message: pb.Replica) -> Replica:
             requests=message.requests,
             loads=message.loads,
             evictions=message.evictions,
-            quality=read_live_quality(message.quality, field.child("quality")),
+            quality=_quality(message, field),
         )
+
+
+def _quality(message: pb.Replica, field: Field) -> LiveQuality:
+    return (
+        read_live_quality(message.quality, field.child("quality")) if message.HasField("quality") else UNKNOWN
+    )
