@@ -16,7 +16,6 @@ from deploy.processes import processes
 from deploy.workspace import Workspace
 from router.client import HeadraceClient
 from tests.chaos import workload
-from tests.chaos.full_strength import Sight
 from tests.chaos.operator_desk import OperatorDesk
 from tests.deploy.running_cluster import RunningCluster, running_cluster
 from tests.services.consul_agent import ConsulAgent
@@ -166,8 +165,3 @@ def send(pid: int, number: signal.Signals) -> float:
     """Send a signal and return when; raises ProcessLookupError for a process that has gone."""
     os.kill(pid, number)
     return time.monotonic()
-
-
-def holders_of(sight: Sight, model: str) -> list[str]:
-    """Return which shards answer for a bundle."""
-    return sight.holders().get(model, [])
