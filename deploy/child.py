@@ -18,6 +18,7 @@ from deploy.processes import die_with_parent
 from deploy.settings import ClusterSettings
 from deploy.telemetry import telemetry
 from services.grpc_waiting import wait_on_the_asking_thread
+from services.malloc_arenas import share_arenas
 from services.process_log import log_to
 from services.tls import CertificateError
 from shards.errors import HeadraceError
@@ -36,6 +37,7 @@ def enter() -> ClusterSettings:
     """Tie this process to the supervisor, set up logging and return the settings."""
     parent_pid, argument = sys.argv[1:]
     wait_on_the_asking_thread()
+    share_arenas()
     die_with_parent(int(parent_pid))
     settings = ClusterSettings.from_argument(argument)
     log_to(None, process=settings.process, as_json=telemetry(settings).logs.as_json)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from services.malloc_arenas import share_arenas
 from tests.router.running_router import running
 from tests.router.scripted_shard import ScriptedShard
 from tests.router.test_releases import TWO_ANSWERS, two_releases
@@ -15,6 +16,7 @@ from tests.router.test_releases import TWO_ANSWERS, two_releases
 
 async def main(folder: Path) -> None:
     """Serve."""
+    share_arenas()
     async with ScriptedShard("s1", TWO_ANSWERS) as shard:
         placement = replace(two_releases(), endpoints={"s1": shard.address})
         async with running(placement, folder) as router:
