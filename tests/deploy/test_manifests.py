@@ -139,6 +139,22 @@ def test_processes_are_scraped_at_the_port_that_their_settings_say() -> None:
         assert volume["configMap"]["name"] == settings["metadata"]["name"]
 
 
+def test_others_reach_only_ports_that_are_there_and_only_with_a_label() -> None:
+    inside, *outside = of_kind("NetworkPolicy")
+    assert inside["spec"]["podSelector"] == {}
+    for policy in (inside, *outside):
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+        for rule in policy["spec"]["ingress"]:
+            (source,) = rule["from"]
+            # Without labels only the namespace's own pods, else on ports that those pods have.
+            assert source == {"podSelector": {}} or source["namespaceSelector"]["matchLabels"]
+            assert ("ports" in rule) == ("namespaceSelector" in source)
+    for policy in outside:
+        pod = _selected(policy["spec"]["podSelector"]["matchLabels"])
+        ports = {port["containerPort"] for c in pod.containers() for port in c.get("ports", ())}
+        assert {p["port"] for rule in policy["spec"]["ingress"] for p in rule["ports"]} <= ports
+
+
 def test_volumes_versions_and_images_agree() -> None:
     claims = {claim["metadata"]["name"] for claim in of_kind("PersistentVolumeClaim")}
     for pod in _PODS:
