@@ -4,16 +4,15 @@ To gRPC the handler of a refused call takes a stream, as such a one is asked to 
 received. For the caller there is no difference, and it costs half of what it does to read the request first.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Never, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Never
 
 import grpc
 
 from router.admission import Admission
+from services.interception import Context, Continuation, Handler
 from services.status import abort
 from shards.errors import Overloaded
-
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class Refusals(grpc.aio.ServerInterceptor):
@@ -24,10 +23,8 @@ class Refusals(grpc.aio.ServerInterceptor):
         self._refused = refused
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
         """Return the handler of the method, untouched, or one that refuses."""
         method = handler_call_details.method
         door = self._doors.get(method)
@@ -37,8 +34,8 @@ class Refusals(grpc.aio.ServerInterceptor):
         return _refusing(door.refusal())
 
 
-def _refusing(refusal: Overloaded) -> _Handler:
-    async def refuse(_: object, context: "grpc.aio.ServicerContext[Any, Any]") -> Never:
+def _refusing(refusal: Overloaded) -> Handler:
+    async def refuse(_: object, context: Context) -> Never:
         await abort(context, refusal)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

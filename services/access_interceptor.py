@@ -1,7 +1,7 @@
 """Refuses calls of those who may not make them, before their request is read."""
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from contextvars import ContextVar
 from typing import Any, Never, TypeAlias
@@ -21,13 +21,12 @@ from services.access import (
 )
 from services.error_interceptor import read_request
 from services.followed_rules import RulesSource
+from services.interception import Context, Continuation, Handler
 from services.quotas import Quotas
 from services.status import abort
 from shards.errors import HeadraceError, Unauthenticated
 
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-_Admit: TypeAlias = Callable[[_Context], AbstractContextManager[None]]
+_Admit: TypeAlias = Callable[[Context], AbstractContextManager[None]]
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
@@ -57,10 +56,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._quotas = Quotas()
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
         """Return the handler of the method, untouched where that will do, or one that refuses."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
@@ -78,7 +75,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         _CALLER.set(caller)
         return handler
 
-    def _known(self, context: _Context, method: str) -> Caller:
+    def _known(self, context: Context, method: str) -> Caller:
         """Return the caller by the certificate, of which gRPC tells only with the call itself."""
         names = tuple(name.decode(errors="replace") for name in context.peer_identities() or ())
         return authorise(self._rules(), Shown(certificate_names=names), self._roles(method))
@@ -98,7 +95,7 @@ def _authorization(details: grpc.HandlerCallDetails) -> str | None:
     return found[0] if isinstance(found[0], str) else ""
 
 
-def _guarded(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> _Handler:
+def _guarded(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> Handler:
     """Return the handler behind a look at its caller; nothing of a request is read before."""
     if handler.request_streaming:
         return _guarded_streams(handler, admit)
@@ -106,7 +103,7 @@ def _guarded(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> _Hand
     if handler.response_streaming:
         many: Any = handler.unary_stream
 
-        async def stream(payload: bytes, context: _Context) -> AsyncIterator[Any]:
+        async def stream(payload: bytes, context: Context) -> AsyncIterator[Any]:
             with admit(context):
                 responses = many(read_request(payload, parse), context)
                 if inspect.isawaitable(responses):
@@ -119,7 +116,7 @@ def _guarded(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> _Hand
         return grpc.unary_stream_rpc_method_handler(stream, None, write)
     one: Any = handler.unary_unary
 
-    async def unary(payload: bytes, context: _Context) -> Any:
+    async def unary(payload: bytes, context: Context) -> Any:
         with admit(context):
             answer = one(read_request(payload, parse), context)
             return await answer if inspect.isawaitable(answer) else answer
@@ -127,12 +124,12 @@ def _guarded(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> _Hand
     return grpc.unary_unary_rpc_method_handler(unary, None, write)
 
 
-def _guarded_streams(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> _Handler:
+def _guarded_streams(handler: "grpc.RpcMethodHandler[Any, Any]", admit: _Admit) -> Handler:
     """Guard a method that takes a stream, as reflection alone does; nobody else maps its errors."""
     inner: Any = handler.stream_stream
     assert inner is not None, "no method of ours takes a stream"
 
-    async def streams(requests: AsyncIterator[Any], context: _Context) -> AsyncIterator[Any]:
+    async def streams(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         try:
             with admit(context):
                 async for response in inner(requests, context):

@@ -2,9 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -15,10 +15,8 @@ from protos.headrace.v1 import cluster_service_pb2 as pb
 from services.access_interceptor import current_caller
 from services.audit_log import AuditEntry, AuditLog
 from services.error_interceptor import read_request
+from services.interception import Context, Continuation, Handler
 from shards.errors import HeadraceError, PermissionDenied, Unauthenticated
-
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["ClusterService"]
 _ONLY_LOOKS = frozenset(
@@ -51,10 +49,8 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         self._audit = audit
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
         """Return the handler of the method, untouched, or one that writes down what it did."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
@@ -63,7 +59,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         inner: Any = handler.unary_unary
         parse = handler.request_deserializer
 
-        async def audited(payload: bytes, context: _Context) -> Any:
+        async def audited(payload: bytes, context: Context) -> Any:
             try:
                 answer = inner(read_request(payload, parse), context)
                 response = await answer if inspect.isawaitable(answer) else answer
@@ -87,9 +83,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):
         await asyncio.to_thread(self._audit.append, entry)
 
 
-def _entry(
-    method: str, request: Mapping[str, Any], context: _Context, result: str, detail: str
-) -> AuditEntry:
+def _entry(method: str, request: Mapping[str, Any], context: Context, result: str, detail: str) -> AuditEntry:
     caller = current_caller()
     return AuditEntry(
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),

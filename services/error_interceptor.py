@@ -5,12 +5,13 @@ import contextlib
 import inspect
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from services.interception import Context, Continuation, Handler
 from services.status import INTERNAL_MESSAGE, abort, code_of, from_rpc_error, to_status
 from shards.errors import DeadlineExceeded, FieldViolation, InvalidInput, Overloaded
 
@@ -21,9 +22,6 @@ REQUEST_ID_KEY = "x-request-id"
 
 _REQUEST_ID_CHARS = 64
 
-# Handlers of any service pass here, so nothing is known of their messages.
-_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
-_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Parse: TypeAlias = Callable[[bytes], Any] | None
 
 
@@ -38,10 +36,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         self._default_deadline_s = default_deadline_s
 
     async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
         """Return the handler of the method, guarded; streams of requests pass as they are."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
@@ -60,7 +56,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _guard_unary(self, inner: Any, method: str, parse: _Parse) -> Any:
-        async def guarded(payload: bytes, context: _Context) -> Any:
+        async def guarded(payload: bytes, context: Context) -> Any:
             bound_s = self._default_deadline_s if context.time_remaining() is None else None
             bound = asyncio.timeout(bound_s)
             try:
@@ -76,7 +72,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return guarded
 
     def _guard_stream(self, inner: Any, method: str, parse: _Parse) -> Any:
-        async def guarded(payload: bytes, context: _Context) -> AsyncIterator[Any]:
+        async def guarded(payload: bytes, context: Context) -> AsyncIterator[Any]:
             try:
                 responses = inner(read_request(payload, parse), context)
                 if inspect.isawaitable(responses):
@@ -99,7 +95,7 @@ def read_request(payload: bytes, parse: _Parse) -> Any:
         raise InvalidInput(FieldViolation("request", "is not a message of this method")) from None
 
 
-async def _end(context: _Context, error: Exception, method: str) -> None:
+async def _end(context: Context, error: Exception, method: str) -> None:
     """End the call with the status of the error; one that has been ended already stays so."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
@@ -115,7 +111,7 @@ async def _end(context: _Context, error: Exception, method: str) -> None:
     await abort(context, known, request_id=request_id)
 
 
-def _request_id(context: _Context) -> str:
+def _request_id(context: Context) -> str:
     # At run time the metadata is a tuple of pairs, whatever the stubs say.
     given = dict(context.invocation_metadata() or ()).get(REQUEST_ID_KEY)
     return given[:_REQUEST_ID_CHARS] if isinstance(given, str) and given else uuid.uuid4().hex
