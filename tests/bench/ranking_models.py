@@ -6,7 +6,7 @@ Legend: Q = requests, C = candidates, K = cross features, N = examples.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightgbm
 import numpy as np
@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.bench.ranker_blocks import BLOCKS, with_block
 from tests.bench.ranking_data import RankingData
+from training.models.averaged import Averaged
 from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.ranking import RankingSet, RankingTraining, ndcg_at_10, predict, train_ranker
 from training.recipe import RankerRecipe
@@ -55,18 +56,18 @@ class Compared:
 
 
 OWN = "the recipe's ranker"
-PEER = "LightGBM LambdaMART"
+PEERS = {"LightGBM LambdaMART": "lambdarank", "LightGBM, binary": "binary"}
+"""LightGBM by what it learns."""
 
 
 def compared(ranker: RankerRecipe[MultiTaskRankerConfig]) -> Mapping[str, Compared]:
-    """Return all models by name: peers, and the recipe's ranker as it is and with each other block."""
+    """Return all models by name: peers, the recipe's ranker, and a single one with each other block."""
     configs = {OWN: ranker.model}
-    blocks = {name: with_block(ranker.model, changes) for name, changes in BLOCKS.items()}
+    blocks = {name: replace(with_block(ranker.model, changes), members=1) for name, changes in BLOCKS.items()}
     configs |= {name: config for name, config in blocks.items() if config != ranker.model}
     return {
         "logistic regression": Compared(ours=False, fit=_logistic),
-        PEER: Compared(ours=False, fit=_trees("lambdarank")),
-        "LightGBM, binary": Compared(ours=False, fit=_trees("binary")),
+        **{name: Compared(ours=False, fit=_trees(objective)) for name, objective in PEERS.items()},
         **{
             name: Compared(ours=True, fit=_ranker(config, ranker.training))
             for name, config in configs.items()
@@ -77,15 +78,19 @@ def compared(ranker: RankerRecipe[MultiTaskRankerConfig]) -> Mapping[str, Compar
 def _ranker(config: MultiTaskRankerConfig, training: RankingTraining) -> Fit:
     def fit(data: RankingData, seed: int) -> Scorer:
         generator = Seeded(seed=seed, threads=_THREADS).apply()
-        model = MultiTaskRanker(config, data.inputs)
-
         stopping = data.held_out[torch.arange(0, len(data.held_out), -(-len(data.held_out) // _STOPPING))]
 
-        def evaluate() -> float:
-            return ndcg_at_10(predict(model, stopping)[..., 0], stopping)
+        def trained() -> MultiTaskRanker:
+            model = MultiTaskRanker(config, data.inputs)
 
-        train_ranker("ranker", model, training, data.train, data.tasks, generator, evaluate=evaluate)
-        model.eval()
+            def evaluate() -> float:
+                return ndcg_at_10(predict(model, stopping)[..., 0], stopping)
+
+            train_ranker("ranker", model, training, data.train, data.tasks, generator, evaluate=evaluate)
+            return model.eval()
+
+        members = [trained() for _ in range(config.members)]
+        model = Averaged(members) if len(members) > 1 else members[0]
 
         @torch.inference_mode()
         def score(examples: RankingSet) -> Floats:

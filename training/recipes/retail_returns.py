@@ -70,10 +70,15 @@ RETAIL_RETURNS = Recipe(
     tasks=_TASKS,
     features=FeatureRecipe(ranking=_RANKING, vocab_size=2000),
     ranker=RankerRecipe(
-        model=MultiTaskRankerConfig(width=16, sharing="bottom", tasks=tuple(task.name for task in _TASKS)),
+        model=MultiTaskRankerConfig(
+            width=16,
+            sharing="bottom",
+            cross_layers=2,
+            dropout=0.2,
+            tasks=tuple(task.name for task in _TASKS),
+        ),
         training=RankingTraining(
-            fit=FitConfig(epochs=4, batch_size=64, learning_rate=2e-3),
-            listwise_weight=0.0,
+            fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3, last_rate=0.05),
             binary_weight=1.0,
             calibrate=True,
         ),
