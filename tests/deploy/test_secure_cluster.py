@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+import httpx2
 import pytest
 
 from deploy.caller_channel import caller_channel
@@ -30,6 +33,7 @@ from tests.shards.bundles import SURFACE
 pytestmark = pytest.mark.cluster
 
 WEB_TOKEN, NEXT_TOKEN = "web-token-1a2b3c4d5e", "next-token-6f7a8b9c0d"
+OPERATOR_TOKEN = "operator-token-2b3c4d5e6f"
 
 
 class Secured(NamedTuple):
@@ -42,6 +46,7 @@ class Secured(NamedTuple):
 def write_rules(path: Path, web_token: str) -> None:
     callers = [
         {"name": "web", "token_sha256": digest(web_token), "roles": ["search"]},
+        {"name": "console", "token_sha256": digest(OPERATOR_TOKEN), "roles": ["operator", "search"]},
         {"name": "oncall", "certificate": Party.OPERATOR.value, "roles": ["operator", "search"]},
     ]
     path.write_text(json.dumps({"callers": callers}))
@@ -53,8 +58,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     access = root / "access.json"
     write_rules(access, WEB_TOKEN)
     workspace = make_workspace(root / "w")
-    options = ("--tls", str(certified.folder()), "--access", str(access), "--routers", "1", "--shards", "1")
-    with running_cluster(workspace, *options) as cluster:
+    secure = ("--tls", str(certified.folder()), "--access", str(access))
+    sizes = ("--routers", "1", "--shards", "1", "--console-port", "0")
+    with running_cluster(workspace, *secure, *sizes) as cluster:
         yield Secured(cluster, access)
 
 
@@ -107,6 +113,24 @@ def test_commands_show_certificates_and_tokens(secured: Secured) -> None:
     refused = command(workspace, "status", HEADRACE_TLS=folder, HEADRACE_TLS_IDENTITY="client")
     assert "nobody by the certificate of 'client.headrace'" in refused.stderr
     assert command(workspace, "status").returncode == 1
+
+
+@contextmanager
+def logged_in(console: str, token: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=f"http://{console}", follow_redirects=True, timeout=20) as visitor:
+        form = re.search(r'name="csrf" value="([0-9a-f]+)"', visitor.get("/login").text)
+        assert form
+        visitor.post("/login", data={"csrf": form[1], "token": token, "next": "/search"})
+        yield visitor
+
+
+def test_the_console_shows_visitors_what_their_tokens_open(secured: Secured) -> None:
+    shown = {}
+    for token in (OPERATOR_TOKEN, WEB_TOKEN, "guess-7a8b9c0d1e2f"):
+        with logged_in(secured.cluster.console, token) as visitor:
+            found = visitor.get("/search", params={"surface": SURFACE, "q": "red mug"})
+            shown[token] = (found.status_code, "shard-0" in visitor.get("/shards").text)
+    assert list(shown.values()) == [(200, True), (200, False), (401, False)]
 
 
 def test_routers_and_shards_turn_wrong_callers_away(secured: Secured) -> None:
