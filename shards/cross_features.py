@@ -16,7 +16,6 @@ from shards.column_encoder import Floats, Ids, numbers, scale, texts
 from shards.cross_kinds import (
     ChannelColumn,
     CrossKind,
-    ExactId,
     HistoryCount,
     HistoryGap,
     HistoryRecency,
@@ -29,6 +28,7 @@ from shards.cross_kinds import (
     QueryTakes,
     ReciprocalRank,
     WordMatch,
+    WordPlaces,
 )
 from shards.history_rows import HistoryRows
 from shards.query_takes import takes_of
@@ -121,8 +121,8 @@ def _encoder(features: Sequence[CrossKind], tokenizer: Tokenizer | None, columns
             return _gap_encoder(gap, columns)
         case QueryTakes() as takes:
             return _takes_encoder([f for f in features if isinstance(f, QueryTakes)], takes.source, columns)
-        case WordMatch() | HistoryWords() | QueryOverlap() | NgramOverlap() | ExactId() as feature:
-            return _text_encoder(features, tokenizer, texts(columns[_column(feature.source)]))
+        case of_text:
+            return _text_encoder(features, tokenizer, texts(columns[_column(of_text.source)]))
 
 
 def _text_encoder(
@@ -132,6 +132,8 @@ def _text_encoder(
     match features[0]:
         case WordMatch():
             return _match_encoder([f for f in features if isinstance(f, WordMatch)], item_texts)
+        case WordPlaces() as places:
+            return _places_encoder(places, item_texts)
         case HistoryWords() as named:
             return _history_words_encoder(named, item_texts)
         case QueryOverlap() as overlap:
@@ -237,6 +239,22 @@ def _match_encoder(features: Sequence[WordMatch], item_texts: list[str]) -> Cros
     def encode(request: CrossRequest) -> Floats:
         found = held.measures(request.context.query, request.rows)
         return np.stack([found[feature.of] for feature in features], axis=1)
+
+    return encode
+
+
+def _places_encoder(feature: WordPlaces, item_texts: list[str]) -> CrossEncoder:
+    held = item_words(item_texts)
+    size = max(len(feature.lifts), held.ids_NL.shape[1] + 1)
+    lift_LPP = np.zeros((size, size, size), np.float32)
+    for n, lifts in enumerate(feature.lifts):
+        if lifts:
+            lift_LPP[n, :n, :n] = np.reshape(lifts, (n, n))
+
+    def encode(request: CrossRequest) -> Floats:
+        first_C, second_C = held.places(request.context.query, request.rows)
+        lift_C = lift_LPP[held.count_N.take(request.rows).astype(np.int64), first_C, second_C]
+        return np.where((first_C >= 0) & (second_C >= 0), lift_C, np.float32(0.0))
 
     return encode
 

@@ -191,6 +191,27 @@ class WordMatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WordPlaces:
+    """How much oftener than by chance searches name words at such places of texts as long.
+
+    Looks at the places, among the item's distinct words, of the query's first two; 0 where the item does not
+    name both, and for lengths of text that training hardly met. Training fits the logs.
+    """
+
+    name: str
+    source: str
+    lifts: tuple[tuple[float, ...], ...] = ()
+    """At n, of texts of n words, the log for each pair of places [first * n + second]; empty: hardly met."""
+    side: ClassVar[Side] = "cross"
+
+    def __post_init__(self) -> None:
+        _check_item_source(self.name, self.source)
+        for n, lift in enumerate(self.lifts):
+            if len(lift) not in (0, n * n) or not all(map(math.isfinite, lift)):
+                raise ValueError(f"lifts[{n}] must be {n * n} finite numbers, or none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryWords:
     """How much of an item's text the user's history names, rare words telling more; 0 without a history.
 
@@ -264,6 +285,7 @@ CrossKind = (
     | HistoryWords
     | QueryTakes
     | WordMatch
+    | WordPlaces
     | QueryOverlap
     | NgramOverlap
     | ExactId

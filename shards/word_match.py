@@ -1,4 +1,4 @@
-"""How the words of a query and of items' texts agree, whatever their order: the feature `WordMatch`.
+"""How the words of a query and of items' texts agree: the features `WordMatch` and `WordPlaces`.
 
 Words match where they are spelt alike, or one letter apart (one dropped, doubled, replaced, or swapped with
 its neighbour: Garbe's symmetric deletes, so that a look-up costs no comparison of words). A word that nobody
@@ -80,6 +80,25 @@ class ItemWords:
             bits_V[self.id_of.get(word, 0)] |= np.uint64(1 << (place + _BITS))
         bits_V[0] = 0
         return bits_V
+
+    def places(self, query: str, row_C: Ids) -> tuple[Ids, Ids]:
+        """Return where each item names the first and the second word of a query [C]; -1 where it does not.
+
+        A place counts the item's distinct words before it. A word that is spelt alike comes before others.
+        """
+        ids_CL = self.ids_NL.take(row_C, axis=0)
+        nothing: tuple[str, frozenset[int]] = ("", frozenset())
+        first, second = [*self._asked(query).items(), nothing, nothing][:2]
+        return self._place(*first, ids_CL), self._place(*second, ids_CL)
+
+    def _place(self, word: str, near: frozenset[int], ids_CL: NDArray[np.int32]) -> Ids:
+        near_V = np.zeros(len(self.holders_V), np.int8)
+        near_V[list(near)] = 1
+        near_V[self.id_of.get(word, 0)] += 1
+        near_V[0] = 0
+        near_CL = near_V.take(ids_CL)
+        place_C: Ids = np.where(near_CL.any(axis=1), near_CL.argmax(axis=1), -1)
+        return place_C
 
     def named_by(self, row_H: Ids, row_C: Ids) -> Floats:
         """Return `HistoryWords` [C] of a history of these rows."""

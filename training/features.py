@@ -8,14 +8,14 @@ Legend: B = requests, N = items, R = requests with candidates.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.candidates import Candidates
-from shards.column_encoder import numbers, scale, text_of
-from shards.cross_kinds import ChannelColumn, HistoryGap, ItemNumber
+from shards.column_encoder import Ids, numbers, scale, text_of, texts
+from shards.cross_kinds import ChannelColumn, HistoryGap, ItemNumber, WordPlaces
 from shards.feature_encoder import read_source
 from shards.feature_kinds import (
     Categories,
@@ -36,6 +36,7 @@ from shards.features import Feature, FeatureSpec
 from shards.search_context import SearchContext
 from shards.tokenizer import Tokenizer
 from training.models.fields import Field, HistoryField, ModelInputs
+from training.word_places import place_lifts
 
 RESERVED = frozenset(["user", "item", "cross"])
 """Inputs of exported programs that are no features; see `training.programs`."""
@@ -54,6 +55,8 @@ class FittingData:
     contexts: Sequence[SearchContext]
     item_columns: Mapping[str, Sequence[object]]
     candidates: Sequence[Candidates] = ()
+    taken_R: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+    """The row of what each request took, -1 where it is none of the items; empty where nothing is known."""
 
 
 VocabularyKind = Category | Categories | HistoryCategory | HistoryCategories
@@ -107,6 +110,9 @@ def _fitted(feature: Feature, data: FittingData) -> Feature:
             )
         case ChannelColumn():
             return _fitted_column(feature, data.candidates)
+        case WordPlaces() if not feature.lifts:
+            item_texts = texts(_values(feature.source, data))
+            return replace(feature, lifts=place_lifts(item_texts, data.contexts, data.taken_R))
         case _:
             return feature
 

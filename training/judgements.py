@@ -14,6 +14,7 @@ from shards.feature_encoder import RequestEncoder
 from shards.features import FeatureSpec
 from shards.forward_index import ForwardIndex
 from shards.tokenizer import Tokenizer
+from training.features import FittingData
 from training.ranking import RankingSet, ranking_set
 from training.snapshot import Requests
 from training.task_labels import TaskLabels
@@ -41,6 +42,16 @@ class Judgements:
             labels=self.labels[kept],
             known=self.known[kept],
         )
+
+
+def fitting_data(items: ForwardIndex, part: Judgements) -> FittingData:
+    """Return what features of rankers are fitted on."""
+    return FittingData(
+        contexts=part.requests.contexts,
+        item_columns=items.columns(items.names),
+        candidates=part.candidates,
+        taken_R=items.rows_of(part.requests.item_ids),
+    )
 
 
 def encoded(spec: FeatureSpec, tokenizer: Tokenizer, items: ForwardIndex, part: Judgements) -> RankingSet:

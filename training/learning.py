@@ -113,7 +113,7 @@ def learn(run: Run, test_ms: int, prefix: str) -> Learned:
         requests=requests,
         log=log,
         gate=_train_gate(run, early, log),
-        rankers=rankers,
+        rankers=(rankers.again or rankers) if rankers else None,
     )
 
 

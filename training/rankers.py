@@ -6,7 +6,7 @@ Legend: Q = requests, T = tasks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,28 +22,21 @@ from training.feature_groups import (
     group_weights,
     kept_groups,
     narrowed,
-    weight_penalty,
 )
-from training.features import FittingData, fit_spec, model_inputs
+from training.features import fit_spec, model_inputs
 from training.hard_negatives import HardNegatives, ranks, rejected
-from training.judgements import Judgements, encoded
+from training.judgements import Judgements, encoded, fitting_data
 from training.models.averaged import Averaged
 from training.models.fields import ModelInputs
 from training.models.group_gate import GroupGate
 from training.models.multi_task_ranker import MultiTaskRanker, MultiTaskRankerConfig
 from training.models.task_links import TaskLinks
 from training.models.three_tower import ThreeTower, ThreeTowerConfig
-from training.ranking import (
-    CandidateModel,
-    RankingSet,
-    RankingTraining,
-    ndcg_at_10,
-    predict,
-    train_ranker,
-)
+from training.ranker_course import Course
+from training.ranking import CandidateModel, RankingSet, joined, predict
 from training.recipe import RankerRecipe, Recipe
 from training.snapshot import Snapshot
-from training.task_losses import FittedTasks, fitted_tasks
+from training.task_losses import fitted_tasks
 from training.task_serving import TaskServing, calibrated, fitted_serving
 from training.trainer import Observer, Seeded, ignore
 
@@ -68,6 +61,8 @@ class Rankers:
     rejected_QR: Tensor | None = None
     """Candidates of each request, trained on or held out, that the rankers had no use for, where those are
     hard negatives; rows of the items, -1 behind the last."""
+    again: "Rankers | None" = None
+    """Those trained again on what was held out as well, where the recipe does so: what is served."""
 
 
 def train_rankers(
@@ -83,12 +78,10 @@ def train_rankers(
 ) -> Rankers:
     """Train the rankers of the recipe on candidates found from the snapshot's channels or fresher ones."""
     items = ForwardIndex(snapshot.items)
-    columns = items.columns(snapshot.items.column_names)
-    data = FittingData(contexts=train.requests.contexts, item_columns=columns, candidates=train.candidates)
-    spec = fit_spec(recipe.features.ranking, data)
+    spec = fit_spec(recipe.features.ranking, fitting_data(items, train))
     inputs = model_inputs(spec, tokenizer, len(items))
     examples, judged = (encoded(spec, tokenizer, items, part) for part in (train, held_out))
-    course = _Course(
+    course = Course(
         tasks=fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT),
         generator=seeded.apply(),
         observe=observe,
@@ -112,7 +105,7 @@ def train_rankers(
         if training.calibrate:
             links = calibrated(links, recipe.tasks, logit_QCT, judged)
         serving, ranker_ndcg = fitted_serving(recipe.tasks, items, examples, judged, links(logit_QCT))
-    return Rankers(
+    found = Rankers(
         pre_ranker=first.model if first else None,
         ranker=ranker,
         spec=spec,
@@ -125,70 +118,46 @@ def train_rankers(
         rejected_QR=_rejected(recipe, scored, ranker, both, course.generator),
         groups=first.groups if first else None,
     )
+    again = _trained_again(recipe, found, inputs, joined(both), course) if recipe.train_again else None
+    return replace(found, again=again)
+
+
+def _trained_again(
+    recipe: Recipe, found: Rankers, inputs: ModelInputs, examples: RankingSet, course: Course
+) -> Rankers:
+    """Return the rankers with models trained on all examples, for the epochs that the found ones took."""
+    first: _PreRanker | None = None
+    if recipe.pre_ranker:
+        first = _PreRanker.untrained(recipe.pre_ranker, inputs, found.groups)
+        course.train_again("pre_ranker", first.model, recipe.pre_ranker.training, first.read(examples))
+        found = replace(found, pre_ranker=first.model)
+    if recipe.ranker:
+        examples = _passed_on(first.of_all if first else None, examples, recipe.ranker.candidates)
+        found = replace(found, ranker=_trained_ranker(recipe.ranker, inputs, examples, None, course))
+    return found
 
 
 def _trained_ranker(
     config: RankerRecipe[MultiTaskRankerConfig],
     inputs: ModelInputs,
     examples: RankingSet,
-    judged: RankingSet,
-    course: "_Course",
+    judged: RankingSet | None,
+    course: Course,
 ) -> MultiTaskRanker | Averaged:
-    """Return the ranker, or the mean of several, each trained by itself from a beginning of its own."""
+    """Return the ranker, or the mean of several, each trained by itself from a beginning of its own.
+
+    Without requests to be judged by, each lasts as long as the one before it did.
+    """
     members = []
     for number in range(1, config.model.members + 1):
         member = MultiTaskRanker(config.model, inputs)
         name = "ranker" if number == 1 else f"ranker_{number}"
-        course.train(name, member, config.training, examples, judged)
+        if judged is None:
+            course.train_again(name, member, config.training, examples)
+        else:
+            course.train(name, member, config.training, examples, judged)
         members.append(member)
     return members[0] if len(members) == 1 else Averaged(members)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Course:
-    """What the models of a recipe are trained with, one after another."""
-
-    tasks: FittedTasks
-    generator: torch.Generator
-    observe: Observer
-    checkpoints: Checkpoints
-
-    def train(
-        self,
-        name: str,
-        model: torch.nn.Module,
-        training: RankingTraining,
-        examples: RankingSet,
-        judged: RankingSet,
-    ) -> float:
-        """Train one model and return its NDCG@10 on the requests held out."""
-        return train_ranker(
-            name,
-            model,
-            training,
-            examples,
-            self.tasks,
-            self.generator,
-            evaluate=lambda: ndcg_at_10(predict(model, judged)[..., 0], judged),
-            observe=self.observe,
-            checkpoint=self.checkpoints.next(name, self.generator),
-        ).best_metric
-
-    def weigh(self, gate: GroupGate, training: RankingTraining, examples: RankingSet) -> None:
-        """Train a pre-ranker of all features whose groups are weighed; nothing stops it early."""
-        name = "pre_ranker_groups"
-        checkpoint = self.checkpoints.next(name, self.generator)
-        train_ranker(
-            name,
-            gate,
-            training,
-            examples,
-            self.tasks,
-            self.generator,
-            penalty=lambda batch: weight_penalty(gate, batch),
-            observe=self.observe,
-            checkpoint=checkpoint,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +166,14 @@ class _PreRanker:
 
     model: ThreeTower
     groups: KeptGroups | None
+
+    @classmethod
+    def untrained(
+        cls, config: RankerRecipe[ThreeTowerConfig], inputs: ModelInputs, groups: KeptGroups | None
+    ) -> "_PreRanker":
+        """Return one that has learnt nothing."""
+        read = narrowed(inputs, groups.columns) if groups else inputs
+        return cls(model=ThreeTower(config.model, read), groups=groups)
 
     @property
     def of_all(self) -> CandidateModel:
@@ -213,12 +190,11 @@ def _untrained(
     spec: FeatureSpec,
     inputs: ModelInputs,
     examples: RankingSet,
-    course: _Course,
+    course: Course,
 ) -> _PreRanker:
     """Return the pre-ranker to train; the groups that it reads are chosen first, where not all are kept."""
     groups = _weighed_groups(config, spec, inputs, examples, course) if config.model.kept_groups else None
-    read = narrowed(inputs, groups.columns) if groups else inputs
-    return _PreRanker(model=ThreeTower(config.model, read), groups=groups)
+    return _PreRanker.untrained(config, inputs, groups)
 
 
 def _weighed_groups(
@@ -226,7 +202,7 @@ def _weighed_groups(
     spec: FeatureSpec,
     inputs: ModelInputs,
     examples: RankingSet,
-    course: _Course,
+    course: Course,
 ) -> KeptGroups:
     """Weigh the groups of features by a pre-ranker that reads all, and keep those of most weight."""
     groups = feature_groups(spec)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from shards.candidates import Candidates
 from shards.feature_encoder import RequestEncoder
@@ -153,6 +154,25 @@ def ranking_set(
         cross_QCK=torch.from_numpy(cross_QCK),
         label_QCT=torch.from_numpy(label_QCT),
         weight_QCT=torch.from_numpy(weight_QCT),
+    )
+
+
+def joined(parts: Sequence[RankingSet]) -> RankingSet:
+    """Return the requests of all parts over the same items, padded to one length."""
+    longest = max(part.row_QC.shape[1] for part in parts)
+
+    def whole(values: Sequence[Tensor]) -> Tensor:
+        behind = (0, 0) * (values[0].ndim - 2)
+        return torch.cat([pad(each, (*behind, 0, longest - each.shape[1])) for each in values])
+
+    return RankingSet(
+        request={name: torch.cat([part.request[name] for part in parts]) for name in parts[0].request},
+        item=parts[0].item,
+        row_QC=whole([part.row_QC for part in parts]),
+        present_QC=whole([part.present_QC for part in parts]),
+        cross_QCK=whole([part.cross_QCK for part in parts]),
+        label_QCT=whole([part.label_QCT for part in parts]),
+        weight_QCT=whole([part.weight_QCT for part in parts]),
     )
 
 

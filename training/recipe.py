@@ -141,6 +141,9 @@ class Recipe:
     """At most this many of those queries, the newest, are used."""
     holdout: float = 0.2
     """Last share of the rankers' queries that early stopping and tuning look at and training does not."""
+    train_again: bool = False
+    """Whether rankers, once those queries have chosen the epochs and given the figures, are trained again on
+    all: what is newest is nearest to what will be asked. The gate learns from the rankers before."""
     refresh_days: float | None = None
     """How often the release is refreshed between trainings (`headrace refresh`): rankers and gates learn from
     candidates and statistics as fresh; None: they are as old as the training."""

@@ -39,8 +39,8 @@ from training.feature_groups import (
     narrowed,
     weight_penalty,
 )
-from training.features import FittingData, fit_spec, model_inputs
-from training.judgements import Judgements, encoded
+from training.features import fit_spec, model_inputs
+from training.judgements import Judgements, encoded, fitting_data
 from training.learning import judgements_of, trained_embedding
 from training.models.fields import ModelInputs
 from training.models.group_gate import GroupGate
@@ -94,12 +94,7 @@ def gathered(queries: int) -> Shop:
 
 def _shop(early: Snapshot, tokenizer: Tokenizer, train: Judgements, held_out: Judgements) -> Shop:
     items = ForwardIndex(early.items)
-    data = FittingData(
-        contexts=train.requests.contexts,
-        item_columns=items.columns(early.items.column_names),
-        candidates=train.candidates,
-    )
-    spec = fit_spec(MOVIELENS.features.ranking, data)
+    spec = fit_spec(MOVIELENS.features.ranking, fitting_data(items, train))
     return Shop(
         items=items,
         tokenizer=tokenizer,

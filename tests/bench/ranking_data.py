@@ -19,8 +19,8 @@ from training.channels import Destination
 from training.datasets.splits import known_until_ms
 from training.datasets.tables import Dataset, timestamps_ms
 from training.embedding import Embedding
-from training.features import FittingData, fit_spec, model_inputs
-from training.judgements import Judgements, encoded
+from training.features import fit_spec, model_inputs
+from training.judgements import Judgements, encoded, fitting_data
 from training.learning import judgements_of, trained_embedding
 from training.models.fields import ModelInputs
 from training.models.three_tower import ThreeTower
@@ -100,9 +100,7 @@ def _sets(
     items = ForwardIndex(early.items)
     cut = int(len(judged) * (1 - recipe.holdout))
     train = judged[:cut]
-    columns = items.columns(early.items.column_names)
-    fitting = FittingData(contexts=train.requests.contexts, item_columns=columns, candidates=train.candidates)
-    spec = fit_spec(recipe.features.ranking, fitting)
+    spec = fit_spec(recipe.features.ranking, fitting_data(items, train))
     inputs = model_inputs(spec, tokenizer, len(items))
     parts = [encoded(spec, tokenizer, items, part) for part in (train, judged[cut:], tested)]
     tasks = fitted_tasks(recipe.tasks, parts[0].label_QCT, parts[0].weight_QCT)

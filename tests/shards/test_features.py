@@ -24,6 +24,7 @@ from shards.cross_kinds import (
     QueryTakes,
     ReciprocalRank,
     WordMatch,
+    WordPlaces,
 )
 from shards.feature_encoder import RequestEncoder
 from shards.feature_kinds import (
@@ -112,6 +113,7 @@ SPEC = FeatureSpec(
         QueryTakes(name="rarest_share", source="item.takes", of="rarest_word_share"),
         WordMatch(name="named", source="item.title", of="query_share"),
         WordMatch(name="commonest", source="item.title", of="commonest_place"),
+        WordPlaces(name="places", source="item.title", lifts=((), (), (-1.0, 0.5, 0.25, -1.0))),
         HistoryWords(name="own_words", source="item.title"),
         HistoryWords(name="bought_words", source="item.title", actions=("purchase",)),
     )
@@ -368,6 +370,20 @@ def test_words_of_the_query_and_of_the_history() -> None:
     bought = [round(0.5, 6), round(mug / 2 / (mug + red), 6), 0.0, 0.0]
     assert cross(context(), "bought_words") == bought
     assert cross(SearchContext(now_ms=NOW_MS), "own_words") == [0.0] * 4
+
+
+def test_places_of_words_that_searchers_name() -> None:
+    def places(query: str) -> list[float]:
+        return cross(SearchContext(query=query, now_ms=NOW_MS), "places")
+
+    # Places 0 and 1 of the two words of "red mug" and of "blue mug mug".
+    assert places("red mug") == [0.5, 0.0, 0.0, 0.0]
+    assert places("mug red") == [0.25, 0.0, 0.0, 0.0]
+    assert places("mug blue pot") == [0.0, 0.25, 0.0, 0.0]
+    assert places("mug") == places("") == [0.0] * 4
+    for lifts in (((1.0,), ()), ((), (), (0.0, math.inf, 0.0, 0.0))):
+        with pytest.raises(ValueError, match=r"lifts\[[02]\] must be [04] finite numbers"):
+            WordPlaces(name="places", source="item.title", lifts=lifts)
 
 
 def test_measures_that_there_are_not() -> None:

@@ -52,6 +52,19 @@ def test_how_common_what_is_named_is_among_the_words_of_the_title() -> None:
     assert measure("spotty bunting", "rarest_place") == [2, 1, 1, 1, 0]
 
 
+def test_places_of_the_first_two_words() -> None:
+    # "in" is not read, and the second "red" is the first one again.
+    for query, first, second in (
+        ("mug red bunting", [1, 2, -1, 0, -1], [0, 0, -1, -1, -1]),
+        ("sptoty", [-1, 1, 0, -1, -1], [-1] * 5),
+        ("redmug", [0, 0, -1, -1, -1], [1, 2, -1, 0, -1]),
+        ("", [-1] * 5, [-1] * 5),
+    ):
+        assert [places.tolist() for places in HELD.places(query, ALL)] == [first, second]
+    alike = item_words(["lights light"])
+    assert [places.tolist() for places in alike.places("light lights", np.arange(1))] == [[1], [0]]
+
+
 def test_what_is_alike_for_all_items() -> None:
     assert measure("red bunting zebra", "query_words") == [round(math.log(4), 4)] * 5
     assert measure("red bunting", "holders") == [round(math.log(2), 4)] * 5

@@ -26,6 +26,7 @@ from shards.cross_kinds import (
     ItemNumber,
     QueryTakes,
     WordMatch,
+    WordPlaces,
 )
 from shards.feature_encoder import RequestEncoder
 from shards.features import Feature, FeatureSpec
@@ -65,6 +66,7 @@ CROSS: tuple[Feature, ...] = (
     *(HistorySize(name=of, of=of) for of in HISTORY_MEASURES),
     HistoryGap(name="price_gap", source="item.price_gbp", log1p=True),
     *(WordMatch(name=f"match_{of}", source="item.title", of=of) for of in MATCH_MEASURES),
+    WordPlaces(name="places", source="item.title", lifts=((), (), (0.0, 1.0, -1.0, 0.0))),
     HistoryWords(name="own_words", source="item.title"),
 )
 GRAPH = ItemGraph(takes=20)

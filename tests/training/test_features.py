@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shards.candidates import Candidates
-from shards.cross_kinds import ChannelColumn, ItemNumber, ReciprocalRank
+from shards.cross_kinds import ChannelColumn, ItemNumber, ReciprocalRank, WordPlaces
 from shards.feature_kinds import (
     Categories,
     Category,
@@ -69,6 +69,23 @@ def test_vocabularies_and_scales_come_from_the_data() -> None:
     assert (lexical.mean, lexical.std) == (2.0, 1.0)
     assert lexical.missing == pytest.approx(-0.98), "a missing candidate is as bad as the worst found"
     assert rank == ReciprocalRank(name="rank", column="lexical.rank")
+
+
+def test_places_of_words_are_learnt_from_what_was_taken() -> None:
+    asked = ["mug red"] * 60 + ["red mug"] * 20 + ["red"] * 9 + ["big mug"] * 9 + ["mug red"]
+    rows = [0] * 80 + [0] * 9 + [2] * 9 + [-1]
+    columns: dict[str, list[object]] = {"title": ["red mug", "blue tin", "big red mug"]}
+    contexts = [SearchContext(query=query, now_ms=0) for query in asked]
+    feature = WordPlaces(name="places", source="item.title")
+    data = FittingData(contexts=contexts, item_columns=columns, taken_R=np.array(rows))
+    (fitted,) = fit_spec([feature], data).features
+    assert isinstance(fitted, WordPlaces)
+    none, one, two, three = fitted.lifts
+    assert none == one == three == (), "few takes of three words say nothing"
+    counts = np.array([0, 20, 60, 0])
+    assert two == pytest.approx(np.log((counts + 30 / 4) / 110 * 4), abs=1e-4)
+    assert fit_spec([fitted], replace(data, contexts=(), taken_R=np.empty(0, np.int64))).features == (fitted,)
+    assert fit_spec([feature], DATA).features == (replace(feature, lifts=((),) * 3),)
 
 
 def test_constant_and_missing_values_still_give_a_scale() -> None:

@@ -18,6 +18,7 @@ from shards.cross_kinds import (
     QueryTakes,
     ReciprocalRank,
     WordMatch,
+    WordPlaces,
 )
 from shards.feature_kinds import Category, HistoryAges, HistoryItems, ItemId, Ngrams, Number, Tokens
 from shards.features import Feature
@@ -89,6 +90,7 @@ _CROSS: tuple[Feature, ...] = (
     HistoryGap(name="popularity_gap", source="item.popularity_30d", log1p=True),
     *(QueryTakes(name=f"takes_{of}", source="item.takes", of=of) for of in TAKES_MEASURES),
     *(WordMatch(name=f"match_{of}", source="item.title", of=of) for of in MATCH_MEASURES),
+    WordPlaces(name="match_places", source="item.title"),
     HistoryWords(name="own_words", source="item.title"),
     QueryOverlap(name="token_overlap", source="item.title"),
     NgramOverlap(name="ngram_overlap", source="item.title"),
@@ -139,6 +141,7 @@ ONLINE_RETAIL = Recipe(
     item_graph=ItemGraph(takes=200, half_life_days=180),
     attributes=("title", "price_gbp"),
     history_limit=1000,
+    train_again=True,
     refresh_days=2.0,
     search=SearchSpace(
         settings=(
