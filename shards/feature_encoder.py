@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from shards.candidates import Candidates
 from shards.column_encoder import ColumnEncoder, Floats, Ids, column_encoder, encode_lists, texts
-from shards.cross_features import Columns, CrossGroup, CrossRequest, cross_groups
+from shards.cross_features import Columns, CrossGroup, cross_groups
 from shards.cross_kinds import CrossKind
+from shards.cross_request import CrossRequest
 from shards.feature_kinds import (
     ITEM_ID_COLUMN,
     Category,
