@@ -195,8 +195,12 @@ def train_ranker(
     observe: Observer = ignore,
     checkpoint: Checkpoint = NOT_KEPT,
 ) -> Fitted:
-    """Train in place to the least loss and `penalty`; if listwise, on requests with a relevant candidate."""
-    taught_QC = examples.label_QCT[..., 0] > 0 if training.listwise_weight else examples.present_QC
+    """Train in place to the least loss and `penalty`; if listwise, on requests with a relevant candidate.
+
+    Where a task looks at a share of its negatives all requests train: what undoes that is exact for those.
+    """
+    relevant_alone = training.listwise_weight and not tasks.thins
+    taught_QC = examples.label_QCT[..., 0] > 0 if relevant_alone else examples.present_QC
     useful_Q = taught_QC.any(dim=1).nonzero().squeeze(1)
     named = enumerate(tasks.tasks)
     weight_T = torch.tensor([task.weighed(t, training.second_task_weight) for t, task in named])

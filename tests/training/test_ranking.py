@@ -1,12 +1,14 @@
 """Training on candidates: encoding, metrics, fused scores."""
 
 import math
+from dataclasses import replace
 from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
 from shards.candidates import Candidates
 from shards.cross_kinds import ReciprocalRank
@@ -114,3 +116,27 @@ def test_training_learns_what_was_taken() -> None:
     train_ranker("ranker", model, training, made, tasks, generator)
     with torch.inference_mode():
         assert taken_ranks(predict(model, made)[..., 0], made).tolist() == [1, 1, 0]
+
+
+class OneRate(torch.nn.Module):
+    """Says the same of every candidate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logit = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, _request: object, _item: object, row_BC: Tensor, _cross_BCK: Tensor) -> Tensor:
+        return self.logit.expand(*row_BC.shape, 1)
+
+
+def test_requests_of_which_nothing_was_taken_count_for_what_undoes_down_sampling() -> None:
+    made = examples()[torch.arange(3).repeat(200)]
+    made = replace(made, label_QCT=made.label_QCT[..., :1], weight_QCT=made.weight_QCT[..., :1])
+    tasks = fitted_tasks((Task(name="take", negatives=0.5),), made.label_QCT, made.weight_QCT)
+    fit = FitConfig(epochs=60, batch_size=600, learning_rate=0.05, last_rate=0.05, weight_decay=0.0)
+    model = OneRate()
+    train_ranker(
+        "ranker", model, RankingTraining(fit=fit, binary_weight=1.0), made, tasks, Seeded(seed=0).apply()
+    )
+    # Two of five candidates were taken; without the request that took nothing, two of four.
+    assert tasks.links()(model.logit.detach()).item() == pytest.approx(0.4, abs=0.02)
