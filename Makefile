@@ -88,7 +88,7 @@ bench-prerank: setup  ## 10,000 candidates pre-ranked on one core, and what drop
 	$(BIN)/python -m tests.bench.prerank
 	$(BIN)/python -m tests.bench.prerank_groups
 
-bench-ranking: setup  ## rankers beside LightGBM and logistic regression (40 minutes); needs HEADRACE_DATA_DIR; ARGS=--quick
+bench-ranking: setup  ## rankers beside LightGBM and logistic regression (an hour); needs HEADRACE_DATA_DIR; ARGS=--quick
 	$(BIN)/python -m tests.bench.ranking $(ARGS)
 
 bench-quality: setup  ## recipes trained and ranked beside other libraries; needs HEADRACE_DATA_DIR; ARGS="--only next_purchase"

@@ -46,33 +46,22 @@ class Fold:
         return float(np.sqrt(np.square(error_Q).sum()) / self.taken.sum())
 
 
-def calibration_of(model: Compared, data: RankingData, seeds: int) -> dict[str, object]:
-    """Return predicted over taken of all folds together by each way, a mean of seeds, and of single folds.
+def calibration_of(model: Compared, data: RankingData, seed: int = 0) -> dict[str, object]:
+    """Return predicted over taken of all folds together by each way, and of single folds.
 
-    Folds are dealt anew with each seed. A fold's ratio strays as its sample and that which calibrated it do;
-    over all folds that cancels, as each is judged and calibrates once, and what is left is the model's fault.
+    A fold's ratio strays as its sample and that which calibrated it do; over all folds that cancels, as each
+    is judged and calibrates once, and what is left is the model's fault.
     """
-    folds = [list(_folds(model, data, seed)) for seed in range(seeds)]
-    every = [fold for dealt in folds for fold in dealt]
+    folds = list(_folds(model, data, seed))
+    taken = sum(float(fold.taken.sum()) for fold in folds)
     return {
         "requests": len(data.train),
-        "taken": sum(float(fold.taken.sum()) for fold in folds[0]),
-        **{way: [round(_pooled(dealt, way), 5) for dealt in folds] for way in WAYS},
-        "single_folds": [round(fold.ratio("calibrated"), 4) for fold in every],
-        "standard_error_of_one": round(float(np.mean([fold.standard_error for fold in every])), 5),
-        "ece": round(float(np.mean([fold.ece for fold in every])), 6),
+        "taken": taken,
+        **{way: round(sum(float(f.predicted[way].sum()) for f in folds) / taken, 5) for way in WAYS},
+        "single_folds": [round(fold.ratio("calibrated"), 4) for fold in folds],
+        "standard_error_of_one": round(float(np.mean([fold.standard_error for fold in folds])), 5),
+        "ece": round(float(np.mean([fold.ece for fold in folds])), 6),
     }
-
-
-def off(figures: dict[str, object], way: str = "calibrated") -> float:
-    """Return how far predicted over taken is from 1, the mean of seeds."""
-    ratios = figures[way]
-    assert isinstance(ratios, list)
-    return abs(float(np.mean(ratios)) - 1.0)
-
-
-def _pooled(folds: list[Fold], way: str) -> float:
-    return sum(float(f.predicted[way].sum()) for f in folds) / sum(float(f.taken.sum()) for f in folds)
 
 
 def _folds(model: Compared, data: RankingData, seed: int) -> Iterator[Fold]:

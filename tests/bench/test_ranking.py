@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.bench.ranking import checks_of, measure, overall
-from tests.bench.ranking_calibration import calibration_of, off
+from tests.bench.ranking_calibration import calibration_of
 from tests.bench.ranking_data import RankingData, ranking_data
 from tests.bench.ranking_models import Compared
 from tests.bench.ranking_runs import all_judged, judged, ndcg_at_10
@@ -39,7 +39,7 @@ def test_every_kind_of_model_learns_the_shop(data: RankingData) -> None:
     assert gain.value == pytest.approx(figures["models"][OURS]["ndcg_10"]["mean"] - theirs, abs=2e-5)
     assert gain.ok == (gain.value >= 0)
     assert of_auc.name.startswith(f"shop: auc of {OURS} above")
-    assert calibration.value == pytest.approx(off(figures["calibration"]))
+    assert calibration.value == pytest.approx(abs(figures["calibration"]["calibrated"] - 1))
     others = {"shop": figures, "cafe": figures, "online_retail": figures}
     assert [check.value for check in overall(others)] == [2 * (gain.value > 0)]
 
@@ -85,10 +85,10 @@ def test_down_sampling_is_undone_by_the_exported_shift(data: RankingData) -> Non
         share = float((learned.train.label_QCT[..., 0][present_QC] > 0).double().mean())
         return lambda examples: np.full(examples.present_QC.shape, np.log(share / (1 - share) / 0.2))
 
-    figures = calibration_of(Compared(ours=True, fit=rate), replace(data, tasks=tasks), 2)
-    assert off(figures, "exact") < 0.01
-    assert off(figures) < 0.01
-    assert off(figures, "uncorrected") > 1.0
+    figures = calibration_of(Compared(ours=True, fit=rate), replace(data, tasks=tasks))
+    assert figures["exact"] == pytest.approx(1.0, abs=0.01)
+    assert figures["calibrated"] == pytest.approx(1.0, abs=0.01)
+    assert figures["uncorrected"] > 2.0
     assert figures["taken"] == pytest.approx(float((data.train.label_QCT[..., 0] > 0).sum()))
 
 

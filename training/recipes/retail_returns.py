@@ -75,6 +75,7 @@ RETAIL_RETURNS = Recipe(
             sharing="bottom",
             cross_layers=2,
             dropout=0.2,
+            members=3,
             tasks=tuple(task.name for task in _TASKS),
         ),
         training=RankingTraining(
