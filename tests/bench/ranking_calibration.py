@@ -9,6 +9,7 @@ Legend: Q = requests, C = candidates, F = requests of a fold.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class Fold:
         return float(np.sqrt(np.square(error_Q).sum()) / self.taken.sum())
 
 
-def calibration_of(model: Compared, data: RankingData, seed: int = 0) -> dict[str, object]:
+def calibration_of(model: Compared, data: RankingData, seed: int = 0) -> dict[str, Any]:
     """Return predicted over taken of all folds together by each way, and of single folds.
 
     A fold's ratio strays as its sample and that which calibrated it do; over all folds that cancels, as each
