@@ -154,4 +154,4 @@ ONLINE_RETAIL = Recipe(
         )
     ),
 )
-"""About 17 minutes on two cores that other work shares."""
+"""About 19 to 29 minutes on two cores that other work shares."""
