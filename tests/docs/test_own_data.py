@@ -87,6 +87,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     if following.up and following.up.poll() is None:
         following.up.send_signal(signal.SIGINT)
         following.up.communicate(timeout=60)
+    if following.up and following.up.stdout:
+        following.up.stdout.close()
 
 
 def write_tables(folder: Path, *, lacking: int = 0) -> None:
