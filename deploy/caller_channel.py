@@ -1,6 +1,7 @@
 """Channels that show what a caller has: its certificate, and its token with every call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc.aio
@@ -8,21 +9,33 @@ import grpc.aio
 from router.credentials import Credentials
 from services.bearer import bearer
 from services.chassis import channel_options
-from services.tls import Certificates, Party, open_channel
+from services.tls import CertificateError, Certificates, Party, open_channel
+from shards.errors import FieldViolation, InvalidInput
 
 
 def caller_channel(target: str, credentials: Credentials, expected: Party) -> grpc.aio.Channel:
     """Return a channel to HOST:PORT whose unary calls carry the token, where there is one.
 
-    Raises ValueError for what cannot be sent as a token, `CertificateError` for files that cannot be used.
+    Raises ValueError for what cannot be sent as a token, `InvalidInput` for certificates that cannot be used.
     """
+    with naming_certificates():
+        certificates = Certificates(credentials.tls) if credentials.tls else None
     return open_channel(
         target,
-        Certificates(credentials.tls) if credentials.tls else None,
+        certificates,
         expected.value,
         options=channel_options(),
         interceptors=[_ShowToken(bearer(credentials.token))] if credentials.token else [],
     )
+
+
+@contextmanager
+def naming_certificates() -> Iterator[None]:
+    """Raise `InvalidInput` with the file, for certificates that cannot be used inside the block."""
+    try:
+        yield
+    except CertificateError as error:
+        raise InvalidInput(FieldViolation(str(error.path), error.problem)) from error
 
 
 class _ShowToken(grpc.aio.UnaryUnaryClientInterceptor):

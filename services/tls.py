@@ -25,7 +25,11 @@ _SUFFIX, _KEY_SUFFIX = ".pem", "-key.pem"
 
 
 class CertificateError(ValueError):
-    """A file of certificates that cannot be used; says which one, and why."""
+    """A file of certificates that cannot be used, and why."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
 
 
 class Party(enum.Enum):
@@ -181,4 +185,4 @@ def _read(path: Path) -> bytes:
 
 
 def _unusable(path: Path, problem: str) -> CertificateError:
-    return CertificateError(f"{path}: {problem}")
+    return CertificateError(path, problem)

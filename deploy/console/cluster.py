@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from deploy.caller_channel import naming_certificates
 from deploy.controller_client import TIMEOUT_S, asked
 from protos.headrace.v1 import cluster_service_pb2 as pb
 from router.client import Clause, HeadraceClient
@@ -47,9 +48,10 @@ class Cluster:
 
     async def search(self, search: Search, *, contributions: int) -> SearchResult:
         """Return an explained page, with what features add for the first items; raises `SearchError`."""
-        async with HeadraceClient(
-            self.router, self.credentials.token, tls=self.credentials.tls, timeout_s=SEARCH_TIMEOUT_S
-        ) as client:
+        shown = self.credentials
+        with naming_certificates():
+            client = HeadraceClient(self.router, shown.token, tls=shown.tls, timeout_s=SEARCH_TIMEOUT_S)
+        async with client:
             return await client.search(
                 search.surface,
                 search.query,

@@ -1,11 +1,16 @@
 """Who may look and who may change, and what other sites cannot do."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from starlette.testclient import TestClient
+
+from deploy.console.app import console
 from deploy.console.console_settings import ConsoleSettings
 from deploy.console.server import Door
 from deploy.console.visits import Visits
 from protos.headrace.v1 import cluster_service_pb2 as pb
+from services.tls import TlsFiles
 from shards.errors import InvalidInput
 from tests.deploy.console.test_pages import RUNNING
 from tests.deploy.console.visit import visiting
@@ -120,3 +125,17 @@ def test_a_door_beyond_this_machine_needs_tls() -> None:
     with pytest.raises(InvalidInput, match="not this machine alone"):
         Door(host="0.0.0.0")
     assert ConsoleSettings(router="r", controller="c").operate is False
+
+
+def test_pages_name_a_certificate_that_cannot_be_used(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text("half of a certifi")
+    settings = ConsoleSettings(
+        router="127.0.0.1:1", controller="127.0.0.1:1", tls=TlsFiles(ca_path=authority)
+    )
+    with TestClient(console(settings), base_url="http://localhost:8600") as browser:
+        for path in ("/shards", "/search?surface=shop&q=mug"):
+            answer = browser.get(path)
+            assert answer.status_code == 400
+            assert f"{authority}" in answer.text
+            assert "holds no certificate of an authority" in answer.text
