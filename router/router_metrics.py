@@ -7,6 +7,7 @@ from router.admission import Admission
 from router.coalescing import Coalescing
 from router.event_measures import EventMeasures
 from router.gatekeeper import Gatekeepers
+from router.outcome_log import OutcomeLog
 from router.replicas import ReplicaHealth
 from router.routing_table import RoutingTable
 from router.search_measures import SearchMeasures
@@ -120,8 +121,8 @@ def search_instruments(
     )
 
 
-def event_instruments(measures: EventMeasures) -> Sequence[Instrument]:
-    """Return the instruments of events that users' frontends send."""
+def event_instruments(measures: EventMeasures, outcomes: OutcomeLog | None) -> Sequence[Instrument]:
+    """Return the instruments of events that users' frontends send, and of what is written of them."""
     return (
         Counter(
             "headrace_router_events_total",
@@ -138,5 +139,11 @@ def event_instruments(measures: EventMeasures) -> Sequence[Instrument]:
             "headrace_router_recording_seconds",
             "Time that answered requests to record events took, the disk's included.",
             measures.request_s,
+        ),
+        Counter(
+            "headrace_router_outcomes_dropped_total",
+            "Searches and events that the read-out lacks: too many waited, or the disk took no more.",
+            (),
+            lambda: [((), outcomes.dropped)] if outcomes else [],
         ),
     )

@@ -172,7 +172,7 @@ class Router:
         doors = {"search": self._admission, "stage": self._proxied, "event": self._recordings}
         instruments = (
             *search_instruments(observer.measures, self._coalescing, self._gatekeepers),
-            *event_instruments(self._events),
+            *event_instruments(self._events, self._outcomes),
             *routing_instruments(self._calls, self._replicas, doors, lambda: self._watch.table),
         )
         stack.enter_context(metrics_port(telemetry, instruments))

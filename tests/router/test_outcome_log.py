@@ -11,7 +11,10 @@ import pytest
 from deploy.outcome_lines import read_lines
 from deploy.readout import readout
 from router.client import Event, HeadraceClient
+from router.event_measures import EventMeasures
 from router.outcome_log import OutcomeLog, OutcomeSettings, digest_of
+from router.router_metrics import event_instruments
+from services.instruments import Counter
 from services.user_history import UserEvent
 from tests.router.running_router import running
 from tests.router.scripted_shard import ScriptedShard
@@ -97,6 +100,16 @@ def test_a_disk_that_takes_nothing_costs_no_search(tmp_path: Path, caplog: pytes
     asyncio.run(outcomes.flush())
     assert outcomes.dropped == 1
     assert "could not be written" in caplog.text
+
+
+def test_what_is_lost_is_a_metric(tmp_path: Path) -> None:
+    outcomes = OutcomeLog(tmp_path, "router-0", ON)
+    name = "headrace_router_outcomes_dropped_total"
+    (dropped,) = (each for each in event_instruments(EventMeasures(), outcomes) if each.name == name)
+    assert isinstance(dropped, Counter)
+    assert list(dropped.read()) == [((), 0)]
+    outcomes.dropped = 3
+    assert list(dropped.read()) == [((), 3)]
 
 
 def test_what_waits_is_bounded(tmp_path: Path) -> None:
