@@ -1,10 +1,10 @@
 """A part of `make bench-quality`: medoids of a user's interests beside one average of them (PinnerSage, R8).
 
 Over the recipe `pinnersage`, items of Amazon Beauty, and over online_retail by vectors like those of
-`avito`, trained on what lies before the test. Each user who then takes something new asks once. All lists
-are of one length and leave out what the user has met. Recall is the share of the new items that a list
-holds, relevance the share of them with a cosine of .8 or more to something in it. Users of several clusters
-have mixed interests.
+`avito`, trained on what lies before the test. Each user who then takes something new asks once, for lists of
+several lengths: 400 is PinnerSage's, but it asked among billions, not thousands. Lists leave out what the
+user has met. Recall is the share of the new items that a list holds, relevance the share of them with a
+cosine of .8 or more to something in it. Users of several clusters have mixed interests.
 
 Legend: U = users, H = events, K = places of a list, R = items taken later, N = items, D = width of a vector.
 """
@@ -38,7 +38,8 @@ from training.recipes import RECIPES
 from training.snapshot import snapshot
 from training.trainer import Seeded
 
-PLACES = 400
+PLACES = (20, 50, 100, 400)
+"""How long lists are."""
 ALIKE = 0.8
 ASKED, QUICK_ASKED = 4_000, 300
 """Users, a fixed sample."""
@@ -59,16 +60,16 @@ def medoids(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     means = {name: mean_of([each[name] for each in found]) for name in found[0]}
     figures = {
         "seeds": run.seeds,
-        "places": PLACES,
+        "places": list(PLACES),
         "figures": {name: spread_of_each(each) for name, each in runs.items()},
     }
     return figures, [
         at_least(
-            f"medoids against one average, {figure}, mixed interests",
-            means[f"mixed, medoids, {figure}"],
-            means[f"mixed, average, {figure}"],
+            f"medoids against one average, {figure} at {places}, mixed interests",
+            means[f"mixed, medoids, {figure} at {places}"],
+            means[f"mixed, average, {figure} at {places}"],
         )
-        for figure in ("recall", "relevance")
+        for figure, places in (("recall", PLACES[-1]), ("relevance", PLACES[0]), ("relevance", PLACES[-1]))
     ]
 
 
@@ -108,11 +109,10 @@ def _engine(recipe: Recipe, dataset: Dataset, taught: int, seed: int) -> ItemVec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a user's lists are worth, by who asked for them."""
+    """What a user's lists are worth, by who asked for them: "medoids, recall at 20"."""
 
     clusters: int
-    recall: Mapping[str, float]
-    relevance: Mapping[str, float]
+    figures: Mapping[str, float]
 
 
 def judged(engine: ItemVectors, user: NextItems) -> Judged | None:
@@ -131,20 +131,25 @@ def judged(engine: ItemVectors, user: NextItems) -> Judged | None:
         "medoids": engine.ann.vectors_at(engine.asking(user.context)),
         "average": average_of(engine, user.context),
     }
-    lists = {
-        name: look_up_each(engine.ann, vector_HD, PLACES, allowed_N)[1] for name, vector_HD in asking.items()
-    }
     generator = np.random.default_rng(len(history.rows))
-    lists["random"] = generator.choice(np.flatnonzero(allowed_N), PLACES, replace=False)
-    relevant_RD = engine.ann.vectors_at(relevant_R)
-    return Judged(
-        clusters=len(interests.medoid_C),
-        recall={name: float(np.isin(relevant_R, row_K).mean()) for name, row_K in lists.items()},
-        relevance={
-            name: float(((relevant_RD @ engine.ann.vectors_at(row_K).T).max(axis=1) >= ALIKE).mean())
-            for name, row_K in lists.items()
-        },
-    )
+    drawn = generator.choice(np.flatnonzero(allowed_N), PLACES[-1], replace=False)
+    figures: dict[str, float] = {}
+    for places in PLACES:
+        lists = {
+            name: look_up_each(engine.ann, vector_HD, places, allowed_N)[1]
+            for name, vector_HD in asking.items()
+        }
+        lists["random"] = drawn[:places]
+        for name, row_K in lists.items():
+            figures[f"{name}, recall at {places}"] = float(np.isin(relevant_R, row_K).mean())
+            figures[f"{name}, relevance at {places}"] = _relevance(engine, relevant_R, row_K)
+    return Judged(clusters=len(interests.medoid_C), figures=figures)
+
+
+def _relevance(engine: ItemVectors, relevant_R: Rows, row_K: Rows) -> float:
+    """Return the share of the items taken that something in the list is like."""
+    cosine_RK = engine.ann.vectors_at(relevant_R) @ engine.ann.vectors_at(row_K).T
+    return float((cosine_RK.max(axis=1) >= ALIKE).mean())
 
 
 def average_of(engine: ItemVectors, context: SearchContext) -> Floats:
@@ -166,7 +171,6 @@ def means_of(users: Sequence[Judged]) -> dict[str, float]:
     }
     found = {f"{group}, users": float(len(members)) for group, members in groups.items()}
     for group, members in groups.items():
-        for name in users[0].recall if members else ():
-            found[f"{group}, {name}, recall"] = mean_of([each.recall[name] for each in members])
-            found[f"{group}, {name}, relevance"] = mean_of([each.relevance[name] for each in members])
+        for name in users[0].figures if members else ():
+            found[f"{group}, {name}"] = mean_of([each.figures[name] for each in members])
     return found
