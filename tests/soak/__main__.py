@@ -29,6 +29,8 @@ from tests.soak.memory import Life, MemoryWatch
 from tests.soak.watched_surface import SURFACE, Shopper, planning_file, prepare, serving_file
 
 _SCENARIOS = ("moves", "flip", "kill-shard", "kill-router", "kill-controller", "drain", "pause-shard")
+_FIRST_HALF = frozenset({"kill-router", "kill-controller"})
+"""What the second half leaves out: whether memory grows, a process shows that lives for long."""
 _WHOLE_S = 150.0
 _LONGEST_S = 400.0
 """After a scenario that took too long, which is told, the soak goes on if the cluster comes back at all."""
@@ -38,7 +40,10 @@ _ON_PURPOSE = frozenset({"RESOURCE_EXHAUSTED"})
 """What a search that a router refuses under too much load is told."""
 
 _FLAT_MB_PER_MIN = {"router": 2.0, "controller": 2.0, "shard": 5.0}
-"""What the median slope of a process may be: peaks of an attack go, what leaks stays."""
+"""What the median slope of a process may be: peaks of an attack go, what leaks stays. Judged are those that
+lived at least half as long as the longest of their role: the first minutes of any life are warming up."""
+_LIVED = 0.3
+"""Of the run, what a router and a controller have to have lived to be judged by."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,13 +88,13 @@ def run(folder: Path, *, minutes: float, seed: int) -> int:
         abuse = exits.enter_context(_abuse(cluster.up.router, folder, seed))
         timeline.started()
         try:
-            _everything(cluster, shopper, soak, rng, time.monotonic() + 60 * minutes)
+            _everything(cluster, shopper, soak, rng, 60 * minutes)
         except Exception as error:
             soak.problems.append(f"{type(error).__name__}: {error}")
         time.sleep(_SETTLE_S)
         timeline.wait(time.monotonic() - 1.0)
         lives, attacks = memory.lives(), Counter(line.partition(":")[0] for line in _lines(abuse))
-        checks = _checks(timeline, shopper, soak, lives, attacks)
+        checks = [*_checks(timeline, shopper, soak, attacks), *_memory_checks(lives, 60 * minutes)]
         outcomes = partial(read_lines, cluster.up.workspace.outcomes_dir)
         publish(
             "soak",
@@ -102,9 +107,10 @@ def run(folder: Path, *, minutes: float, seed: int) -> int:
 
 
 def _everything(
-    cluster: ChaosCluster, shopper: Shopper, soak: Soak, rng: random.Random, until_s: float
+    cluster: ChaosCluster, shopper: Shopper, soak: Soak, rng: random.Random, lasting_s: float
 ) -> None:
     """Run scenarios until the time is over, with both injections of poor quality among them."""
+    half_s, until_s = time.monotonic() + lasting_s / 2, time.monotonic() + lasting_s
     kinds = {kind.name: kind for kind in KINDS if kind.name in _SCENARIOS}
     order = list(_SCENARIOS)
     turn = 0
@@ -115,8 +121,11 @@ def _everything(
         elif turn == 4:
             soak.seen += drift_injected(cluster, shopper)
         else:
+            if time.monotonic() > half_s:
+                order = [name for name in order if name not in _FIRST_HALF]
             if not order:
-                order = rng.sample(_SCENARIOS, len(_SCENARIOS))
+                drawn = rng.sample(_SCENARIOS, len(_SCENARIOS))
+                order = [name for name in drawn if name not in _FIRST_HALF or time.monotonic() <= half_s]
             name = order.pop(0)
             cluster.whole(_WHOLE_S)
             _say(name)
@@ -129,9 +138,7 @@ def _everything(
         turn += 1
 
 
-def _checks(
-    timeline: Timeline, shopper: Shopper, soak: Soak, lives: Sequence[Life], attacks: Mapping[str, int]
-) -> list[Check]:
+def _checks(timeline: Timeline, shopper: Shopper, soak: Soak, attacks: Mapping[str, int]) -> list[Check]:
     total = figures(timeline.everything())
     checks = [
         at_most("searches lost that were not refused on purpose", len(_lost(timeline)), 0),
@@ -146,9 +153,18 @@ def _checks(
         after_s = float("inf") if seen.after_s is None else seen.after_s
         checks.append(at_most(f"{seen.name}, after", after_s, 150.0, "s"))
     checks.append(at_least("alarms and refusals looked for", len(soak.seen), 5))
+    return checks
+
+
+def _memory_checks(lives: Sequence[Life], lasting_s: float) -> list[Check]:
+    checks = []
     for role, most in _FLAT_MB_PER_MIN.items():
-        own = [life.mb_per_min for life in lives if life.name.startswith(role)]
-        checks.append(at_most(f"memory of a {role}", max(own, default=float("inf")), most, "MB/min"))
+        own = [life for life in lives if life.name.startswith(role)]
+        longest_s = max((life.seconds for life in own), default=0.0)
+        grown = [life.mb_per_min for life in own if life.seconds >= longest_s / 2]
+        checks.append(at_most(f"memory of a {role}", max(grown, default=float("inf")), most, "MB/min"))
+        if role != "shard":
+            checks.append(at_least(f"a {role} lived", longest_s, _LIVED * lasting_s, "s"))
     return checks
 
 
