@@ -94,7 +94,7 @@ class HeadraceClient:
         tls: TlsFiles | None = None,
         server_name: str = Party.ROUTER.value,
         timeout_s: float = 2.0,
-        max_attempts: int = 5,
+        max_attempts: int = 8,
         attempt_timeout_s: float | None = None,
         backoff: Backoff | None = None,
         rng: random.Random | None = None,
