@@ -144,6 +144,6 @@ def event_instruments(measures: EventMeasures, outcomes: OutcomeLog | None) -> S
             "headrace_router_outcomes_dropped_total",
             "Searches and events that the read-out lacks: too many waited, or the disk took no more.",
             (),
-            lambda: [((), outcomes.dropped)] if outcomes else [],
+            lambda: [((), outcomes.dropped if outcomes else 0)],
         ),
     )
