@@ -37,7 +37,7 @@ class RetryRules:
     another.
     """
 
-    max_attempts: int = 8
+    max_attempts: int
     attempt_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
