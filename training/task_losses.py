@@ -18,7 +18,12 @@ from training.tasks import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedTasks:
-    """Tasks with what their training labels are like: a regression's mean and spread, watch time's unit."""
+    """Tasks with what their training labels are like.
+
+    Those are a regression's mean and spread, watch time's unit, and the log-odds of what is served as a
+    probability. A model learns what lies beyond them: a rare rate is far from 0 (Lin et al., "Focal Loss for
+    Dense Object Detection", ICCV 2017, section 3.3).
+    """
 
     tasks: tuple[Task, ...]
     offsets: tuple[float, ...]
@@ -48,9 +53,9 @@ class FittedTasks:
         """Return what undoes the down-sampling of negatives and the scales of targets."""
         scales, shifts = [], []
         for t, task in enumerate(self.tasks):
-            scale, shift = 1.0, math.log(task.negatives)
+            scale, shift = 1.0, self.offsets[t] + math.log(task.negatives)
             if task.kind == "regression":
-                scale, shift = self.spreads[t], self.offsets[t]
+                scale = self.spreads[t]
             elif task.kind == "watch_time":
                 shift = math.log(self.spreads[t])
             scales.append(scale)
@@ -59,28 +64,42 @@ class FittedTasks:
 
 
 def fitted_tasks(tasks: Sequence[Task], label_QCT: Tensor, weight_QCT: Tensor) -> FittedTasks:
-    """Return the tasks with the scale of their defined labels; ValueError where a task has none."""
+    """Return the tasks with what their defined labels are like.
+
+    Raises ValueError where a regression or watch time has none.
+    """
     offsets, spreads = [], []
     for t, task in enumerate(tasks):
-        defined_D = label_QCT[..., t][weight_QCT[..., t] > 0]
+        weight_QC = weight_QCT[..., t]
+        defined_D = label_QCT[..., t][weight_QC > 0]
         offset, spread = 0.0, 1.0
-        if task.kind in ("regression", "watch_time"):
-            if not len(defined_D):
-                raise ValueError(f"task {task.name!r} has no label that is defined")
-            offset = float(defined_D.mean())
-            std, median = float(defined_D.std(unbiased=False)), float(defined_D.median())
-            spread = max(std, 1e-6) if task.kind == "regression" else max(median, 1e-6)
+        if task.kind in ("regression", "watch_time") and not len(defined_D):
+            raise ValueError(f"task {task.name!r} has no label that is defined")
+        if task.kind == "regression":
+            offset, spread = float(defined_D.mean()), max(float(defined_D.std(unbiased=False)), 1e-6)
+        elif task.kind == "watch_time":
+            spread = max(float(defined_D.median()), 1e-6)
+        else:
+            offset = _log_odds(defined_D.clamp(0.0, 1.0), weight_QC[weight_QC > 0], task.negatives)
         offsets.append(offset)
         spreads.append(spread)
     return FittedTasks(tasks=tuple(tasks), offsets=tuple(offsets), spreads=tuple(spreads))
 
 
+def _log_odds(label_D: Tensor, weight_D: Tensor, negatives: float) -> float:
+    """Return the log-odds of the labels that training looks at, finite where all are alike."""
+    taken = float((weight_D * label_D).sum(dtype=torch.float64))
+    passed = float((weight_D * (1.0 - label_D)).sum(dtype=torch.float64)) * negatives
+    return math.log((taken + 0.5) / (passed + 0.5))
+
+
 def pointwise_losses(fitted: FittedTasks, logit_BCT: Tensor, label_BCT: Tensor, weight_BCT: Tensor) -> Tensor:
     """Return each task's mean loss over what weighs [T]: cross-entropy, or half the squared error."""
     target_BCT = fitted.targets(label_BCT)
-    loss_BCT = F.binary_cross_entropy_with_logits(logit_BCT, target_BCT.clamp(0.0, 1.0), reduction="none")
-    squared_BCT = 0.5 * (logit_BCT - target_BCT).square()
     regress_T = torch.tensor([task.kind == "regression" for task in fitted.tasks])
+    log_odds_BCT = logit_BCT + torch.tensor(fitted.offsets).masked_fill(regress_T, 0.0)
+    loss_BCT = F.binary_cross_entropy_with_logits(log_odds_BCT, target_BCT.clamp(0.0, 1.0), reduction="none")
+    squared_BCT = 0.5 * (logit_BCT - target_BCT).square()
     loss_BCT = torch.where(regress_T, squared_BCT, loss_BCT) * weight_BCT
     return loss_BCT.sum(dim=(0, 1)) / weight_BCT.sum(dim=(0, 1)).clamp(min=1e-9)
 

@@ -18,6 +18,7 @@ from tests.bench.quality_deep_retrieval import deep_retrieval
 from tests.bench.quality_diversity import diversity
 from tests.bench.quality_ensemble import ensemble
 from tests.bench.quality_glmix import glmix
+from tests.bench.quality_hard_negatives import hard_negatives
 from tests.bench.quality_hydration import hydration
 from tests.bench.quality_item_pairs import item_vectors
 from tests.bench.quality_location import location
@@ -50,6 +51,7 @@ PARTS: Mapping[str, Part] = {
     "diversity": diversity,
     "ensemble": _of_one_size(ensemble),
     "glmix": glmix,
+    "hard_negatives": hard_negatives,
     "hydration": hydration,
     "item_pairs": item_vectors,
     "location": location,

@@ -7,6 +7,7 @@ more. So each request is judged once by what has not seen it, and no drift comes
 Legend: Q = requests, C = candidates, F = requests of a fold.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from tests.bench.ranking_data import RankingData
 from tests.bench.ranking_models import Compared
 from tests.bench.ranking_runs import calibrated, figures_of
-from training.models.task_links import TaskLinks, probabilities
+from training.models.task_links import TaskLinks
 from training.ranking import RankingSet
 
 _FOLDS = 5
@@ -70,7 +71,9 @@ def _folds(model: Compared, data: RankingData, seed: int) -> Iterator[Fold]:
     generator = torch.Generator().manual_seed(seed)
     parts = torch.randperm(len(data.train), generator=generator).chunk(_FOLDS)
     every = data.tasks.links()
-    exact = TaskLinks(every.kinds[:1], every.scale_T[:1].tolist(), every.shift_T[:1].tolist())
+    kinds, scales, shift = every.kinds[:1], every.scale_T[:1].tolist(), float(every.shift_T[0])
+    exact = TaskLinks(kinds, scales, [shift])
+    trained = TaskLinks(kinds, scales, [shift - math.log(data.tasks.tasks[0].negatives)])
     for k, asked_F in enumerate(parts):
         test, held_out = data.train[asked_F], data.train[parts[(k + 1) % _FOLDS]]
         learned_F = torch.cat(
@@ -79,7 +82,7 @@ def _folds(model: Compared, data: RankingData, seed: int) -> Iterator[Fold]:
         score = model.fit(replace(data, train=data.train[learned_F], held_out=held_out, test=test), seed)
         raw_QC, held_out_QC = (torch.from_numpy(score(part)).float() for part in (test, held_out))
         by_way = {
-            "uncorrected": probabilities(1)(raw_QC.unsqueeze(-1)).squeeze(-1),
+            "uncorrected": trained(raw_QC.unsqueeze(-1)).squeeze(-1),
             "exact": exact(raw_QC.unsqueeze(-1)).squeeze(-1),
             "calibrated": calibrated(held_out_QC, held_out, exact)(raw_QC),
         }

@@ -14,10 +14,35 @@ from training.tasks import Task
 
 
 def test_the_shift_is_the_formula_of_down_sampling() -> None:
-    tasks = fitted_tasks((Task(name="a", negatives=0.1),), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    tasks = fitted_tasks(
+        (Task(name="a", negatives=0.1),), torch.tensor([[[1.0], [0.0]]]), torch.ones(1, 2, 1)
+    )
     logit = torch.linspace(-4, 4, 9).reshape(1, 9, 1)
-    q = logit.sigmoid()
+    q = (logit + tasks.offsets[0]).sigmoid()
     torch.testing.assert_close(tasks.links()(logit), 0.1 * q / ((1 - q) + 0.1 * q))
+
+
+def test_what_is_rare_is_expected_to_be_before_anything_is_learnt() -> None:
+    label_BCT = torch.zeros(10, 100, 2)
+    label_BCT[:, 0, 0] = 1.0
+    tasks = (Task(name="a", negatives=0.2), Task(name="c", kind="completion", value="c"))
+    label_BCT[..., 1] = 0.7
+    weight_BCT = torch.ones_like(label_BCT)
+    fitted = fitted_tasks(tasks, label_BCT, weight_BCT)
+    served_T = fitted.links()(torch.zeros(2))
+    torch.testing.assert_close(served_T, torch.tensor([0.01, 0.7]), rtol=0.05, atol=0.0)
+    loss_T = pointwise_losses(fitted, torch.zeros_like(label_BCT), label_BCT, weight_BCT)
+    for moved in (-0.5, 0.5):
+        assert (
+            pointwise_losses(fitted, torch.full_like(label_BCT, moved), label_BCT, weight_BCT)[1] > loss_T[1]
+        )
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_labels_that_are_all_alike_are_no_certainty(label: float) -> None:
+    label_BCT = torch.full((1, 3, 1), label)
+    (offset,) = fitted_tasks((Task(name="a"),), label_BCT, torch.ones_like(label_BCT)).offsets
+    assert 1.0 < abs(offset) < 3.0
 
 
 def test_a_thinned_task_is_calibrated_and_would_be_far_off_without() -> None:
@@ -39,7 +64,8 @@ def test_a_thinned_task_is_calibrated_and_would_be_far_off_without() -> None:
 
     optimizer.step(step)  # type: ignore[no-untyped-call]
     observed = label_BCT.mean().item()
-    assert logit.sigmoid().item() > 5 * observed
+    assert logit.item() == pytest.approx(0.0, abs=0.05), "that much is known beforehand"
+    assert (logit + tasks.offsets[0]).sigmoid().item() > 5 * observed
     assert tasks.links()(logit.reshape(1)).item() == pytest.approx(observed, rel=0.03)
 
 
@@ -64,7 +90,7 @@ def test_what_is_not_defined_teaches_nothing() -> None:
     fitted = fitted_tasks((Task(name="a"),), label_BCT, weight_BCT)
     logit_BCT = torch.tensor([[[0.3], [9.0]]])
     loss_T = pointwise_losses(fitted, logit_BCT, label_BCT, weight_BCT)
-    torch.testing.assert_close(loss_T, F.softplus(torch.tensor([0.3])))
+    torch.testing.assert_close(loss_T, F.softplus(torch.tensor([0.3 + fitted.offsets[0]])))
 
 
 def test_a_scale_and_a_shift_make_what_is_held_out_calibrated() -> None:

@@ -49,10 +49,13 @@ MOVIELENS_SMALL = Recipe(
     features=FeatureRecipe(ranking=_RANKING, vocab_size=1000),
     ranker=RankerRecipe(
         model=MultiTaskRankerConfig(
-            width=16, sharing="bottom", tasks=tuple(task.name for task in MOVIELENS_SMALL_TASKS)
+            width=16,
+            sharing="bottom",
+            members=3,
+            tasks=tuple(task.name for task in MOVIELENS_SMALL_TASKS),
         ),
         training=RankingTraining(
-            fit=FitConfig(epochs=6, batch_size=64, learning_rate=2e-3),
+            fit=FitConfig(epochs=6, batch_size=64, learning_rate=2e-3, last_rate=0.05),
             listwise_weight=0.0,
             binary_weight=1.0,
             calibrate=True,

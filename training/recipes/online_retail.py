@@ -132,7 +132,7 @@ ONLINE_RETAIL = Recipe(
         candidates=500,
     ),
     ranker=RankerRecipe(
-        model=MultiTaskRankerConfig(width=16, dropout=0.2, members=2, tasks=("purchase", "basket")),
+        model=MultiTaskRankerConfig(width=16, dropout=0.2, members=3, tasks=("purchase", "basket")),
         training=RankingTraining(fit=_FIT),
         candidates=200,
     ),
