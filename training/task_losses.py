@@ -71,7 +71,8 @@ def fitted_tasks(tasks: Sequence[Task], label_QCT: Tensor, weight_QCT: Tensor) -
     offsets, spreads = [], []
     for t, task in enumerate(tasks):
         weight_QC = weight_QCT[..., t]
-        defined_D = label_QCT[..., t][weight_QC > 0]
+        defined_QC = weight_QC > 0
+        defined_D = label_QCT[..., t][defined_QC]
         offset, spread = 0.0, 1.0
         if task.kind in ("regression", "watch_time") and not len(defined_D):
             raise ValueError(f"task {task.name!r} has no label that is defined")
@@ -80,7 +81,7 @@ def fitted_tasks(tasks: Sequence[Task], label_QCT: Tensor, weight_QCT: Tensor) -
         elif task.kind == "watch_time":
             spread = max(float(defined_D.median()), 1e-6)
         else:
-            offset = _log_odds(defined_D.clamp(0.0, 1.0), weight_QC[weight_QC > 0], task.negatives)
+            offset = _log_odds(defined_D.clamp(0.0, 1.0), weight_QC[defined_QC], task.negatives)
         offsets.append(offset)
         spreads.append(spread)
     return FittedTasks(tasks=tuple(tasks), offsets=tuple(offsets), spreads=tuple(spreads))

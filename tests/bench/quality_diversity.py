@@ -36,5 +36,6 @@ def diversity(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
     }
     shown = {name: figures["p90_coverage"]["mean"] for name, figures in found.items()}
     return {"seeds": run.seeds, "epochs": epochs, "variants": found}, [
-        at_least("P90 coverage, mixed against random negatives alone", shown["mixed"], shown["uniform"]),
+        at_least("P90 coverage, mixed with logQ against uniform", shown["mixed, logQ"], shown["uniform"]),
+        at_least("P90 coverage, mixed against uniform", shown["mixed"], shown["uniform"]),
     ]

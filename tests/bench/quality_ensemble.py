@@ -22,17 +22,14 @@ _HARD = (
     "two_tower.hard.first_rank=21",
     "two_tower.hard.last_rank=200",
 )
+_MANY_EASY = ("two_tower.counted=random", "two_tower.per_positive=100")
 VARIANTS: Mapping[str, Sequence[str]] = {
     "easy": (),
     "easy, 2 hardest of the batch": ("two_tower.per_positive=2",),
     "easy and hard": _HARD,
     "hard alone, then easy": (*_HARD, "two_tower.hard.alone=true", "two_tower.hard.until_epoch=2"),
-    "100 easy to 1 hard": (
-        *_HARD,
-        "two_tower.hard.per_positive=1",
-        "two_tower.counted=random",
-        "two_tower.per_positive=100",
-    ),
+    "100 easy": _MANY_EASY,
+    "100 easy to 1 hard": (*_HARD, "two_tower.hard.per_positive=1", *_MANY_EASY),
     "easy, failed searches 4 times as often": (
         "two_tower.hard_positives.times=4",
         "two_tower.hard_positives.beyond_rank=100",
@@ -58,6 +55,16 @@ def ensemble(data_dir: Path) -> tuple[dict[str, Any], list[Check]]:
     of_100 = {name: figures["recall_100"]["mean"] for name, figures in found.items()}
     return {"seeds": SEEDS, "epochs": EPOCHS, "variants": found}, [
         at_least("hard negatives against easy ones alone, R@10", recall["easy and hard"], recall["easy"]),
+        at_least(
+            "1 hard to 100 easy against 100 easy alone, R@10",
+            recall["100 easy to 1 hard"],
+            recall["100 easy"],
+        ),
+        at_least(
+            "1 hard to 100 easy against 100 easy alone, R@100",
+            of_100["100 easy to 1 hard"],
+            of_100["100 easy"],
+        ),
         at_least(
             "location and cluster against neither, R@100",
             of_100["easy, with location and cluster"],

@@ -69,7 +69,7 @@ def medoids(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
             means[f"mixed, medoids, {figure} at {places}"],
             means[f"mixed, average, {figure} at {places}"],
         )
-        for figure, places in (("recall", PLACES[-1]), ("relevance", PLACES[0]))
+        for figure, places in (("recall", PLACES[-1]), ("relevance", PLACES[0]), ("relevance", PLACES[-1]))
     ]
 
 

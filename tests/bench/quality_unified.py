@@ -186,10 +186,11 @@ def unified(run: QualityRun) -> tuple[dict[str, Any], list[Check]]:
 
 
 def _checks(means: Mapping[str, Mapping[str, float]]) -> list[Check]:
-    """Return that of the history; what location adds, `quality_location` checks where places matter."""
     whole = means["whole"]
+    claimed = {"without a history": "R@10", "without location": "R@10, abroad"}
     return [
-        at_least("whole against without a history, R@10", whole["R@10"], means["without a history"]["R@10"])
+        at_least(f"whole against {name}, {figure}", whole[figure], means[name][figure])
+        for name, figure in claimed.items()
     ]
 
 

@@ -7,7 +7,6 @@ more. So each request is judged once by what has not seen it, and no drift comes
 Legend: Q = requests, C = candidates, F = requests of a fold.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,9 +70,9 @@ def _folds(model: Compared, data: RankingData, seed: int) -> Iterator[Fold]:
     generator = torch.Generator().manual_seed(seed)
     parts = torch.randperm(len(data.train), generator=generator).chunk(_FOLDS)
     every = data.tasks.links()
-    kinds, scales, shift = every.kinds[:1], every.scale_T[:1].tolist(), float(every.shift_T[0])
-    exact = TaskLinks(kinds, scales, [shift])
-    trained = TaskLinks(kinds, scales, [shift - math.log(data.tasks.tasks[0].negatives)])
+    first = every.kinds[:1], every.scale_T[:1].tolist()
+    exact = TaskLinks(*first, every.shift_T[:1].tolist())
+    trained = TaskLinks(*first, data.tasks.offsets[:1])
     for k, asked_F in enumerate(parts):
         test, held_out = data.train[asked_F], data.train[parts[(k + 1) % _FOLDS]]
         learned_F = torch.cat(
