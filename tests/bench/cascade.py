@@ -4,7 +4,8 @@ Trains the demo once and online_retail, where HEADRACE_DATA_DIR is set, with sev
 answers the held-out queries in one process; the first of each recipe answers a sample of them through the
 router of a cluster as well, and has to put items where it put them in one process. Releases of a recipe with
 `refresh_days` are brought up to each day of the queries on the way. With `--keep` releases and evaluations
-stay in a folder, and what is there already is not made again.
+stay in a folder, and what is there already is not made again. `--foresight` adds how much better the shop's
+page could be if its ranker were told the future.
 """
 
 import argparse
@@ -17,8 +18,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from deploy.settings import PROJECT_ROOT
 from deploy.workspace import Workspace
+from tests.bench.data_dir import data_dir
+from tests.bench.foresight import foresight
 from tests.bench.result import Check, at_least, at_most, publish
 from tests.bench.spread import spread_of
 from tests.deploy.running_cluster import headrace, running_cluster
@@ -49,18 +55,26 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how often online_retail is trained")
     parser.add_argument("--only", choices=(DEMO, SHOP), help="one of the recipes")
     parser.add_argument("--keep", type=Path, help="folder of releases and evaluations that stay")
+    parser.add_argument("--foresight", action="store_true", help="also trees that are told the future")
     options = parser.parse_args()
     recipes = [options.only] if options.only else [DEMO, SHOP]
     if SHOP in recipes and not os.environ.get("HEADRACE_DATA_DIR"):
         sys.stderr.write(f"HEADRACE_DATA_DIR is not set: {SHOP} is left out\n")
         recipes.remove(SHOP)
-    figures, checks = {}, []
+    if options.foresight and SHOP not in recipes:
+        parser.error(f"--foresight is about {SHOP}")
+    figures: dict[str, Any] = {}
+    checks: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         folder = options.keep or Path(scratch)
         for recipe in recipes:
             seeds = options.seeds if recipe == SHOP else 1
             figures[recipe] = measure(recipe, folder, seeds, options.limit, options.online_limit)
             checks += checks_of(recipe, figures[recipe])
+        if options.foresight:
+            shop = Workspace(folder / f"{SHOP}-0")
+            figures["foresight"] = foresight(shop, data_dir(parser), REFRESH_DAYS)
+            Console().print(table_of(figures["foresight"]))
     settings = {
         "recipes": recipes,
         "limit": options.limit,
@@ -119,6 +133,14 @@ def checks_of(recipe: str, figures: Row) -> list[Check]:
             name = f"{recipe}: {METRICS[metric]} against {line.ranking}"
             checks.append(at_least(name, cascade[metric], getattr(line, metric)))
     return checks
+
+
+def table_of(rows: list[Row]) -> Table:
+    """Return the rows of `headrace eval` by group of users, for people."""
+    table = Table("ranking", *(f"{METRICS[m]}, {users}" for users in GROUPS.values() for m in AIMS))
+    for row in rows:
+        table.add_row(row["ranking"], *(f"{row[group][m]:.4f}" for group in GROUPS for m in AIMS))
+    return table
 
 
 def _row(rows: list[Row], ranking: str) -> Row:
