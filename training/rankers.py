@@ -82,7 +82,9 @@ def train_rankers(
     inputs = model_inputs(spec, tokenizer, len(items))
     examples, judged = (encoded(spec, tokenizer, items, part) for part in (train, held_out))
     course = Course(
-        tasks=fitted_tasks(recipe.tasks, examples.label_QCT, examples.weight_QCT),
+        tasks=fitted_tasks(
+            recipe.tasks, examples.label_QCT, examples.weight_QCT, at_rate=recipe.start_at_rate
+        ),
         generator=seeded.apply(),
         observe=observe,
         checkpoints=checkpoints or Checkpoints(),

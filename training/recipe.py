@@ -141,6 +141,9 @@ class Recipe:
     """At most this many of those queries, the newest, are used."""
     holdout: float = 0.2
     """Last share of the rankers' queries that early stopping and tuning look at and training does not."""
+    start_at_rate: bool = False
+    """Whether rankers foretell each task's rate before they learn anything, not even odds: pays where they
+    learn from each candidate by itself and few are taken."""
     train_again: bool = False
     """Whether rankers, once those queries have chosen the epochs and given the figures, are trained again on
     all: what is newest is nearest to what will be asked. The gate learns from the rankers before."""

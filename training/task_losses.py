@@ -63,8 +63,12 @@ class FittedTasks:
         return TaskLinks([task.kind for task in self.tasks], scales, shifts)
 
 
-def fitted_tasks(tasks: Sequence[Task], label_QCT: Tensor, weight_QCT: Tensor) -> FittedTasks:
+def fitted_tasks(
+    tasks: Sequence[Task], label_QCT: Tensor, weight_QCT: Tensor, *, at_rate: bool = True
+) -> FittedTasks:
     """Return the tasks with what their defined labels are like.
+
+    With `at_rate` a logit of 0 is the rate of a probability's labels, otherwise even odds.
 
     Raises ValueError where a regression or watch time has none.
     """
@@ -80,7 +84,7 @@ def fitted_tasks(tasks: Sequence[Task], label_QCT: Tensor, weight_QCT: Tensor) -
             offset, spread = float(defined_D.mean()), max(float(defined_D.std(unbiased=False)), 1e-6)
         elif task.kind == "watch_time":
             spread = max(float(defined_D.median()), 1e-6)
-        else:
+        elif at_rate:
             offset = _log_odds(defined_D.clamp(0.0, 1.0), weight_QC[defined_QC], task.negatives)
         offsets.append(offset)
         spreads.append(spread)

@@ -118,7 +118,9 @@ def measure(shop: Shop, *, candidates: int) -> Figures:
     def penalty(batch: RankingSet) -> torch.Tensor:
         return weight_penalty(gate, batch)
 
-    tasks = fitted_tasks(MOVIELENS.tasks, shop.train.label_QCT, shop.train.weight_QCT)
+    tasks = fitted_tasks(
+        MOVIELENS.tasks, shop.train.label_QCT, shop.train.weight_QCT, at_rate=MOVIELENS.start_at_rate
+    )
     train_ranker("groups", gate, config.training, shop.train, tasks, generator, penalty=penalty)
     weights = group_weights(gate, shop.train, list(groups))
     ranker = MultiTaskRanker(ranking.model, shop.inputs)

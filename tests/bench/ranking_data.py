@@ -103,7 +103,7 @@ def _sets(
     spec = fit_spec(recipe.features.ranking, fitting_data(items, train))
     inputs = model_inputs(spec, tokenizer, len(items))
     parts = [encoded(spec, tokenizer, items, part) for part in (train, judged[cut:], tested)]
-    tasks = fitted_tasks(recipe.tasks, parts[0].label_QCT, parts[0].weight_QCT)
+    tasks = fitted_tasks(recipe.tasks, parts[0].label_QCT, parts[0].weight_QCT, at_rate=recipe.start_at_rate)
     assert recipe.ranker is not None, "there is a ranker to compare"
     if recipe.pre_ranker:
         parts = _pre_ranked(run, inputs, tasks, parts, recipe.ranker.candidates)

@@ -1,5 +1,7 @@
 """From logits to what is served: down-sampling undone, watch time, f(length), calibration."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,15 @@ def test_what_is_rare_is_expected_to_be_before_anything_is_learnt() -> None:
         assert (
             pointwise_losses(fitted, torch.full_like(label_BCT, moved), label_BCT, weight_BCT)[1] > loss_T[1]
         )
+
+
+def test_even_odds_may_be_where_learning_begins() -> None:
+    label_BCT = torch.zeros(10, 100, 1)
+    label_BCT[:, 0] = 1.0
+    fitted = fitted_tasks((Task(name="a"),), label_BCT, torch.ones_like(label_BCT), at_rate=False)
+    torch.testing.assert_close(fitted.links()(torch.zeros(1)), torch.tensor([0.5]))
+    (loss,) = pointwise_losses(fitted, torch.zeros_like(label_BCT), label_BCT, torch.ones_like(label_BCT))
+    assert loss.item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

@@ -50,7 +50,7 @@ def served(recipe: Recipe, dataset: Dataset, models_dir: Path, *, requests: int)
     return Served(dataset=dataset, recipe=recipe, release=release, models_dir=models_dir, found=found)
 
 
-def quick(name: str, tasks: tuple[Task, ...], *, queries: int) -> Recipe:
+def quick(name: str, tasks: tuple[Task, ...], *, queries: int, members: int) -> Recipe:
     """Return a recipe that trains for seconds on the newest queries."""
     recipe = RECIPES[name]
     assert recipe.ranker is not None
@@ -68,6 +68,7 @@ def quick(name: str, tasks: tuple[Task, ...], *, queries: int) -> Recipe:
                 recipe.ranker.model,
                 tasks=tuple(t.name for t in tasks),
                 wide_tasks=tuple(t.name for t in tasks if t.name in recipe.ranker.model.wide_tasks),
+                members=members,
                 width=8,
                 dropout=0.0,
             ),
@@ -89,7 +90,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Served:
     recipe = RECIPES["movielens_small"]
-    small = quick("movielens_small", recipe.tasks, queries=1500)
+    small = quick("movielens_small", recipe.tasks, queries=1500, members=3)
     return served(small, movielens_small.load(data_dir()), tmp_path_factory.mktemp("films"), requests=500)
 
 
@@ -97,7 +98,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Served:
 def trips(tmp_path_factory: pytest.TempPathFactory) -> Served:
     by_name = {task.name: task for task in RECIPES["completejourney"].tasks}
     plain = Task(name="amount_regressed", kind="regression", value="amount")
-    recipe = quick("completejourney", (by_name["purchase"], by_name["amount"], plain), queries=2000)
+    recipe = quick(
+        "completejourney", (by_name["purchase"], by_name["amount"], plain), queries=2000, members=1
+    )
     return served(recipe, grocer(800), tmp_path_factory.mktemp("trips"), requests=500)
 
 

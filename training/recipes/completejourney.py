@@ -66,11 +66,12 @@ COMPLETEJOURNEY = Recipe(
         model=MultiTaskRankerConfig(
             width=16,
             sharing="bottom",
+            members=3,
             wide_tasks=tuple(task.name for task in COMPLETEJOURNEY_TASKS if task.kind == "binary"),
             tasks=tuple(task.name for task in COMPLETEJOURNEY_TASKS),
         ),
         training=RankingTraining(
-            fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3),
+            fit=FitConfig(epochs=8, batch_size=64, learning_rate=2e-3, last_rate=0.05),
             listwise_weight=0.0,
             binary_weight=1.0,
             calibrate=True,
@@ -79,6 +80,7 @@ COMPLETEJOURNEY = Recipe(
     ),
     merged=120,
     attributes=("title", "brand"),
+    start_at_rate=True,
     ranking_days=120.0,
     ranking_queries=12_000,
 )

@@ -66,6 +66,7 @@ MOVIELENS_SMALL = Recipe(
     exclude_actions=("rate",),
     attributes=("title",),
     history_limit=500,
+    start_at_rate=True,
     ranking_days=1500.0,
     ranking_queries=10_000,
 )

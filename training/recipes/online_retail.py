@@ -141,6 +141,7 @@ ONLINE_RETAIL = Recipe(
     item_graph=ItemGraph(takes=200, half_life_days=180),
     attributes=("title", "price_gbp"),
     history_limit=1000,
+    start_at_rate=True,
     train_again=True,
     refresh_days=2.0,
     search=SearchSpace(

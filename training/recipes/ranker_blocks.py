@@ -18,14 +18,14 @@ _LAST = 20
 
 
 def _with_block(base: Recipe, name: str, *, more: tuple[Feature, ...] = (), **changes: Any) -> Recipe:
-    """Return a recipe of this name whose ranker is another, and may read more features."""
+    """Return a recipe of this name with a single, other ranker, which may read more features."""
     assert base.ranker is not None
     return replace(
         base,
         name=name,
         surface=name.replace("_", "-"),
         dataset=base.dataset_name,
-        ranker=replace(base.ranker, model=replace(base.ranker.model, **changes)),
+        ranker=replace(base.ranker, model=replace(base.ranker.model, members=1, **changes)),
         features=replace(base.features, ranking=(*base.features.ranking, *more)),
     )
 
