@@ -84,4 +84,4 @@ COMPLETEJOURNEY = Recipe(
     ranking_days=120.0,
     ranking_queries=12_000,
 )
-"""About five minutes on two cores."""
+"""About two minutes of one core."""
